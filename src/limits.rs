@@ -1,0 +1,191 @@
+//! Limits of a run, and the watch that holds them: flags and counters that the script's thread, native calls and the supervisor share.
+
+use crate::error::{Error, Kind, Result};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a run may use. Configured per group in rex.toml; a request can only lower the wall clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall clock of the whole run.
+    pub wall: Duration,
+    /// CPU time of the rex process.
+    pub cpu: Duration,
+    /// Bytes allocated at one time by the script and the functions it calls.
+    pub memory: u64,
+    /// Bytes that the run may write to its caller.
+    pub output: u64,
+    /// Bytes of script text.
+    pub script: u64,
+    /// Steps of the script engine.
+    pub operations: u64,
+    /// Nested calls of script functions.
+    pub depth: u32,
+    /// Files a script may hold open.
+    pub open_files: u32,
+    /// Child processes at one time.
+    pub children: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            wall: Duration::from_secs(300),
+            cpu: Duration::from_secs(300),
+            memory: 256 << 20,
+            output: 10 << 20,
+            script: 1 << 20,
+            operations: 500_000_000,
+            depth: 64,
+            open_files: 256,
+            children: 16,
+        }
+    }
+}
+
+/// Why a run has to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stop {
+    Deadline = 1,
+    Cpu = 2,
+    Memory = 3,
+    Output = 4,
+    Operations = 5,
+    /// The caller went away.
+    Gone = 6,
+    /// A signal asked rex to end.
+    Signal = 7,
+    /// The caller's permission to run ended (certificate expired, policy changed).
+    Revoked = 8,
+}
+
+impl Stop {
+    fn of(code: u8) -> Option<Self> {
+        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked]
+            .into_iter()
+            .find(|stop| *stop as u8 == code)
+    }
+    /// The error that a run ends with.
+    #[must_use]
+    pub fn error(self, limits: &Limits) -> Error {
+        match self {
+            Self::Deadline => Error::new(Kind::Deadline, format!("the time limit of {} s was reached", limits.wall.as_secs_f64())),
+            Self::Cpu => Error::new(Kind::Limit, format!("the limit of {} s of CPU time was reached", limits.cpu.as_secs_f64())),
+            Self::Memory => Error::new(Kind::Limit, format!("the memory limit of {} MiB was reached", limits.memory >> 20)),
+            Self::Output => Error::new(Kind::Limit, format!("the output limit of {} bytes was reached", limits.output)),
+            Self::Operations => Error::new(Kind::Limit, format!("the limit of {} operations was reached", limits.operations)),
+            Self::Gone => Error::new(Kind::Cancelled, "the caller went away"),
+            Self::Signal => Error::new(Kind::Cancelled, "the run was stopped by a signal"),
+            Self::Revoked => Error::new(Kind::Cancelled, "the permission to run has ended"),
+        }
+    }
+}
+
+/// The shared state of a run. Native calls ask [`Watch::check`] in every loop and before every wait.
+#[derive(Debug)]
+pub struct Watch {
+    pub limits: Limits,
+    started: Instant,
+    stop: AtomicU8,
+    /// Set when any stop is set; one load in the hot path.
+    stopped: AtomicBool,
+    output: AtomicU64,
+    open_files: AtomicU64,
+    waiter: Mutex<Vec<std::thread::Thread>>,
+}
+
+impl Watch {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            started: Instant::now(),
+            stop: AtomicU8::new(0),
+            stopped: AtomicBool::new(false),
+            output: AtomicU64::new(0),
+            open_files: AtomicU64::new(0),
+            waiter: Mutex::new(Vec::new()),
+        }
+    }
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+    /// Time left until the deadline.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.limits.wall.saturating_sub(self.started.elapsed())
+    }
+    /// Ends the run for this reason, unless it is ending already; wakes sleepers.
+    pub fn stop(&self, why: Stop) {
+        if self.stop.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.stopped.store(true, Ordering::SeqCst);
+            if let Ok(waiters) = self.waiter.lock() {
+                waiters.iter().for_each(std::thread::Thread::unpark);
+            }
+        }
+    }
+    /// Why the run has to stop, if it has to.
+    #[must_use]
+    pub fn stopping(&self) -> Option<Stop> {
+        if self.stopped.load(Ordering::Relaxed) { Stop::of(self.stop.load(Ordering::SeqCst)) } else { None }
+    }
+    /// # Errors
+    /// The reason, when the run has to stop.
+    pub fn check(&self) -> Result<()> {
+        match self.stopping() {
+            None => Ok(()),
+            Some(why) => Err(why.error(&self.limits)),
+        }
+    }
+    /// Waits so long, or until the run has to stop.
+    ///
+    /// # Errors
+    /// The reason, when the run has to stop.
+    pub fn sleep(&self, time: Duration) -> Result<()> {
+        if let Ok(mut waiters) = self.waiter.lock() {
+            waiters.push(std::thread::current());
+        }
+        let end = Instant::now() + time.min(Duration::from_secs(u32::MAX.into()));
+        loop {
+            self.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::park_timeout(left.min(Duration::from_millis(500)));
+        }
+        let me = std::thread::current().id();
+        if let Ok(mut waiters) = self.waiter.lock() {
+            waiters.retain(|thread| thread.id() != me);
+        }
+        Ok(())
+    }
+    /// Counts bytes going to the caller.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] when that is more than allowed; nothing of these bytes may be written then.
+    pub fn count_output(&self, bytes: u64) -> Result<()> {
+        if self.output.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes) > self.limits.output {
+            self.stop(Stop::Output);
+            return Err(Stop::Output.error(&self.limits));
+        }
+        Ok(())
+    }
+    /// Takes one of the open files a script may hold; give it back with [`Watch::file_closed`].
+    ///
+    /// # Errors
+    /// [`Kind::Limit`] when all are taken.
+    pub fn file_opened(&self) -> Result<()> {
+        if self.open_files.fetch_add(1, Ordering::SeqCst) >= u64::from(self.limits.open_files) {
+            self.file_closed();
+            return Err(Error::new(Kind::Limit, format!("the limit of {} open files was reached", self.limits.open_files)));
+        }
+        Ok(())
+    }
+    pub fn file_closed(&self) {
+        self.open_files.fetch_sub(1, Ordering::SeqCst);
+    }
+}
