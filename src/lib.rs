@@ -6,6 +6,8 @@ pub mod error;
 pub mod limits;
 /// What rex itself needs of the kernel: the owner's files, credentials, descriptors.
 pub mod os;
+/// Who asks: kernel credentials, sshd's key or certificate, principals.toml.
+pub mod identity;
 /// What a run says while it runs.
 pub mod output;
 /// What is allowed: load, slice, gate.
