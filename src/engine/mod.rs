@@ -1,7 +1,7 @@
 //! The script runs: a raw Rhai engine with chosen packages and the functions of the table, under limits, with exact positions of errors.
 
 pub mod check;
-pub mod json;
+mod datetime;
 mod library;
 mod register;
 mod thrown;
@@ -9,6 +9,7 @@ mod thrown;
 pub use library::Library;
 
 use crate::error::{Error, Kind};
+use crate::functions::convert;
 use crate::functions::function::Host;
 use crate::functions::value::{Dynamic, nearest};
 use crate::limits::{Limits, Stop};
@@ -139,8 +140,8 @@ impl Runner {
         if value.is_unit() {
             return Ok((None, serde_json::Value::Null));
         }
-        let typed = json::to_json(&value);
-        let text = json::display(&value);
+        let typed = convert::to_json(&value);
+        let text = convert::display(&value);
         match self.host.watch.check() {
             Ok(()) => Ok((Some(text), typed)),
             Err(_) => Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()),
@@ -164,7 +165,7 @@ impl Runner {
         match innermost(&error) {
             EvalAltResult::ErrorRuntime(value, _) => match self.thrown.original(value) {
                 Some(original) => fail(original, None),
-                None => fail(Error::new(Kind::Script, json::thrown_message(value)), Some(json::to_json(value))),
+                None => fail(Error::new(Kind::Script, convert::thrown_message(value)), Some(convert::to_json(value))),
             },
             EvalAltResult::ErrorTooManyOperations(_) => fail(Stop::Operations.error(limits), None),
             EvalAltResult::ErrorStackOverflow(_) => fail(Error::new(Kind::Limit, format!("the limit of {} nested calls was reached", limits.depth)), None),

@@ -1,6 +1,6 @@
 //! Puts the function table into the engine: one raw fn per number of arguments, so that wrong calls get our messages and not "Function not found".
 
-use super::json;
+use crate::functions::convert;
 use super::thrown::{Thrown, is_fatal};
 use crate::error::{Error, bad_argument};
 use crate::functions::function::{Call, Function, Host};
@@ -30,6 +30,10 @@ pub fn functions(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
     for function in crate::functions::all() {
         let (_, most) = function.arity();
         for count in 0..=most + 2 {
+            // `debug` with one argument is the language's own.
+            if function.name == "debug" && count == 1 {
+                continue;
+            }
             let types = vec![TypeId::of::<Dynamic>(); count];
             raw(&mut module, function, &types, host, thrown);
         }
@@ -47,7 +51,7 @@ pub fn functions(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
 fn raw(module: &mut Module, function: &'static Function, types: &[TypeId], host: &Arc<Host>, thrown: &Arc<Thrown>) {
     let (host, thrown) = (Arc::clone(host), Arc::clone(thrown));
     let (least, most) = function.arity();
-    let body = move |context: Option<NativeCallContext>, args: &mut rhai::FnCallArgs| {
+    let body = move |context: Option<NativeCallContext>, args: &mut [&mut Dynamic]| {
         let call = Call::new(&host, function, context.as_ref());
         let position = context.as_ref().map_or(Position::NONE, NativeCallContext::call_position);
         let result = call.check().and_then(|()| {
@@ -105,7 +109,7 @@ fn take_flags(function: &Function, values: &mut Vec<Dynamic>) -> Result<(), Erro
         }
         options.insert(flag.option.into(), flag.value);
     }
-    values.remove(0);
+    drop(values.remove(0));
     values.push(Dynamic::from_map(options));
     Ok(())
 }
@@ -137,6 +141,7 @@ fn flags(engine: &mut Engine, function: &'static str, options: &'static [OptionR
 
 /// What is not in the table because Rhai treats it specially: print, debug, exit, and the text of errors.
 pub fn language(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
+    super::datetime::register(engine);
     engine.register_type_with_name::<Flag>("Flag");
     let printer = Arc::clone(host);
     let failed = Arc::clone(thrown);
@@ -164,14 +169,14 @@ pub fn language(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
     });
     for count in 0..=1 {
         let thrown = Arc::clone(thrown);
-        engine.register_raw_fn("exit", vec![TypeId::of::<Dynamic>(); count], move |context: NativeCallContext, args: &mut rhai::FnCallArgs| -> Result<Dynamic, Box<EvalAltResult>> {
+        engine.register_raw_fn("exit", vec![TypeId::of::<Dynamic>(); count], move |context: NativeCallContext, args: &mut [&mut Dynamic]| -> Result<Dynamic, Box<EvalAltResult>> {
             let code = args.first().map_or(Some(0), |code| code.as_int().ok());
             thrown.set_exit(code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code <= 125).unwrap_or(1));
             Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, context.call_position()).into())
         });
     }
-    engine.register_fn("to_string", |map: &mut Map| json::display_map(map));
-    engine.register_fn("print", |map: &mut Map| json::display_map(map));
-    engine.register_fn("to_string", |array: &mut Array| json::display(&Dynamic::from_array(array.clone())));
-    engine.register_fn("print", |array: &mut Array| json::display(&Dynamic::from_array(array.clone())));
+    engine.register_fn("to_string", |map: &mut Map| convert::display_map(map));
+    engine.register_fn("print", |map: &mut Map| convert::display_map(map));
+    engine.register_fn("to_string", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
+    engine.register_fn("print", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
 }

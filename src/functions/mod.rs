@@ -1,13 +1,23 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod convert;
+pub mod data;
+pub mod datetime;
 pub mod file_read;
 pub mod function;
+pub mod say;
+pub mod time;
 pub mod value;
 
 use function::Function;
 
 /// Every topic: its name, what it is about, and its functions.
-pub const TOPICS: &[(&str, &str, &[Function])] = &[("file_read", "Looking into files", file_read::FUNCTIONS)];
+pub const TOPICS: &[(&str, &str, &[Function])] = &[
+    ("file_read", "Looking into files", file_read::FUNCTIONS),
+    ("data", "Data", data::FUNCTIONS),
+    ("time", "Time", time::FUNCTIONS),
+    ("say", "Saying things", say::FUNCTIONS),
+];
 
 /// Every function, in the order of the topics.
 pub fn all() -> impl Iterator<Item = &'static Function> {

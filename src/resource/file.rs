@@ -191,7 +191,7 @@ impl File {
 /// The host's names of users and groups, read once a run.
 pub fn names() -> &'static Names {
     static NAMES: OnceLock<Names> = OnceLock::new();
-    NAMES.get_or_init(Names::load)
+    NAMES.get_or_init(Names::of_host)
 }
 
 /// The word for a file's type.

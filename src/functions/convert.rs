@@ -1,7 +1,7 @@
 //! Script values as JSON and as text, and JSON as script values.
 
 use crate::error::{Error, Kind, Result};
-use crate::functions::value::{Array, Dynamic, Map};
+use super::value::{Array, Dynamic, Map};
 use serde_json::Value;
 
 /// How deep values may nest on their way in or out.
@@ -150,6 +150,12 @@ fn quote(text: &str, out: &mut String) {
 fn text_of_other(value: &Dynamic) -> String {
     if let Ok(blob) = value.as_blob_ref() {
         return format!("[{} bytes]", blob.len());
+    }
+    if let Some(time) = value.read_lock::<super::datetime::DateTime>() {
+        return time.to_string();
+    }
+    if value.is_fnptr() {
+        return "closure".to_owned();
     }
     value.to_string()
 }
