@@ -1,6 +1,7 @@
 //! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
 pub mod clock;
+pub mod dir;
 pub mod file;
 pub mod memory;
 pub mod supervise;
