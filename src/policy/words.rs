@@ -15,8 +15,22 @@ pub enum Value {
     Datetime(i64),
     /// An address or network in text form; Cedar's `ipaddr`.
     Ip(String),
-    /// An entity by type and id.
+    /// An entity by type and id. A policy can compare it; its attributes and hierarchy are not known.
     Entity(&'static str, String),
+    /// An entity made for this one question, e.g. the arguments of a program; only in a verb's context.
+    Object(Box<Object>),
+}
+
+/// An entity that exists only within one question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its entity type, e.g. `file_system::Arguments`.
+    pub noun: &'static str,
+    /// Unique among the objects of one question.
+    pub id: String,
+    pub attributes: Vec<(&'static str, Value)>,
+    /// Policies read them with `getTag` and test them with `hasTag`.
+    pub tags: Vec<(String, String)>,
 }
 
 /// An attribute of a noun or of a verb's context.
