@@ -6,7 +6,7 @@ use super::function::{Call, Example, Function, param, with2, with3};
 use super::value::{Array, Dynamic, FnPtr, IntoScript, Map, name_value, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::gate::Granted;
+use crate::policy::gate::{Answer, Granted, Walk};
 use crate::policy::words::ask;
 use crate::resource::file::{File, kind_word, names};
 use crate::resource::path::AbsPath;
@@ -43,64 +43,78 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
     let by = Sort::of(&options.sort)?;
     let found = File::locate_dir(&path)?;
     if found.exists() && !found.is_dir() {
-        let file = call.permit::<Stat>(found)?;
-        return Ok(vec![Dynamic::from_map(details(&file))]);
+        return Ok(vec![Dynamic::from_map(details(&call.permit::<Stat>(found)?))]);
     }
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    let must = options.long || matches!(by, Sort::Size | Sort::Mtime);
+    let walk = call.walk::<Read>(&found)?;
     let mut entries: Vec<(SortKey, Map)> = Vec::new();
-    let mut stats = None;
-    let mut todo = vec![call.permit::<Read>(found)?];
-    while let Some(dir) = todo.pop() {
+    let mut todo = vec![walk.permit(found)?];
+    'walk: while let Some(dir) = todo.pop() {
         let (mut names, _) = sys::dir::names(&dir, usize::MAX, &call.host.watch)?;
         names.retain(|name| options.all || !name.bytes.starts_with(b"."));
+        names.sort_by(|a, b| a.bytes.cmp(&b.bytes));
         let mut below = Vec::new();
         for name in names {
             if entries.len() >= limit {
-                return Ok(finish(entries, by));
+                break 'walk;
             }
             call.check()?;
-            let mut map = record([
-                ("name", name_value(&name.bytes)),
-                ("path", name_value(&join(dir.resource().asked().as_bytes(), &name.bytes))),
-                ("type", kind_word(name.kind).into_script()),
-            ]);
+            let Some(entry) = still_there(File::entry(dir.resource(), &name.bytes))? else { continue };
             let mut key = SortKey { name: join(dir.resource().place(), &name.bytes), size: 0, mtime: (0, 0) };
-            let unknown = name.kind == FileType::Unknown;
-            if options.long || unknown || matches!(by, Sort::Size | Sort::Mtime) {
-                let Some(entry) = still_there(File::entry(dir.resource(), &name.bytes))? else { continue };
-                if stats.is_none() {
-                    stats = Some(call.walk::<Stat>(dir.resource())?);
-                }
-                let walk = stats.as_mut().ok_or_else(|| Error::new(Kind::Internal, "no walk"))?;
-                match walk.permit(entry) {
-                    Ok(entry) => {
-                        if let Some(stat) = entry.resource().stat() {
-                            key.size = stat.st_size;
-                            key.mtime = (stat.st_mtime, stat.st_mtime_nsec);
-                        }
-                        map = details(&entry);
-                    }
-                    Err(error) if error.kind == Kind::Denied => {
+            if let Some(stat) = entry.stat() {
+                key.size = stat.st_size;
+                key.mtime = (stat.st_mtime, stat.st_mtime_nsec);
+            }
+            let kind = entry.kind().unwrap_or(name.kind);
+            match Looked::at(call, &walk, entry, kind, must)? {
+                Looked::Whole(granted) => entries.push((key, details(&granted))),
+                Looked::Outside(mut map) => {
+                    if must {
                         map.insert("denied".into(), Dynamic::TRUE);
+                        (key.size, key.mtime) = (0, (0, 0));
                     }
-                    Err(error) => return Err(error),
+                    entries.push((key, map));
                 }
             }
-            if options.recursive && name.kind == FileType::Directory {
+            if options.recursive && kind == FileType::Directory {
                 below.push(name.bytes);
             }
-            entries.push((key, map));
         }
         for name in below.into_iter().rev() {
             let Some(child) = still_there(File::entry(dir.resource(), &name))? else { continue };
-            match call.permit::<Read>(child) {
+            match walk.permit(child) {
                 Ok(child) => todo.push(child),
                 Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission) => {}
                 Err(error) => return Err(error),
             }
         }
     }
+    walk.finish()?;
     Ok(finish(entries, by))
+}
+
+/// What a caller who may read the directory sees of an entry.
+enum Looked {
+    /// `stat` is permitted.
+    Whole(Granted<Stat>),
+    /// Only what the directory itself tells: name, path, type.
+    Outside(Map),
+}
+
+impl Looked {
+    /// With `must`, a `stat` that is not permitted is a denial on record; else it is not asked for.
+    fn at(call: &Call<'_>, walk: &Walk<'_, Read>, entry: File, kind: FileType, must: bool) -> Result<Self> {
+        let outside = record([("name", name_value(entry.name())), ("path", name_value(entry.asked().as_bytes())), ("type", kind_word(kind).into_script())]);
+        if !must && call.host.gate.would::<Stat>(&entry) != Answer::Yes {
+            return Ok(Self::Outside(outside));
+        }
+        match walk.permit_as::<Stat>(entry) {
+            Ok(granted) => Ok(Self::Whole(granted)),
+            Err(error) if error.kind == Kind::Denied => Ok(Self::Outside(outside)),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// What an entry's handle is, or nothing if it vanished between listing and looking.
@@ -353,6 +367,10 @@ impl Tests {
             && self.regex.as_ref().is_none_or(|regex| regex.is_match(path))
             && (kind == FileType::Unknown || self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind)))
     }
+    /// Whether any test looks at more than name and type.
+    fn look_at_stat(&self) -> bool {
+        self.size.is_some() || self.mtime.is_some() || self.ctime.is_some() || self.uid.is_some() || self.gid.is_some() || self.perm.is_some()
+    }
     fn stat_fits(&self, stat: &rustix::fs::Stat) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&FileType::from_raw_mode(stat.st_mode)))
             && self.size.is_none_or(|span| span.holds(stat.st_size))
@@ -399,14 +417,14 @@ impl<'c, 'h> Finder<'c, 'h> {
 
     fn run(mut self, path: &AbsPath) -> Result<Dynamic> {
         let root = File::locate_dir(path)?;
-        let mut stats = self.call.walk::<Stat>(&root)?;
-        let root = stats.permit(root)?;
-        self.device = root.resource().stat().map(|stat| stat.st_dev);
+        self.device = root.stat().map(|stat| stat.st_dev);
+        let walk = self.call.walk::<Read>(&root)?;
         let mut levels: Vec<Level> = Vec::new();
-        let mut more = self.options.min_depth > 0 || self.visit(&root, &mut levels)?;
-        if more && self.options.max_depth > 0 && root.resource().is_dir() {
+        let again = root.is_dir().then(|| File::locate_dir(path)).transpose()?;
+        let mut more = self.options.min_depth > 0 || self.visit(root, &walk)?;
+        if let Some(root) = again.filter(|_| more && self.options.max_depth > 0) {
             // The path itself must be readable; below it, what is not is left out.
-            levels.push(self.open(root.into_resource())?);
+            levels.push(self.open(root, &walk)?);
         }
         while more && let Some(level) = levels.last_mut() {
             self.call.check()?;
@@ -414,50 +432,52 @@ impl<'c, 'h> Finder<'c, 'h> {
                 levels.pop();
                 continue;
             };
-            let depth = levels.len() as u64;
-            more = self.entry(&name, depth, &mut levels, &mut stats)?;
+            more = self.entry(&name, &mut levels, &walk)?;
         }
-        stats.finish()?;
+        walk.finish()?;
         Ok(if self.each.is_some() { self.count.into() } else { Dynamic::from_array(self.found) })
     }
 
     /// Looks at one name; `false` ends the walk.
-    fn entry(&mut self, name: &sys::dir::Name, depth: u64, levels: &mut Vec<Level>, stats: &mut crate::policy::gate::Walk<'_, Stat>) -> Result<bool> {
+    fn entry(&mut self, name: &sys::dir::Name, levels: &mut Vec<Level>, walk: &Walk<'_, Read>) -> Result<bool> {
+        let depth = levels.len() as u64;
         let Some(level) = levels.last() else { return Ok(false) };
         let folder = level.dir.resource();
-        let enters = depth < self.options.max_depth && (matches!(name.kind, FileType::Directory | FileType::Unknown) || (self.options.follow && name.kind == FileType::Symlink));
+        let may_enter = matches!(name.kind, FileType::Directory | FileType::Unknown) || (self.options.follow && name.kind == FileType::Symlink);
+        let enters = depth < self.options.max_depth && may_enter;
         let fits = depth >= self.options.min_depth && self.tests.name_fits(&name.bytes, &join(folder.asked().as_bytes(), &name.bytes), name.kind);
         if !fits && !enters {
             return Ok(true);
         }
-        let Some(mut entry) = still_there(File::entry(folder, &name.bytes))? else { return Ok(true) };
-        if self.options.follow && entry.kind() == Some(FileType::Symlink) {
-            let followed = File::locate_dir(entry.asked())?;
-            if followed.exists() {
-                entry = followed;
-            }
-        }
-        let enters = enters && entry.is_dir();
-        if fits {
-            match stats.permit(entry) {
-                Ok(granted) => {
-                    if !self.visit(&granted, levels)? {
-                        return Ok(false);
-                    }
-                    entry = granted.into_resource();
+        let look = || -> Result<Option<File>> {
+            let Some(entry) = still_there(File::entry(folder, &name.bytes))? else { return Ok(None) };
+            if self.options.follow && entry.kind() == Some(FileType::Symlink) {
+                let followed = File::locate_dir(entry.asked())?;
+                if followed.exists() {
+                    return Ok(Some(followed));
                 }
-                Err(error) if error.kind == Kind::Denied => return Ok(true),
-                Err(error) => return Err(error),
             }
+            Ok(Some(entry))
+        };
+        let Some(entry) = look()? else { return Ok(true) };
+        let inside = if enters && entry.is_dir() { if fits { look()? } else { None } } else { None };
+        if !fits {
+            if entry.is_dir() {
+                self.enter(entry, levels, walk)?;
+            }
+            return Ok(true);
         }
-        if enters {
-            self.enter(entry, levels)?;
+        if !self.visit(entry, walk)? {
+            return Ok(false);
+        }
+        if let Some(inside) = inside {
+            self.enter(inside, levels, walk)?;
         }
         Ok(true)
     }
 
     /// Goes into a directory, unless it is on another filesystem, was entered already, or may not be read.
-    fn enter(&mut self, dir: File, levels: &mut Vec<Level>) -> Result<()> {
+    fn enter(&mut self, dir: File, levels: &mut Vec<Level>, walk: &Walk<'_, Read>) -> Result<()> {
         let Some(stat) = dir.stat() else { return Ok(()) };
         if self.options.one_file_system && self.device.is_some_and(|device| device != stat.st_dev) {
             return Ok(());
@@ -465,54 +485,58 @@ impl<'c, 'h> Finder<'c, 'h> {
         if self.options.follow && !self.seen.insert((stat.st_dev, stat.st_ino)) {
             return Ok(());
         }
-        match self.open(dir) {
+        match self.open(dir, walk) {
             Ok(level) => levels.push(level),
-            Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission | Kind::NotFound) => {}
+            Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission | Kind::NotFound | Kind::NotADirectory) => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    fn open(&mut self, dir: File) -> Result<Level> {
-        let dir = self.call.permit::<Read>(dir)?;
+    fn open(&mut self, dir: File, walk: &Walk<'_, Read>) -> Result<Level> {
+        let dir = walk.permit(dir)?;
         let (mut todo, _) = sys::dir::names(&dir, usize::MAX, &self.call.host.watch)?;
         todo.sort_by(|a, b| b.bytes.cmp(&a.bytes));
         Ok(Level { dir, todo })
     }
 
-    /// Takes an entry that fits; `false` ends the walk.
-    fn visit(&mut self, entry: &Granted<Stat>, levels: &mut [Level]) -> Result<bool> {
-        let Some(stat) = entry.resource().stat() else { return Ok(true) };
-        let path = entry.resource().asked().as_bytes();
-        if !self.tests.name_fits(entry.resource().name(), path, FileType::Unknown) || !self.tests.stat_fits(stat) {
+    /// Takes an entry if it fits; `false` ends the walk.
+    fn visit(&mut self, entry: File, walk: &Walk<'_, Read>) -> Result<bool> {
+        let kind = entry.kind().unwrap_or(FileType::Unknown);
+        if !self.tests.name_fits(entry.name(), entry.asked().as_bytes(), kind) {
             return Ok(true);
         }
-        if let Some(wanted) = self.tests.empty
-            && self.is_empty(entry, stat)? != Some(wanted)
-        {
-            return Ok(true);
-        }
-        let _ = levels;
-        let map = Dynamic::from_map(details(entry));
+        let must = self.tests.look_at_stat() || self.tests.empty.is_some();
+        let map = match Looked::at(self.call, walk, entry, kind, must)? {
+            Looked::Whole(granted) => {
+                let Some(stat) = granted.resource().stat() else { return Ok(true) };
+                if !self.tests.stat_fits(stat) || (self.tests.empty.is_some() && self.is_empty(&granted, stat, walk)? != self.tests.empty) {
+                    return Ok(true);
+                }
+                details(&granted)
+            }
+            Looked::Outside(_) if must => return Ok(true),
+            Looked::Outside(map) => map,
+        };
         self.count += 1;
         match self.each {
             Some(each) => {
-                let answer = self.call.invoke(each, vec![map])?;
+                let answer = self.call.invoke(each, vec![Dynamic::from_map(map)])?;
                 if answer.as_bool() == Ok(false) {
                     return Ok(false);
                 }
             }
-            None => self.found.push(map),
+            None => self.found.push(Dynamic::from_map(map)),
         }
         Ok(u64::try_from(self.count).unwrap_or(0) < self.options.limit)
     }
 
     /// Whether a file or directory is empty; nothing for other types, and for directories that may not be read.
-    fn is_empty(&self, entry: &Granted<Stat>, stat: &rustix::fs::Stat) -> Result<Option<bool>> {
+    fn is_empty(&self, entry: &Granted<Stat>, stat: &rustix::fs::Stat, walk: &Walk<'_, Read>) -> Result<Option<bool>> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Some(stat.st_size == 0)),
             FileType::Directory => {
-                let dir = self.call.permit::<Read>(File::locate_with(entry.resource().asked(), false)?);
+                let dir = walk.permit(File::locate_with(entry.resource().asked(), false)?);
                 match dir.and_then(|dir| sys::dir::names(&dir, 0, &self.call.host.watch)) {
                     Ok((_, more)) => Ok(Some(!more)),
                     Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission) => Ok(None),

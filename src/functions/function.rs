@@ -4,7 +4,7 @@ use super::value::{Dynamic, FnPtr, FromScript, IntoScript, OptionRow};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Watch;
 use crate::output::Output;
-use crate::policy::gate::{Gate, Granted};
+use crate::policy::gate::{Gate, Granted, Walk};
 use crate::policy::words::{Action, Ask, Site, Value};
 use rhai::NativeCallContext;
 use std::cell::RefCell;
@@ -106,6 +106,13 @@ impl<'a> Call<'a> {
     /// As [`Call::permit`].
     pub fn permit_with<A: Action>(&self, on: A::On, context: Vec<(&'static str, Value)>) -> Result<Granted<A>> {
         self.host.gate.permit_with::<A>(&self.site(), on, context)
+    }
+    /// Begins a walk: the root and every denial are recorded, the rest as counts.
+    ///
+    /// # Errors
+    /// As [`Call::permit`], for the root.
+    pub fn walk<A: Action>(&self, root: &A::On) -> Result<Walk<'_, A>> {
+        self.host.gate.walk::<A>(&self.site(), root)
     }
     /// Ends the call when the run has to stop; every loop asks.
     ///

@@ -3,7 +3,9 @@
 pub mod convert;
 pub mod data;
 pub mod datetime;
+pub mod dir;
 pub mod file_read;
+pub mod file_stat;
 pub mod function;
 pub mod say;
 pub mod time;
@@ -14,6 +16,8 @@ use function::Function;
 /// Every topic: its name, what it is about, and its functions.
 pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
+    ("file_stat", "What files are", file_stat::FUNCTIONS),
+    ("dir", "Directories", dir::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),

@@ -288,6 +288,15 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
+/// The name of an option from that of its field: without the mark of a raw identifier.
+#[must_use]
+pub const fn option_name(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 /// A map of options as a struct: fields, defaults, parser, refusal of unknown keys and documentation from one list.
 #[macro_export]
 macro_rules! options {
@@ -301,7 +310,7 @@ macro_rules! options {
         impl $crate::functions::value::FromScript for $name {
             const TYPE: &'static str = "a map of options";
             const OPTIONS: Option<&'static [$crate::functions::value::OptionRow]> = Some(&[$($crate::functions::value::OptionRow {
-                name: stringify!($field),
+                name: $crate::functions::value::option_name(stringify!($field)),
                 kind: <$type as $crate::functions::value::FromScript>::TYPE,
                 default: stringify!($default),
                 doc: $doc,
@@ -313,7 +322,7 @@ macro_rules! options {
                 let rows = <Self as $crate::functions::value::FromScript>::OPTIONS.unwrap_or(&[]);
                 let mut reader = $crate::functions::value::OptionReader::new(value, rows)?;
                 let default = Self::default();
-                Ok(Self { $($field: reader.take(stringify!($field))?.unwrap_or(default.$field),)* })
+                Ok(Self { $($field: reader.take($crate::functions::value::option_name(stringify!($field)))?.unwrap_or(default.$field),)* })
             }
         }
     };
