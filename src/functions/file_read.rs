@@ -4,7 +4,7 @@ use super::function::{Call, Example, Function, param, with2};
 use super::value::ImmutableString;
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::words::{Access, Action, ask};
+use crate::policy::{Access, Action, ask};
 use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys;

@@ -1,6 +1,6 @@
 //! Places closed to scripts whatever a policy says: what decides the next login, keys and agents, this process's own memory, and rex's own files.
 
-use crate::policy::words::{Access, Ask};
+use crate::policy::{Access, Ask};
 use std::path::{Path, PathBuf};
 
 /// Start-up files of shells and login helpers, directly in a home folder.

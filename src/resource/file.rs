@@ -3,7 +3,7 @@
 use super::path::{self, AbsPath, Found};
 use crate::error::{Error, Kind, Result};
 use crate::os::process::Names;
-use crate::policy::words::{Attribute, Noun, Resource, Value};
+use crate::policy::{Attribute, Noun, Resource, Value};
 use rustix::fs::{FileType, Stat};
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::Watch;
-use crate::policy::gate::Granted;
-use crate::policy::words::{Access, Action, Resource};
+use crate::policy::Granted;
+use crate::policy::{Access, Action, Resource};
 use crate::resource::file::File;
 use rustix::fs::{FileType, OFlags};
 use std::io::Read;
