@@ -6,6 +6,8 @@ pub mod error;
 pub mod limits;
 /// What rex itself needs of the kernel: the owner's files, credentials, descriptors.
 pub mod os;
+/// What is asked: argv and the request become an Invocation.
+pub mod invocation;
 /// Who asks: kernel credentials, sshd's key or certificate, principals.toml.
 pub mod identity;
 /// What a run says while it runs.
