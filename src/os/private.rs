@@ -55,6 +55,7 @@ mod tests {
         }
         fn file(&self, name: &str, content: &[u8], mode: u32) -> std::path::PathBuf {
             let path = self.dir.path().join(name);
+            let _earlier = fs::remove_file(&path);
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             path
