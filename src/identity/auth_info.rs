@@ -87,7 +87,9 @@ fn is_sshd_name(path: &str) -> bool {
 pub fn parse(content: &[u8]) -> Result<Vec<Step>> {
     let odd = |line: usize, what: &str| denied(format!("line {} of sshd's account of the login {what}", line + 1));
     let text = std::str::from_utf8(content).map_err(|_| odd(0, "is not UTF-8"))?;
-    let Some(text) = text.strip_suffix('\n') else { return Err(denied("sshd's account of the login is empty or does not end with a newline")) };
+    let Some(text) = text.strip_suffix('\n') else {
+        return Err(denied("sshd's account of the login is empty or does not end with a newline"));
+    };
     let lines: Vec<&str> = text.split('\n').collect();
     if lines.len() > MAX_STEPS {
         return Err(denied(format!("sshd's account of the login has more than {MAX_STEPS} lines")));
@@ -104,7 +106,9 @@ fn step(line: &str) -> std::result::Result<Step, String> {
     let method = Method::ALL.into_iter().find(|method| method.name() == name).ok_or("names a method that rex does not know")?;
     let submethod_fits = match submethod {
         None => true,
-        Some(sub) => method == Method::KeyboardInteractive && !sub.is_empty() && sub.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        Some(sub) => {
+            method == Method::KeyboardInteractive && !sub.is_empty() && sub.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        }
     };
     if !submethod_fits {
         return Err("has a variant of a method that rex does not know".into());
@@ -128,3 +132,6 @@ fn key(rest: &str) -> std::result::Result<Key, String> {
     let blob = base64::engine::general_purpose::STANDARD.decode(blob).map_err(|_| "has a key that is not base64".to_owned())?;
     Key::from_blob(kind, &blob).map_err(|error| format!("is odd: {}", error.message))
 }
+
+#[cfg(test)]
+mod tests;

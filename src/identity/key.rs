@@ -149,7 +149,10 @@ pub fn check(certificate: &ssh_key::Certificate, registered: bool, now: u64, che
     for option in certificate.critical_options().keys() {
         let known = matches!(option.as_str(), "source-address" | "force-command" | "verify-required");
         if !known || checked_by == CheckedBy::Nobody {
-            return Err(denied(format!("the certificate has the critical option `{}`, which is not understood here", option.escape_debug())));
+            return Err(denied(format!(
+                "the certificate has the critical option `{}`, which is not understood here",
+                option.escape_debug()
+            )));
         }
     }
     Ok(Certificate {
@@ -161,3 +164,6 @@ pub fn check(certificate: &ssh_key::Certificate, registered: bool, now: u64, che
         extensions: certificate.extensions().iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 pub mod auth_info;
 pub mod declared;
+#[cfg(test)]
+mod fixtures;
 pub mod key;
 pub mod name;
 pub mod principals;
@@ -152,7 +154,9 @@ pub fn establish(asked: &EvidenceSources<'_>, demanded: &[Evidence], principals:
             Evidence::Argument => asked.argument.is_some(),
             Evidence::AuthInfo => auth_info::is_present(asked.environment),
             Evidence::User => true,
-            Evidence::Record | Evidence::Inherited => return Err(Error::new(Kind::Config, format!("`identity` cannot list `{}`", kind.name()))),
+            Evidence::Record | Evidence::Inherited => {
+                return Err(Error::new(Kind::Config, format!("`identity` cannot list `{}`", kind.name())));
+            }
         };
         if present {
             return of_kind(*kind, asked, principals, now);
@@ -194,7 +198,13 @@ fn of_kind(kind: Evidence, asked: &EvidenceSources<'_>, principals: &Principals,
 ///
 /// # Errors
 /// [`Kind::Denied`] if the key or certificate means nobody.
-pub fn of_server_login(key: &Key, client: Option<IpAddr>, asked: &EvidenceSources<'_>, principals: &Principals, now: u64) -> Result<Identity> {
+pub fn of_server_login(
+    key: &Key,
+    client: Option<IpAddr>,
+    asked: &EvidenceSources<'_>,
+    principals: &Principals,
+    now: u64,
+) -> Result<Identity> {
     let mut derivation = vec!["rex serve verified the key".to_owned()];
     let proved = of_keys(&[key], asked.environment, principals, now, CheckedBy::Nobody, &mut derivation)?;
     let facts = Facts { method: Some(auth_info::Method::PublicKey.name().into()), ..kernel_facts(asked) };
@@ -258,7 +268,8 @@ fn of_keys(
         return Err(denied("the accepted keys mean different principals"));
     }
     derivation.extend(proved.iter().map(|(_, how)| how.clone()));
-    let (first, _) = proved.into_iter().next().ok_or_else(|| denied("the login was not made with a user's key, so nobody is derived from it"))?;
+    let (first, _) =
+        proved.into_iter().next().ok_or_else(|| denied("the login was not made with a user's key, so nobody is derived from it"))?;
     Ok(Proved { via, expires, ..first })
 }
 
@@ -269,19 +280,26 @@ fn of_one_key(key: &Key, environment: &Environment, principals: &Principals, now
         let registered = principals.knows_authority(&key::authority_of(certificate));
         let certificate = key::check(certificate, registered, now, checked_by)?;
         let person = principals.of_certificate(&certificate)?;
-        let how = format!("certificate `{}` (serial {}) of authority {}", certificate.key_id.escape_debug(), certificate.serial, certificate.authority);
+        let how = format!(
+            "certificate `{}` (serial {}) of authority {}",
+            certificate.key_id.escape_debug(),
+            certificate.serial,
+            certificate.authority
+        );
         let expires = certificate.valid_before;
         return Ok((Proved { person, key: of_key, certificate: Some(certificate), via: None, expires }, how));
     }
     if let Some(bastion) = principals.bastion(&fingerprint) {
         let variable = bastion.variable.as_str();
-        let value = declared::single(environment, variable)?.ok_or_else(|| denied(format!("the bastion's key came without {variable}, which names the person")))?;
+        let value = declared::single(environment, variable)?
+            .ok_or_else(|| denied(format!("the bastion's key came without {variable}, which names the person")))?;
         let name = std::str::from_utf8(value).map_err(|_| denied(format!("the name in {variable} is not UTF-8")))?;
         let person = principals.of_bastion(bastion, name)?;
         let how = format!("key {fingerprint} is the bastion `{}`, which names the person in {variable}", bastion.name.escape_debug());
         return Ok((Proved { person, key: of_key, via: Some(bastion.name.clone()), ..Proved::default() }, how));
     }
-    let person = principals.of_key(&fingerprint).cloned().ok_or_else(|| denied(format!("the key {fingerprint} means nobody in principals.toml")))?;
+    let person =
+        principals.of_key(&fingerprint).cloned().ok_or_else(|| denied(format!("the key {fingerprint} means nobody in principals.toml")))?;
     Ok((Proved { person, key: of_key, ..Proved::default() }, format!("key {fingerprint} is listed in principals.toml")))
 }
 
@@ -300,7 +318,8 @@ fn inherited(asked: &EvidenceSources<'_>, json: &[u8], now: u64) -> Result<Ident
     if json.len() > MAX_INHERITED {
         return Err(denied(format!("the identity from rex serve is larger than {MAX_INHERITED} bytes")));
     }
-    let identity: Identity = serde_json::from_slice(json).map_err(|_| denied("the identity from rex serve has not the form it should have"))?;
+    let identity: Identity =
+        serde_json::from_slice(json).map_err(|_| denied("the identity from rex serve has not the form it should have"))?;
     name::principal(&identity.name, "the name in the identity from rex serve")?;
     for group in &identity.groups {
         name::principal(group, "a group in the identity from rex serve")?;

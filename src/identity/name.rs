@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn names_that_a_record_could_not_show_are_refused() {
-        for name in ["", " a", "a ", "a\nb", "a\0", "a\u{7f}", "a\u{9b}", "a\u{202e}b", "a\u{200b}", "a\u{2028}", "\u{feff}a", &"x".repeat(257)] {
+        for name in
+            ["", " a", "a ", "a\nb", "a\0", "a\u{7f}", "a\u{9b}", "a\u{202e}b", "a\u{200b}", "a\u{2028}", "\u{feff}a", &"x".repeat(257)]
+        {
             assert!(fault(name).is_some(), "{name:?}");
         }
     }

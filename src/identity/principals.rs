@@ -156,7 +156,8 @@ impl Source<'_> {
     }
 
     fn fingerprint(&self, given: &Spanned<String>) -> Result<String> {
-        let parsed = Fingerprint::from_str(given.get_ref()).ok().filter(|parsed| parsed.is_sha256() && parsed.to_string() == *given.get_ref());
+        let parsed =
+            Fingerprint::from_str(given.get_ref()).ok().filter(|parsed| parsed.is_sha256() && parsed.to_string() == *given.get_ref());
         parsed.map(|_| given.get_ref().clone()).ok_or_else(|| {
             self.at(given, "is not a fingerprint; `SHA256:` and 43 characters are needed, as `ssh-keygen -lf FILE` prints them")
         })
@@ -164,7 +165,8 @@ impl Source<'_> {
 
     fn variable(&self, given: &Spanned<String>) -> Result<String> {
         let name = given.get_ref();
-        let form = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && name.starts_with(|c: char| c.is_ascii_alphabetic());
+        let form =
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') && name.starts_with(|c: char| c.is_ascii_alphabetic());
         if !form || name.len() > 64 {
             return Err(self.at(given, "is not the name of an environment variable"));
         }
@@ -190,8 +192,9 @@ impl Principals {
     /// user, name or certificate condition for two principals, a reference to something that is not there.
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let source = Source { text, file };
-        let raw: File = toml::from_str(text)
-            .map_err(|error| source.wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', ", ").to_lowercase_first()))?;
+        let raw: File = toml::from_str(text).map_err(|error| {
+            source.wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', ", ").to_lowercase_first())
+        })?;
         let mut principals = Self { unmapped: raw.default, ..Self::default() };
         let authority_names = principals.add_authorities(&source, &raw.authority)?;
         for one in &raw.principal {
@@ -237,7 +240,9 @@ impl Principals {
                 return Err(source.at(&certificate.authority, "is not the name of an `[[authority]]` in this file"));
             };
             if certificate.key_id.is_none() && certificate.principals.is_empty() {
-                return Err(source.at(&certificate.authority, "alone would map every certificate of it; give `key_id`, `principals` or both"));
+                return Err(
+                    source.at(&certificate.authority, "alone would map every certificate of it; give `key_id`, `principals` or both")
+                );
             }
             let principals = source.names(&certificate.principals)?;
             let key_id = certificate.key_id.as_ref().map(|key_id| key_id.get_ref().clone());
@@ -298,7 +303,10 @@ impl Principals {
             return Ok(person.clone());
         }
         if self.people.contains_key(user) {
-            return Err(denied(format!("principals.toml has a principal `{0}` but does not list the Unix user `{0}` for it", user.escape_debug())));
+            return Err(denied(format!(
+                "principals.toml has a principal `{0}` but does not list the Unix user `{0}` for it",
+                user.escape_debug()
+            )));
         }
         self.named(user, "the Unix user")
     }

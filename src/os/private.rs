@@ -15,7 +15,8 @@ use crate::error::{Error, Kind, Result};
 pub fn read(path: &Path, uid: u32, max: u64) -> Result<Vec<u8>> {
     let odd = |what: &str| Error::new(Kind::Denied, format!("the file named by SSH_USER_AUTH {what}"));
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| odd(&format!("cannot be opened (errno {})", errno.raw_os_error())))?;
+    let fd =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| odd(&format!("cannot be opened (errno {})", errno.raw_os_error())))?;
     let stat = fstat(&fd).map_err(|_| odd("cannot be looked at"))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(odd("is not a regular file"));
@@ -54,6 +55,7 @@ mod tests {
         }
         fn file(&self, name: &str, content: &[u8], mode: u32) -> std::path::PathBuf {
             let path = self.dir.path().join(name);
+            let _earlier = fs::remove_file(&path);
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             path

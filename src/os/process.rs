@@ -77,10 +77,11 @@ impl Environment {
 /// [`Kind::Usage`] for an environment over 4 MiB; the system's own error if one of the steps fails, and then rex must not go on.
 pub fn first_actions() -> Result<Environment> {
     open_standard_fds()?;
-    let entries = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect();
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO).as_raw_mode();
+    // The standard library walks `environ` itself: order and duplicates are kept, entries without `=` left out.
+    let entries = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect();
     Environment { entries, umask }.check_size()
 }
 
@@ -264,7 +265,12 @@ impl Names {
 /// A name that may be handed to getent: no option, no field separator, no number (getent would take that for an id).
 fn lookup_name(name: &str) -> bool {
     let number = name.bytes().all(|byte| byte.is_ascii_digit());
-    !name.is_empty() && name.len() <= 256 && !number && !name.starts_with('-') && !name.contains([':', ',']) && !name.contains(char::is_control)
+    !name.is_empty()
+        && name.len() <= 256
+        && !number
+        && !name.starts_with('-')
+        && !name.contains([':', ','])
+        && !name.contains(char::is_control)
 }
 
 fn read_table(path: &Path) -> Vec<u8> {
