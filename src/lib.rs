@@ -10,6 +10,10 @@ pub mod os;
 pub mod invocation;
 /// Who asks: kernel credentials, sshd's key or certificate, principals.toml.
 pub mod identity;
+/// On what terms: one row per setting.
+pub mod config;
+/// What is remembered: one record per decision and per run, before the act.
+pub mod audit;
 /// What a run says while it runs.
 pub mod output;
 /// What is allowed: load, slice, gate.
