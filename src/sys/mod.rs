@@ -1,0 +1,3 @@
+//! After the gate: what the kernel is made to do. The only place of `unsafe`; knows no policy.
+
+pub mod spawn;
