@@ -6,4 +6,5 @@ pub mod dir;
 pub mod file;
 pub mod inherit;
 pub mod memory;
+pub mod spawn;
 pub mod supervise;
