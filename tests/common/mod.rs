@@ -298,3 +298,13 @@ impl Drop for Rex {
         }
     }
 }
+
+/// A row of principals.toml: this key is this person.
+pub fn mapped_key(key: &Key, name: &str) -> String {
+    format!("[[key]]\nfingerprint = \"{}\"\nname = \"{name}\"\n", key.fingerprint())
+}
+
+/// A row of principals.toml: a certificate of this authority with this principal is this person.
+pub fn mapped_certificate(authority: &Key, principal: &str, name: &str) -> String {
+    format!("[[certificate]]\nauthority = \"{}\"\nprincipal = \"{principal}\"\nname = \"{name}\"\n", authority.fingerprint())
+}

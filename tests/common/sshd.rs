@@ -60,15 +60,26 @@ impl Sshd {
     /// `{config}` for rex.toml, `{keys}` for the folder of [`Sshd::authorize`], `{root}` for the host's folder.
     #[track_caller]
     pub fn start(rex: &Rex, lines: &str) -> Self {
-        Self::start_with(rex, "no", lines)
+        Self::start_with(rex, "no", &[], lines)
     }
     /// The same with `UsePAM yes`, as Debian has it.
     #[track_caller]
     pub fn start_pam(rex: &Rex, lines: &str) -> Self {
-        Self::start_with(rex, "yes", lines)
+        Self::start_with(rex, "yes", &[], lines)
+    }
+    /// The same where `/etc/rex` is this host's `etc/`: in a copy of /etc that only this daemon and its sessions see.
+    #[track_caller]
+    pub fn start_with_etc_rex(rex: &Rex, lines: &str) -> Self {
+        let etc = rex.root().join("ssh/etc");
+        fs::create_dir_all(&etc).unwrap();
+        let mounts = r#"mount -t tmpfs -o mode=755 none "$1" && cp -a /etc/. "$1" && mkdir -p "$1/rex" && mount --bind "$1" /etc &&
+            mount --bind "$2" /etc/rex && shift 2 && exec "$@""#;
+        let own = rex.root().join("etc");
+        let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounts, "-", etc.to_str().unwrap(), own.to_str().unwrap()];
+        Self::start_with(rex, "no", &wrapper, lines)
     }
     #[track_caller]
-    fn start_with(rex: &Rex, pam: &str, lines: &str) -> Self {
+    fn start_with(rex: &Rex, pam: &str, wrapper: &[&str], lines: &str) -> Self {
         let folder = rex.root().join("ssh");
         fs::create_dir_all(folder.join("keys")).unwrap();
         // Debian's sshd refuses to run without its privilege separation folder.
@@ -87,8 +98,9 @@ impl Sshd {
             );
             fs::write(folder.join("sshd_config"), &config).unwrap();
             let log = fs::File::create(folder.join("log")).unwrap();
-            let mut command = Command::new("/usr/sbin/sshd");
-            command.args(["-D", "-e", "-f"]).arg(folder.join("sshd_config")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+            let words = [wrapper, &["/usr/sbin/sshd"]].concat();
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]).args(["-D", "-e", "-f"]).arg(folder.join("sshd_config")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
             let mut daemon = command.spawn().expect("/usr/sbin/sshd");
             let said = || fs::read_to_string(folder.join("log")).unwrap_or_default();
             until(20.0, || said().contains("Server listening") || daemon.try_wait().unwrap().is_some());
@@ -123,7 +135,7 @@ impl Sshd {
         chown(&file, Some(0), Some(0)).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     }
-    /// `ssh [options] NAME@host [request]` with no configuration but its own; options come first in `arguments` up to `--`.
+    /// `ssh [options] NAME@host [request]` with no configuration but its own.
     pub fn command(&self, name: &str, key: &Key, options: &[&str], request: &[&str]) -> Command {
         let mut command = self.client("/usr/bin/ssh", key);
         command.args(["-p", &self.port.to_string()]).args(options).arg(format!("{name}@127.0.0.1")).args(request);
