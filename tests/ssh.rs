@@ -29,7 +29,9 @@ impl Host {
     }
     fn with(lines: &str, prepare: impl FnOnce(Rex) -> Rex, start: impl FnOnce(&Rex, &str) -> Sshd) -> Self {
         let account = Account::new();
-        let rex = prepare(Rex::new().config("identity = [\"argument\", \"user\"]").policy(ALL_BUT_SECRET).file("secret", "s3cret\n").account(&account));
+        let rex = prepare(
+            Rex::new().config("identity = [\"argument\", \"user\"]").policy(ALL_BUT_SECRET).file("secret", "s3cret\n").account(&account),
+        );
         let key = Key::new(&rex, "key");
         let sshd = start(&rex, &lines.replace("{group}", &account.name).replace("{user}", &account.name));
         Self { sshd, key, account, rex }
@@ -201,7 +203,8 @@ fn ten_channels_of_one_connection_are_ten_runs_on_record() {
     let before = host.rex.audit().len();
     let channels: Vec<_> = (0..10)
         .map(|number: i32| {
-            let mut ssh = host.sshd.begin(&host.account.name, &host.key, &["-o", &control, "-o", "ControlMaster=no"], &["rex", "-o", "json"]);
+            let mut ssh =
+                host.sshd.begin(&host.account.name, &host.key, &["-o", &control, "-o", "ControlMaster=no"], &["rex", "-o", "json"]);
             ssh.send(format!("sleep(0.2); {number} * {number}").as_bytes());
             ssh.end_input();
             ssh
@@ -223,7 +226,8 @@ fn ten_channels_of_one_connection_are_ten_runs_on_record() {
 fn a_script_whose_sender_died_never_ran_wherever_it_was_cut() {
     needs_root!();
     let host = forced();
-    let script = host.rex.fill("write(\"{data}/mark\", \"ran\");\n") + &"// padding to fill more than one packet and one pipe\n".repeat(4000);
+    let script =
+        host.rex.fill("write(\"{data}/mark\", \"ran\");\n") + &"// padding to fill more than one packet and one pipe\n".repeat(4000);
     let first = script.find('\n').unwrap() + 1;
     for sent in [first, first + 1, 4096, 65536, script.len() / 2, script.len()] {
         let mut ssh = host.sshd.begin(&host.account.name, &host.key, &[], &["rex"]);
@@ -499,10 +503,16 @@ fn no_variable_of_the_client_or_of_its_home_changes_who_is_asking_or_loads_code(
 #[test]
 fn a_forged_original_command_on_a_shell_request_is_no_more_than_a_request() {
     needs_root!();
-    let host = Host::with(&format!("AcceptEnv *\n{FORCED}"), |rex| rex.config("identity = [\"argument\", \"user\"]").file("mine", "mine\n"), Sshd::start).authorized("");
+    let host = Host::with(
+        &format!("AcceptEnv *\n{FORCED}"),
+        |rex| rex.config("identity = [\"argument\", \"user\"]").file("mine", "mine\n"),
+        Sshd::start,
+    )
+    .authorized("");
     fs::write(host.rex.policy_file(), host.rex.fill(&for_root_and(&host.account.name))).unwrap();
     let program = host.rex.program().display();
-    for forged in [format!("{program} session --principal root"), "rex --principal root".to_owned(), "session --principal root".to_owned()] {
+    for forged in [format!("{program} session --principal root"), "rex --principal root".to_owned(), "session --principal root".to_owned()]
+    {
         let set = format!("SetEnv \"SSH_ORIGINAL_COMMAND={forged}\"");
         let run = host.ssh(&["-T", "-o", &set], &[], "cat(\"{data}/secret\")");
         assert!([2, 77, 78].contains(&run.code) && !run.stdout.contains("s3cret"), "{forged}: {run:#?}");
@@ -605,7 +615,9 @@ fn two_keys_are_judged_alike_in_both_orders() {
 #[test]
 fn a_certificates_principals_are_compared_whole_and_one_without_any_is_nobody() {
     needs_root!();
-    let (host, _) = by_key(&format!("ExposeAuthInfo yes\nTrustedUserCAKeys {{root}}/ssh/ca.pub\nAuthorizedPrincipalsFile {{root}}/ssh/names\n{FORCED}"));
+    let (host, _) = by_key(&format!(
+        "ExposeAuthInfo yes\nTrustedUserCAKeys {{root}}/ssh/ca.pub\nAuthorizedPrincipalsFile {{root}}/ssh/names\n{FORCED}"
+    ));
     fs::write(host.rex.root().join("ssh/names"), "alice\nalice2\n").unwrap();
     let authority = Key::new(&host.rex, "ca");
     let map = format!("default = \"refuse\"\n{}", common::mapped_certificate(&authority, "alice", "alice"));
@@ -650,7 +662,9 @@ fn start_up_files_of_the_home_do_not_run_beside_a_restricted_key() {
 fn a_run_ends_within_a_second_of_its_clients_death_and_its_end_is_on_record() {
     needs_root!();
     let host = forced();
-    for (case, work) in [("asleep", "sleep(30)"), ("busy", "loop {}"), ("printing", "loop { print(\"y\"); sleep(0.01) }"), ("waiting", "sleep(30); 1")] {
+    for (case, work) in
+        [("asleep", "sleep(30)"), ("busy", "loop {}"), ("printing", "loop { print(\"y\"); sleep(0.01) }"), ("waiting", "sleep(30); 1")]
+    {
         for options in [&["-T"][..], &["-tt"]] {
             let _ = fs::remove_file(host.rex.path("started"));
             let script = host.rex.fill(&format!("write(\"{{data}}/started\", \"\"); {work}"));
@@ -712,7 +726,9 @@ fn closed_standard_streams_are_neither_a_crash_nor_somebody_elses_file() {
         command.args(["session", "--config"]).arg(host.rex.config_file()).env_clear().env("PATH", "/usr/bin:/bin");
         command.env("SSH_ORIGINAL_COMMAND", "rex").env("SSH_CONNECTION", "192.0.2.7 5 192.0.2.1 22");
         host.account.become_(&mut command);
-        let run = host.rex.finish(command, host.rex.fill("write(\"{data}/mark\", \"ran\"); print(\"to nobody\"); warn(\"to nobody\")").as_bytes());
+        let run = host
+            .rex
+            .finish(command, host.rex.fill("write(\"{data}/mark\", \"ran\"); print(\"to nobody\"); warn(\"to nobody\")").as_bytes());
         assert!((0..=130).contains(&run.code) && run.code != 101, "{closing}: {run:#?}");
         assert!(run.code != 0 || closing == "2>&-", "{closing}: {run:#?}");
         let ran = host.rex.exists("mark");

@@ -128,7 +128,9 @@ impl Rex {
             let folder = tempfile::tempdir().unwrap();
             (folder.path().to_owned(), Some(folder))
         };
-        for (folder, mode) in [("", 0o755), ("etc", 0o755), ("etc/policies", 0o755), ("etc/scripts", 0o755), ("data", 0o755), ("audit", 0o700)] {
+        for (folder, mode) in
+            [("", 0o755), ("etc", 0o755), ("etc/policies", 0o755), ("etc/scripts", 0o755), ("data", 0o755), ("audit", 0o700)]
+        {
             fs::create_dir_all(root.join(folder)).unwrap();
             fs::set_permissions(root.join(folder), fs::Permissions::from_mode(mode)).unwrap();
         }

@@ -64,7 +64,9 @@ impl Running {
         let seconds_taken = self.begun.elapsed().as_secs_f64();
         // The pipes can outlive it in descendants: end those before reading to the end.
         self.kill_group();
-        let text = |thread: Option<JoinHandle<Vec<u8>>>| String::from_utf8_lossy(&thread.map(|thread| thread.join().unwrap()).unwrap_or_default()).into_owned();
+        let text = |thread: Option<JoinHandle<Vec<u8>>>| {
+            String::from_utf8_lossy(&thread.map(|thread| thread.join().unwrap()).unwrap_or_default()).into_owned()
+        };
         let (stdout, stderr) = (text(self.out.take()), text(self.err.take()));
         let Some(status) = ended else { panic!("still running after {seconds} s; stdout: {stdout:?}; stderr: {stderr:?}") };
         let code = status.code().unwrap_or_else(|| 256 + status.signal().unwrap_or(0));

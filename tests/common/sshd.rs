@@ -75,7 +75,8 @@ impl Sshd {
         let mounts = r#"mount -t tmpfs -o mode=755 none "$1" && cp -a /etc/. "$1" && mkdir -p "$1/rex" && mount --bind "$1" /etc &&
             mount --bind "$2" /etc/rex && shift 2 && exec "$@""#;
         let own = rex.root().join("etc");
-        let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounts, "-", etc.to_str().unwrap(), own.to_str().unwrap()];
+        let wrapper =
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounts, "-", etc.to_str().unwrap(), own.to_str().unwrap()];
         Self::start_with(rex, "no", &wrapper, lines)
     }
     #[track_caller]
@@ -87,7 +88,8 @@ impl Sshd {
         if !folder.join("host").exists() {
             Key::new(rex, "host");
         }
-        let lines = rex.fill(lines).replace("{rex}", rex.program().to_str().unwrap()).replace("{keys}", folder.join("keys").to_str().unwrap());
+        let lines =
+            rex.fill(lines).replace("{rex}", rex.program().to_str().unwrap()).replace("{keys}", folder.join("keys").to_str().unwrap());
         let lines = lines.replace("{config}", rex.config_file().to_str().unwrap());
         for _ in 0..20 {
             let port = spare_port();
@@ -100,7 +102,13 @@ impl Sshd {
             let log = fs::File::create(folder.join("log")).unwrap();
             let words = [wrapper, &["/usr/sbin/sshd"]].concat();
             let mut command = Command::new(words[0]);
-            command.args(&words[1..]).args(["-D", "-e", "-f"]).arg(folder.join("sshd_config")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+            command
+                .args(&words[1..])
+                .args(["-D", "-e", "-f"])
+                .arg(folder.join("sshd_config"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log);
             let mut daemon = command.spawn().expect("/usr/sbin/sshd");
             let said = || fs::read_to_string(folder.join("log")).unwrap_or_default();
             until(20.0, || said().contains("Server listening") || daemon.try_wait().unwrap().is_some());
@@ -145,7 +153,14 @@ impl Sshd {
     pub fn client(&self, program: &str, key: &Key) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").current_dir("/").args(["-F", "none"]);
-        for option in ["IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes", "ConnectTimeout=20", "LogLevel=ERROR", "GlobalKnownHostsFile=/dev/null"] {
+        for option in [
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            "BatchMode=yes",
+            "ConnectTimeout=20",
+            "LogLevel=ERROR",
+            "GlobalKnownHostsFile=/dev/null",
+        ] {
             command.args(["-o", option]);
         }
         command.arg("-o").arg(format!("UserKnownHostsFile={}/known_hosts", self.folder.display())).arg("-i").arg(&key.file);

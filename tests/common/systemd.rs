@@ -8,7 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 /// Unit files that every booted host has.
 const UNITS: &[(&str, &str)] = &[
-    ("rextest-ok.service", "[Unit]\nDescription=A service that runs\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"),
+    (
+        "rextest-ok.service",
+        "[Unit]\nDescription=A service that runs\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
+    ),
     (
         "rextest-reload.service",
         "[Unit]\nDescription=A service that can be reloaded\n[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/true\n",
@@ -19,7 +22,10 @@ const UNITS: &[(&str, &str)] = &[
         "[Unit]\nDescription=A service that takes its time\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 3\n",
     ),
     ("rextest-once.service", "[Unit]\nDescription=A job\n[Service]\nType=oneshot\nExecStart=/bin/echo the job was done\n"),
-    ("rextest-once.timer", "[Unit]\nDescription=When the job runs\n[Timer]\nOnCalendar=*-*-* 04:00:00\n[Install]\nWantedBy=timers.target\n"),
+    (
+        "rextest-once.timer",
+        "[Unit]\nDescription=When the job runs\n[Timer]\nOnCalendar=*-*-* 04:00:00\n[Install]\nWantedBy=timers.target\n",
+    ),
 ];
 
 /// The booted system. Killed with everything in it when dropped.
