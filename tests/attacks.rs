@@ -585,7 +585,12 @@ fn a_policy_that_is_not_valid_to_the_letter_stops_everything_before_it_starts() 
 fn files_of_the_owner_that_others_can_write_stop_a_session() {
     needs_root!();
     let account = Account::new();
-    let rex = Rex::new().config("identity = [\"user\"]").policy(ALLOW_ALL).runbook("book", "1").principals("").account(&account);
+    let rex = Rex::new()
+        .config("identity = [\"user\"]")
+        .policy(ALLOW_ALL)
+        .runbook("book", "1")
+        .principals("default = \"pass\"\n")
+        .account(&account);
     let etc = rex.root().join("etc");
     let start = || {
         let run = rex.session(Some(&account), &[], Some("rex"), "write(\"{data}/mark\", \"ran\")");
@@ -641,7 +646,7 @@ fn without_a_record_nothing_is_done() {
         let rex = Rex::new().policy(ALLOW_ALL);
         rustix::fs::mknodat(rustix::fs::CWD, rex.root().join("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600), 0)
             .unwrap();
-        let config = rex.fill(&format!("[audit]\nfile = \"{sink}\"\nsyslog = false\n"));
+        let config = rex.fill(&format!("[audit]\nfile = \"{sink}\"\nsyslog = false\njournald = false\n"));
         let rex = rex.whole_config(&config);
         let run = rex.run("write(\"{data}/mark\", \"ran\")");
         assert_eq!((run.code, rex.exists("mark")), (78, false), "{case}: {run:#?}");
@@ -730,7 +735,7 @@ fn account_files(account: &Account) -> Vec<(String, String)> {
 
 #[test]
 fn rexs_own_files_are_closed_to_writing_even_to_a_policy_that_permits_everything() {
-    let rex = Rex::new().policy(ALLOW_ALL).runbook("book", "1").principals("");
+    let rex = Rex::new().policy(ALLOW_ALL).runbook("book", "1").principals("default = \"pass\"\n");
     rex.run("1").ends(0);
     let snapshot = || -> Vec<(String, Vec<u8>)> {
         ["etc/rex.toml", "etc/principals.toml", "etc/policies/test.cedar", "etc/scripts/book.rhai"]

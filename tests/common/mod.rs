@@ -90,15 +90,17 @@ impl Run {
         assert!(self.records_denial(), "the denial is not on record: {self:#?}");
         self
     }
-    /// `denials` of the JSON result, which may be a count or the list itself.
+    /// How many denials the JSON result counts; it lists as many.
     #[track_caller]
     pub fn denials(&self) -> u64 {
-        let denials = &self.json()["denials"];
-        denials.as_u64().or_else(|| denials.as_array().map(|list| list.len() as u64)).unwrap_or(0)
+        let result = self.json();
+        let listed = result["denials"].as_array().map_or(0, Vec::len) as u64;
+        assert_eq!(result["denial_count"].as_u64(), Some(listed), "{self:#?}");
+        listed
     }
     /// Whether some record tells of a refused act.
     pub fn records_denial(&self) -> bool {
-        self.audit.iter().any(|record| ["decision", "result"].iter().any(|key| matches!(record[*key].as_str(), Some("deny" | "denied"))))
+        self.events("decision").iter().any(|record| record["decision"] == "deny")
     }
     /// Records of this kind (`event` is the key).
     pub fn events(&self, event: &str) -> Vec<&serde_json::Value> {
@@ -177,7 +179,7 @@ impl Rex {
     /// More lines of rex.toml: tables of their own, or keys of the top level first.
     #[track_caller]
     pub fn config(self, toml: &str) -> Self {
-        let audit = format!("[audit]\nfile = \"{}\"\nsyslog = false\n", self.audit_file().display());
+        let audit = format!("[audit]\nfile = \"{}\"\nsyslog = false\njournald = false\n", self.audit_file().display());
         self.put("etc/rex.toml", &format!("{toml}\n{audit}"))
     }
     /// rex.toml as given, nothing added.
@@ -301,12 +303,16 @@ impl Drop for Rex {
     }
 }
 
-/// A row of principals.toml: this key is this person.
+/// A table of principals.toml: this key is this person.
 pub fn mapped_key(key: &Key, name: &str) -> String {
-    format!("[[key]]\nfingerprint = \"{}\"\nname = \"{name}\"\n", key.fingerprint())
+    format!("[[principal]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", key.fingerprint())
 }
 
-/// A row of principals.toml: a certificate of this authority with this principal is this person.
+/// Tables of principals.toml: a certificate of this authority with this principal is this person.
 pub fn mapped_certificate(authority: &Key, principal: &str, name: &str) -> String {
-    format!("[[certificate]]\nauthority = \"{}\"\nprincipal = \"{principal}\"\nname = \"{name}\"\n", authority.fingerprint())
+    format!(
+        "[[authority]]\nname = \"ca\"\nfingerprint = \"{}\"\n\
+         [[principal]]\nname = \"{name}\"\ncertificates = [{{ authority = \"ca\", principals = [\"{principal}\"] }}]\n",
+        authority.fingerprint()
+    )
 }
