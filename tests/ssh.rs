@@ -124,7 +124,7 @@ fn a_forced_command_of_a_certificate_runs_scripts() {
 
 #[test]
 fn the_login_shell_runs_scripts_as_the_unix_user_and_honours_no_option() {
-    needs_root!();
+    needs_namespaces!();
     let rex = Rex::new().config("identity = [\"user\"]").policy(ALL_BUT_SECRET).file("secret", "s3cret\n");
     let shell = rex.root().join("rexsh");
     std::os::unix::fs::symlink(rex.program(), &shell).unwrap();

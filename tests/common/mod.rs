@@ -32,6 +32,34 @@ macro_rules! needs_root {
     };
 }
 
+/// The same for tests that make mounts of their own, which some containers forbid even to root.
+#[macro_export]
+macro_rules! needs_namespaces {
+    () => {
+        $crate::needs_root!();
+        if !$crate::common::may_unshare() {
+            eprintln!("skipped: this test needs namespaces (CAP_SYS_ADMIN)");
+            return;
+        }
+    };
+}
+
+pub fn may_unshare() -> bool {
+    let script = "mount -t tmpfs none /srv && mount -t cgroup2 none /srv";
+    Command::new("unshare").args(["--mount", "--pid", "--fork", "sh", "-c", script]).status().is_ok_and(|status| status.success())
+}
+
+/// Removes the hosts of tests that were killed.
+fn sweep() {
+    for entry in fs::read_dir("/srv").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("rex-test-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !alive(pid)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -122,6 +150,7 @@ impl Rex {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (root, temporary) = if is_root() {
+            sweep();
             let root = PathBuf::from(format!("/srv/rex-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
             let _ = fs::remove_dir_all(&root);
             fs::create_dir_all(&root).unwrap();
