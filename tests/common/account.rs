@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Names are `rext`, the test's process id, a letter: so that leftovers of killed tests can be told and removed.
+/// Names are `rext`, the test's process id, `x`, a number: so that leftovers of killed tests can be told and removed.
 const PREFIX: &str = "rext";
 
 /// An account that can log in (with a key; the password is none). Its home belongs to it, as homes do.
@@ -37,7 +37,7 @@ impl Account {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let _lock = lock();
         sweep();
-        let name = format!("{PREFIX}{}{}", std::process::id(), char::from(b'a' + COUNT.fetch_add(1, Ordering::Relaxed) as u8));
+        let name = format!("{PREFIX}{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let home = PathBuf::from(format!("/srv/rex-home-{name}"));
         let _ = fs::remove_dir_all(&home);
         let mut command = Command::new("/usr/sbin/useradd");
@@ -87,7 +87,7 @@ fn remove(name: &str) {
 fn sweep() {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     for name in passwd.lines().filter_map(|line| line.split(':').next()) {
-        let digits = name.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(|c: char| c.is_ascii_lowercase()));
+        let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.split('x').next());
         if let Some(pid) = digits.and_then(|digits| digits.parse::<u32>().ok())
             && !super::alive(pid)
         {
