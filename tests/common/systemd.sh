@@ -17,7 +17,12 @@ boot() {
     # A group can only be entered before the namespace that hides what is above it.
     sh -c 'echo 0 >"$1/cgroup.procs"; exec unshare --pid --uts --ipc --cgroup --mount --propagation private --fork --kill-child sh "$2" inside "$3"' \
         - "$group" "$main" "$folder" </dev/null || true
-    find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    # The last of its processes may still be ending.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+        [ -d "$group" ] || break
+        sleep 0.2
+    done
 }
 
 # 2: PID 1 of the namespaces, still a shell: mounts first, systemd last.
