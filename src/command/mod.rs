@@ -5,6 +5,7 @@ mod cli;
 mod demo;
 mod local;
 mod policy;
+mod serve;
 mod session;
 mod verbs;
 

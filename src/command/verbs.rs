@@ -86,11 +86,14 @@ fn everything(gate: &Gate, form: Form) -> u8 {
     let mut text = format!("{} may, on this host:\n", gate.principal());
     let mut values = Vec::new();
     for line in &lines {
-        values.push(json!({"action": line.action, "answer": line.answer(), "on": line.scopes, "conditional": line.conditional}));
+        let on: Vec<String> = line.scopes.iter().map(ToString::to_string).collect();
+        let except: Vec<String> = line.except.iter().map(ToString::to_string).collect();
         if line.answer() != "no" {
-            let scopes = if line.scopes.is_empty() { String::new() } else { format!(" on {}", line.scopes.join(", ")) };
-            text.push_str(&format!("  {}: {}{scopes}\n", line.action, line.answer()));
+            let when = if line.conditional { ", under conditions" } else { "" };
+            let but = if except.is_empty() { String::new() } else { format!(", but not {}", except.join(", ")) };
+            text.push_str(&format!("  {} on {}{but}{when}\n", line.action, on.join(", ")));
         }
+        values.push(json!({"action": line.action, "answer": line.answer(), "on": on, "except": except, "conditional": line.conditional}));
     }
     if lines.iter().all(|line| line.answer() == "no") {
         text.push_str("  nothing\n");

@@ -18,6 +18,7 @@ use rhai::packages::{
     BitFieldPackage, LogicPackage, MoreStringPackage, Package,
 };
 use rhai::{AST, Engine, EvalAltResult, ParseErrorType, Position, Scope};
+use std::collections::HashMap;
 use std::sync::Arc;
 use thrown::Thrown;
 
@@ -80,6 +81,8 @@ impl Runner {
         BasicMapPackage::new().register_into_engine(&mut engine);
         BasicTimePackage::new().register_into_engine(&mut engine);
         BitFieldPackage::new().register_into_engine(&mut engine);
+        // Rhai's optimiser is quadratic in the number of statements and cannot be interrupted.
+        engine.set_optimization_level(rhai::OptimizationLevel::None);
         engine.disable_symbol("eval").set_strict_variables(true).set_fail_on_invalid_map_property(false);
         set_limits(&mut engine, &host.watch.limits);
         register::functions(&mut engine, &host, &thrown);
@@ -117,11 +120,24 @@ impl Runner {
 
     /// Compiles and runs a script.
     #[must_use]
-    pub fn run(&self, script: &str, constants: &[(String, Dynamic)]) -> Outcome {
-        match self.compile(script, constants) {
-            Ok(ast) => self.run_compiled(&ast, constants),
+    pub fn run(self, script: &str, constants: &[(String, Dynamic)]) -> Outcome {
+        let runner = self.with_constants(constants);
+        match runner.compile(script, constants) {
+            Ok(ast) => runner.run_compiled(&ast, constants),
             Err(failure) => Outcome { failure: Some(*failure), ..Outcome::failed(Error::new(Kind::Compile, "")) },
         }
+    }
+
+    /// Lets the script's functions see the constants too.
+    fn with_constants(mut self, constants: &[(String, Dynamic)]) -> Self {
+        if constants.is_empty() {
+            return self;
+        }
+        let values: HashMap<String, Dynamic> = constants.iter().cloned().collect();
+        // The hook is a volatile interface of Rhai in name only; it is the documented way to give functions values from outside.
+        #[allow(deprecated, reason = "marked as volatile, not as going away")]
+        self.engine.on_var(move |name, _, context| Ok(if context.scope().contains(name) { None } else { values.get(name).cloned().map(Dynamic::into_read_only) }));
+        self
     }
 
     /// Runs what [`Runner::compile`] made.

@@ -71,7 +71,7 @@ fn raw(module: &mut Module, function: &'static Function, types: &[TypeId], host:
             raise(error, &thrown, (call.line, call.column), position)
         })
     };
-    FuncRegistration::new(function.name).with_volatility(true).set_into_module_raw(
+    FuncRegistration::new(function.name).set_into_module_raw(
         module,
         types,
         rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },

@@ -7,6 +7,7 @@ pub mod dir;
 pub mod file_read;
 pub mod file_stat;
 pub mod function;
+pub mod manual;
 pub mod say;
 pub mod time;
 pub mod value;
