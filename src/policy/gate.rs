@@ -23,7 +23,6 @@ const REMEMBERED: usize = 16_384;
 const KEPT: usize = 1000;
 
 /// A permission for `A` on one resource. Whoever holds it may do the deed; only [`Gate`] makes one.
-#[derive(Debug)]
 #[must_use = "a permission that nothing is done with was asked for in vain"]
 pub struct Granted<A: Action> {
     resource: A::On,
@@ -37,6 +36,12 @@ impl<A: Action> Granted<A> {
     /// Ends the permission and gives the resource back.
     pub fn into_resource(self) -> A::On {
         self.resource
+    }
+}
+
+impl<A: Action> std::fmt::Debug for Granted<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Granted<{}::{}>({:?})", A::NAMESPACE, A::NAME, Resource::id(&self.resource))
     }
 }
 
@@ -162,6 +167,8 @@ pub enum Answer {
 struct Verdict {
     /// None: allowed.
     why: Option<Why>,
+    /// What the caller is told instead, and of which rules.
+    told: Option<(Why, Vec<u32>)>,
     /// Indices of the rules that decided.
     deciders: Vec<u32>,
     retry: bool,
@@ -291,7 +298,7 @@ impl Gate {
     /// # Errors
     /// As [`Gate::permit`].
     pub fn permit_with<A: Action>(&self, site: &Site<'_>, on: A::On, context: Vec<(&'static str, Value)>) -> Result<Granted<A>> {
-        self.decide::<A>(site, &on, &context, Some(&mut |_| ()))?;
+        self.decide::<A>(site, &on, &context, true)?;
         Ok(Granted { resource: on, verb: PhantomData })
     }
 
@@ -301,7 +308,7 @@ impl Gate {
     /// # Errors
     /// As [`Gate::permit`], for the root.
     pub fn walk<'g, A: Action>(&'g self, site: &Site<'g>, root: &A::On) -> Result<Walk<'g, A>> {
-        self.decide::<A>(site, root, &[], Some(&mut |_| ()))?;
+        self.decide::<A>(site, root, &[], true)?;
         let root = (Resource::noun(root).name, Resource::id(root).to_owned());
         Ok(Walk { gate: self, site: *site, root, state: Mutex::default(), finished: false, verb: PhantomData })
     }
@@ -375,14 +382,8 @@ impl Gate {
         (self.allowed.load(Ordering::Relaxed), self.denied.load(Ordering::Relaxed))
     }
 
-    /// The one way to an answer. `on_allowed` is told the rules that allowed; `recorded`: whether an allowed question gets a record of its own.
-    fn decide<A: Action>(
-        &self,
-        site: &Site<'_>,
-        on: &A::On,
-        context: &[(&'static str, Value)],
-        record_allowed: Option<&mut dyn FnMut(&[u32])>,
-    ) -> Result<Vec<u32>> {
+    /// The one way to an answer: the rules that allowed. `record_allowed`: whether an allowed question gets a record of its own.
+    fn decide<A: Action>(&self, site: &Site<'_>, on: &A::On, context: &[(&'static str, Value)], record_allowed: bool) -> Result<Vec<u32>> {
         self.watch.check()?;
         let ask = &const { ask::<A>() };
         let declared = site.asks.iter().any(|declared| declared.namespace == ask.namespace && declared.name == ask.name);
@@ -398,7 +399,7 @@ impl Gate {
             return Err(self.deny(&question, &full));
         }
         let obstacle = on.obstacle();
-        if record_allowed.is_some() || obstacle.is_some() {
+        if record_allowed || obstacle.is_some() {
             self.record(&question, &full, None, obstacle.as_ref())?;
         }
         self.allowed.fetch_add(1, Ordering::Relaxed);
@@ -451,9 +452,14 @@ impl Gate {
         if let Err(error) = self.record(question, full, Some(&reference), None) {
             return error;
         }
-        let deciders: Vec<&Rule> = full.verdict.deciders.iter().filter_map(|index| self.policies.slice.rule(*index)).collect();
+        let (why, deciders) = match &full.verdict.told {
+            Some((why, deciders)) => (*why, deciders),
+            None => (full.verdict.why.unwrap_or(Why::NotPermitted), &full.verdict.deciders),
+        };
+        let deciders: Vec<&Rule> = deciders.iter().filter_map(|index| self.policies.slice.rule(*index)).collect();
         let silent = deciders.iter().any(|rule| rule.reveal == Reveal::None);
-        let telling = deciders.iter().find(|rule| rule.hint.is_some()).or(deciders.first());
+        // The hint of the rule nearest to the thing.
+        let telling = deciders.iter().max_by_key(|rule| (rule.hint.is_some(), rule.reach.nearness()));
         let hint = telling.and_then(|rule| match (rule.reveal, &rule.hint) {
             (Reveal::Rule, Some(hint)) => Some(format!("{hint} (policy `{}`)", rule.name)),
             (Reveal::Rule, None) => Some(format!("policy `{}`", rule.name)),
@@ -461,12 +467,13 @@ impl Gate {
         });
         let own = || values::written(&format!("{}::Action", question.ask.namespace), question.ask.name);
         let denial = Denial {
-            why: if silent { Why::NotPermitted } else { full.verdict.why.unwrap_or(Why::NotPermitted) },
+            why: if silent { Why::NotPermitted } else { why },
             // A caller is told of the verb it asked for, on what it named: that `open` on a folder was the matter may tell what the name leads to.
             action: full.instead.as_ref().map_or_else(own, |(action, _)| action.clone()),
             resource: values::written(question.kind, question.shown),
             principal: self.principal_text.clone(),
-            hint: if silent { None } else { hint },
+            // What the author wrote of a policy that failed is not about why.
+            hint: if silent || why == Why::PolicyError { None } else { hint },
             retry: !silent && full.verdict.retry,
             reference,
         };
@@ -559,8 +566,20 @@ impl Gate {
             match self.prepare(verb, thing, context, rules().map(|(_, rule)| rule)) {
                 Ok(prepared) => Some(prepared),
                 Err(note) => {
-                    let deciders = rules().filter(|(_, rule)| rule.condition.is_some()).map(|(index, _)| index).collect();
-                    return Verdict { why: Some(Why::PolicyError), deciders, retry: false, note: Some(note), lasting: false };
+                    // Something that is missing has no attributes. Who may not look is told what is told of a thing that is there.
+                    let of = |permits: bool| {
+                        rules().filter(|(_, rule)| rule.condition.is_some() && (rule.permit || !permits)).map(|(index, _)| index).collect()
+                    };
+                    let some_permit = rules().any(|(_, rule)| rule.permit);
+                    let told = if some_permit { (Why::ConditionFailed, of(true)) } else { (Why::NotPermitted, Vec::new()) };
+                    return Verdict {
+                        why: Some(Why::PolicyError),
+                        told: Some(told),
+                        deciders: of(false),
+                        retry: false,
+                        note: Some(note),
+                        lasting: false,
+                    };
                 }
             }
         } else {
@@ -729,7 +748,7 @@ impl Tally {
             (Some(Why::NotPermitted), Vec::new())
         };
         let retry = why.is_some() && deciders.iter().any(|index| timed(*index));
-        Verdict { why, deciders, retry, note: None, lasting }
+        Verdict { why, told: None, deciders, retry, note: None, lasting }
     }
 }
 
@@ -744,7 +763,7 @@ fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
 }
 
 fn refused(why: Why, note: String) -> Verdict {
-    Verdict { why: Some(why), deciders: Vec::new(), retry: false, note: Some(note), lasting: false }
+    Verdict { why: Some(why), told: None, deciders: Vec::new(), retry: false, note: Some(note), lasting: false }
 }
 
 fn unrecorded(error: Error) -> Error {
@@ -896,6 +915,12 @@ struct WalkState {
     policies: HashSet<u32>,
 }
 
+impl<A: Action> std::fmt::Debug for Walk<'_, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Walk<{}::{}>({:?})", A::NAMESPACE, A::NAME, self.root.1)
+    }
+}
+
 impl<A: Action> Walk<'_, A> {
     /// # Errors
     /// As [`Gate::permit`].
@@ -908,7 +933,7 @@ impl<A: Action> Walk<'_, A> {
     /// # Errors
     /// As [`Gate::permit`].
     pub fn permit_as<B: Action>(&self, on: B::On) -> Result<Granted<B>> {
-        let answer = self.gate.decide::<B>(&self.site, &on, &[], None);
+        let answer = self.gate.decide::<B>(&self.site, &on, &[], false);
         if let Ok(mut state) = self.state.lock() {
             let text = values::written(&format!("{}::Action", B::NAMESPACE), B::NAME);
             let at = state.counts.iter().position(|(known, ..)| *known == text).unwrap_or_else(|| {
