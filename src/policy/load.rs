@@ -5,7 +5,7 @@ use super::pointed::{pointed, position};
 use super::slice::{self, Line, Reach, Rule, Slice, Uid};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
-use cedar_policy_core::ast::{Policy, PolicyID, PolicySet, StaticPolicy, Template};
+use cedar_policy_core::ast::{Policy, PolicyID, PolicySet, Template};
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::parser::{parse_policy, parse_policyset};
 use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
@@ -198,7 +198,7 @@ fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec
         let source = sources.get(entry.source as usize)?;
         let text = source.text.get(entry.start as usize..entry.end as usize)?;
         let policy = parse_policy(None, text).ok()?;
-        let (_, policy) = Template::link_static_policy(StaticPolicy::from(policy));
+        let (_, policy) = Template::link_static_policy(policy);
         if slice::reach(policy.principal_constraint().as_inner())? != entry.principal {
             return None;
         }
@@ -465,5 +465,4 @@ fn validate(
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;
