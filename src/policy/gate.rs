@@ -255,17 +255,17 @@ impl Gate {
         if (self.rules.closed)(ask, noun.name, id).is_some() {
             return Answer::No(Why::Forbidden);
         }
-        let mut questions = vec![(ask.namespace, ask.name, false, id.to_owned(), noun)];
+        let only_forbids = needs_open && self.rules.open == Open::Implied;
+        let mut answers = vec![self.guess(ask.namespace, ask.name, false, &named, false)];
         if needs_open {
-            let only_forbids = self.rules.open == Open::Implied;
-            questions.push(("file_system", "open", only_forbids, id.to_owned(), noun));
-            if let Some((_, folder)) = folder_of(&named) {
-                questions.push(("file_system", "open", only_forbids, folder, &FOLDER));
+            answers.push(self.guess("file_system", "open", only_forbids, &named, false));
+            if let Some((_, id)) = folder_of(&named) {
+                answers.push(self.guess("file_system", "open", only_forbids, &Named { noun: &FOLDER, id: &id }, true));
             }
         }
         let mut unknown = Vec::new();
-        for (namespace, name, only_forbids, id, noun) in questions {
-            match self.guess(namespace, name, only_forbids, &Named { noun, id: &id }) {
+        for answer in answers {
+            match answer {
                 Answer::Yes => {}
                 Answer::No(why) => return Answer::No(why),
                 Answer::Depends(on) => unknown.extend(on),
@@ -315,11 +315,13 @@ impl Gate {
         self.watch.check()?;
         let ask = &const { ask::<A>() };
         let declared = site.asks.iter().any(|declared| declared.namespace == ask.namespace && declared.name == ask.name);
-        let (full, remembered) = if declared {
-            self.recall(ask, A::NEEDS_OPEN, on, context)
+        let fault = |why, note| (Arc::new(Full { verdict: refused(why, note), instead: None }), false);
+        let (full, remembered) = if !declared {
+            fault(Why::NotPermitted, format!("`{}` did not declare that it asks for this", site.function))
+        } else if let Err(error) = conforms("question", context, ask.context, &[]) {
+            fault(Why::PolicyError, error.message)
         } else {
-            let note = format!("`{}` did not declare that it asks for this", site.function);
-            (Arc::new(Full { verdict: refused(Why::NotPermitted, note), instead: None }), false)
+            self.recall(ask, A::NEEDS_OPEN, on, context)
         };
         let shown = on.shown();
         let question = Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown: &shown, remembered };

@@ -256,6 +256,10 @@ pub(super) trait Thing {
     fn id(&self) -> &str;
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str));
     fn attribute(&self, name: &str) -> Result<Option<Value>>;
+    /// Whether its noun lists every attribute it has, so that one that is not listed is not there. Else it is unknown.
+    fn complete(&self) -> bool {
+        true
+    }
 }
 
 impl<R: Resource> Thing for R {

@@ -138,6 +138,11 @@ impl Gate {
         wanted.sort_unstable();
         wanted.dedup();
         let noun = thing.noun();
+        if !thing.complete()
+            && let Some(unknown) = wanted.iter().find(|name| noun.attributes.iter().all(|attribute| attribute.name != **name))
+        {
+            return Err(format!("the attribute `{unknown}` is not known here"));
+        }
         let mut attributes = Vec::new();
         for attribute in noun.attributes.iter().filter(|attribute| wanted.binary_search(&attribute.name).is_ok()) {
             let value = thing
@@ -184,7 +189,7 @@ impl Gate {
     }
 
     /// Like [`Gate::evaluate`] for a thing that is only named: rules that look at what is not known decide nothing yet.
-    pub(super) fn guess(&self, namespace: &str, name: &str, only_forbids: bool, named: &Named<'_>) -> Answer {
+    pub(super) fn guess(&self, namespace: &str, name: &str, only_forbids: bool, named: &Named<'_>, folder: bool) -> Answer {
         let slice = &self.policies.slice;
         let Some(verb) = slice.verb(namespace, name) else { return Answer::No(Why::NotPermitted) };
         let rules: Vec<(u32, &Rule)> = slice
@@ -194,8 +199,10 @@ impl Gate {
             .filter(|(_, rule)| !only_forbids || !rule.permit)
             .collect();
         let unknown_of = |rule: &Rule| {
+            let has = |name: &str| named.noun.attributes.iter().any(|attribute| attribute.name == name);
+            let known = |name: &str| named.value(name).is_some() || (!folder && !has(name));
             let mut unknown: Vec<String> =
-                rule.needs.attributes.iter().filter(|name| named.value(name).is_none()).map(|name| format!("resource.{name}")).collect();
+                rule.needs.attributes.iter().filter(|name| !known(name)).map(|name| format!("resource.{name}")).collect();
             if rule.needs.context {
                 unknown.push("context".to_owned());
             }

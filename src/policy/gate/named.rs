@@ -46,6 +46,9 @@ impl Thing for Folder<'_> {
         }
         Err(Error::new(Kind::Internal, "only the path of a folder is known"))
     }
+    fn complete(&self) -> bool {
+        false
+    }
 }
 
 /// A thing that is only named.

@@ -95,8 +95,8 @@ verbs! {
     Read "read" &["view"], true, &[];
     Stat "stat" &["view"], false, &[];
     Delete "delete" &["edit"], false, &[];
-    Execute "execute" &[], false, &[];
-    Move "move" &["edit"], false, &[];
+    Execute "execute" &[], false, &[attribute("arguments", "file_system::Arguments", true, true)];
+    Move "move" &["edit"], false, &[attribute("destination", "{ path: String, name: String, parent_path: String }", true, true)];
     Unheard "unheard_of" &[], false, &[];
 }
 
@@ -411,6 +411,17 @@ fn open_is_implied_unless_a_policy_forbids_it_on_the_file_or_its_folder() {
         "{read} forbid(principal, action == file_system::Action::\"open\", resource) when {{ resource.links * 9223372036854775807 > 0 }};"
     );
     assert_eq!(denial(bench(&failing).gate.permit::<Read>(&SITE, file("/a/b"))).why, Why::PolicyError);
+}
+
+#[test]
+fn what_is_not_known_of_a_folder_closes_it_where_a_policy_asks() {
+    let text = |condition: &str| {
+        format!(
+            "permit(principal, action == file_system::Action::\"read\", resource); forbid(principal, action == file_system::Action::\"open\", resource is file_system::Dir) when {{ {condition} }};"
+        )
+    };
+    assert!(bench(&text("resource.path == \"/x\"")).gate.permit::<Read>(&SITE, file("/a/b")).is_ok());
+    assert!(bench(&text("resource has size && resource.size == 1")).gate.permit::<Read>(&SITE, file("/a/b")).is_err());
 }
 
 #[test]

@@ -44,6 +44,8 @@ fn the_schema_is_valid_deterministic_and_without_contradictions() {
     let text = render(&[], &[]);
     assert_eq!(text, render(&[], &[]));
     assert_eq!(problems(&[], &[]), Vec::<String>::new());
+    let poor = crate::policy::Noun { name: "file_system::File", parents: &[], attributes: &[], doc: "" };
+    assert_eq!(problems(&[], &[poor]), ["file_system::File: one of the nouns of this name lacks `path`"]);
     let (schema, warnings) = ValidatorSchema::from_cedarschema_str(&text, Extensions::all_available()).unwrap();
     assert_eq!(warnings.map(|warning| warning.to_string()).collect::<Vec<_>>(), Vec::<String>::new());
     let verbs = verbs_of(&schema).unwrap();
@@ -168,6 +170,43 @@ fn the_deepest_that_is_let_through_loads_and_is_dropped_without_overflow() {
     let ifs = format!("{}true", "if true then false else ".repeat(bounds::DEPTH - 2));
     for condition in [brackets, chain, sets, ifs] {
         load(&format!("permit(principal, action == file_system::Action::\"read\", resource) when {{ {condition} }};")).unwrap();
+    }
+}
+
+#[test]
+fn the_deepest_that_is_let_through_can_be_evaluated() {
+    use crate::limits::{Limits, Watch};
+    use crate::policy::{Answer, Gate, Noun, Principal, Recorder, Rules, Session, Value};
+    struct Nowhere;
+    impl Recorder for Nowhere {
+        fn decision(&self, _: &crate::policy::DecisionRecord<'_>) -> Result<()> {
+            Ok(())
+        }
+        fn walk(&self, _: &crate::policy::WalkRecord<'_>) -> Result<()> {
+            Ok(())
+        }
+    }
+    const FILE: Noun = Noun { name: "file_system::File", parents: &["file_system::Dir"], attributes: &[], doc: "" };
+    let verb = crate::policy::Ask {
+        namespace: "file_system",
+        name: "unmount",
+        applies_to: &[],
+        groups: &[],
+        doc: "",
+        access: crate::policy::Access::Change,
+        context: &[],
+        nouns: &[],
+    };
+    let chain = vec!["principal == User::\"x\""; bounds::OPERATORS / 3 - 1].join(" || ");
+    for (condition, answer) in [(format!("{chain} || true"), Answer::Yes), (format!("!({chain})"), Answer::Yes)] {
+        let policies =
+            load(&format!("permit(principal, action == file_system::Action::\"unmount\", resource) when {{ {condition} }};")).unwrap();
+        let session =
+            Session { run: "r".into(), attributes: vec![("mode", Value::String("local".into())), ("interactive", Value::Bool(false))] };
+        let principal = Principal { name: "ann".into(), groups: vec!["ops".into()], attributes: Vec::new() };
+        let watch = std::sync::Arc::new(Watch::new(Limits::default()));
+        let gate = Gate::new(std::sync::Arc::new(policies), principal, session, Box::new(Nowhere), watch, Rules::default()).unwrap();
+        assert_eq!(gate.would_ask(&verb, false, &FILE, "/a"), answer);
     }
 }
 

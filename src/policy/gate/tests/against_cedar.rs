@@ -5,6 +5,11 @@ use cedar_policy as cedar;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
+fn destination() -> Vec<(&'static str, Value)> {
+    let text = || Value::String("/x".into());
+    vec![("destination", Value::Record(vec![("path", text()), ("name", text()), ("parent_path", text())]))]
+}
+
 fn pick(options: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     proptest::sample::select(options)
 }
@@ -128,7 +133,7 @@ proptest! {
         for paper in papers.iter().chain(&papers) {
             prop_assert_eq!(gate.permit::<Stat>(&SITE, paper()).is_ok(), whole.allows("stat", &paper()), "stat {:?}\n{}", paper(), text);
             prop_assert_eq!(gate.permit::<Delete>(&SITE, paper()).is_ok(), whole.allows("delete", &paper()), "delete {:?}\n{}", paper(), text);
-            prop_assert_eq!(gate.permit::<Move>(&SITE, paper()).is_ok(), whole.allows("move", &paper()), "move {:?}\n{}", paper(), text);
+            prop_assert_eq!(gate.permit_with::<Move>(&SITE, paper(), destination()).is_ok(), whole.allows("move", &paper()), "move {:?}\n{}", paper(), text);
         }
     }
 }
