@@ -114,7 +114,8 @@ pub enum Answer {
 }
 
 struct Remembered {
-    verb: (&'static str, &'static str),
+    /// Namespace, name, and whether it needs `open` too.
+    verb: (&'static str, &'static str, bool),
     kind: &'static str,
     id: String,
     /// What was denied may be `open` on the folder instead.
@@ -418,7 +419,7 @@ impl Gate {
     /// The answer from memory, or a new one.
     fn recall(&self, ask: &Ask, needs_open: bool, thing: &dyn Thing, context: &[(&'static str, Value)]) -> (Arc<Full>, bool) {
         let (kind, id) = (thing.noun().name, thing.id());
-        let verb = (ask.namespace, ask.name);
+        let verb = (ask.namespace, ask.name, needs_open);
         let key = self.hasher.hash_one((verb, kind, id));
         // What a verb's circumstances change is never remembered; what they do not change is the same with any.
         if let Ok(memory) = self.memory.lock()

