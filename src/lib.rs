@@ -1,7 +1,7 @@
 //! rex: policy-gated script execution over the SSH that is already there. The modules, in the order of one run's flow:
 
 pub mod error;
-pub mod os;
 pub mod identity;
-pub mod sys;
+pub mod os;
 pub mod server;
+pub mod sys;

@@ -101,7 +101,8 @@ impl Trusted {
         }
         let place = self.resolve(path)?;
         let name = place.name.as_deref().unwrap_or(OsStr::new("."));
-        let fd = openat(&place.parent, name, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(|errno| failed("open", &place.real, errno))?;
+        let fd =
+            openat(&place.parent, name, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(|errno| failed("open", &place.real, errno))?;
         let stat = fstat(&fd).map_err(|errno| failed("look at", &place.real, errno))?;
         self.judge(&fd, &stat, &place.real, false)?;
         Ok(fd)
@@ -185,7 +186,8 @@ impl Trusted {
     fn judge(&self, fd: &OwnedFd, stat: &Stat, path: &Path, above: bool) -> Result<()> {
         self.judge_owner(stat, path)?;
         if let Some(fault) = fault_of_mode(self.rule, stat.st_mode, above) {
-            let mend = if has_acl(fd) { format!("setfacl -b {0}; chmod go-w {0}", shown(path)) } else { format!("chmod go-w {}", shown(path)) };
+            let mend =
+                if has_acl(fd) { format!("setfacl -b {0}; chmod go-w {0}", shown(path)) } else { format!("chmod go-w {}", shown(path)) };
             return Err(refused(path, format!("{fault} (mode {:04o}, owner {})", stat.st_mode & 0o7777, stat.st_uid), &mend));
         }
         Ok(())
@@ -255,7 +257,11 @@ pub fn read_up_to(fd: impl AsFd, max: u64) -> std::result::Result<Vec<u8>, Errno
 }
 
 fn components(path: &OsStr) -> VecDeque<OsString> {
-    path.as_bytes().split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(|part| OsStr::from_bytes(part).to_owned()).collect()
+    path.as_bytes()
+        .split(|&byte| byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(|part| OsStr::from_bytes(part).to_owned())
+        .collect()
 }
 
 fn shown(path: &Path) -> String {

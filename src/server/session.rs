@@ -26,6 +26,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long output may stay silent, after the process has ended, before a descendant that holds the pipe is no longer waited for.
 const LINGER: Duration = Duration::from_millis(500);
 const CHUNK: usize = 32 * 1024;
+/// What a queued packet costs beside its bytes, roughly: a client that sends single bytes must not get a hundred times the memory.
+const OVERHEAD: usize = 128;
 /// execve(2) refuses a single string of 128 KiB; the terminator and the variable's name count too.
 pub const MAX_REQUEST: usize = 128 * 1024 - 32;
 /// Nothing of it is used to find programs that a script names; the constant is there because some library may look.
@@ -104,6 +106,7 @@ pub struct Port {
     _alive: oneshot::Sender<()>,
     done: Arc<AtomicBool>,
     flow: Arc<Flow>,
+    ended: bool,
 }
 
 /// The session's end of the same.
@@ -130,17 +133,24 @@ impl Port {
         let (alive, gone) = oneshot::channel();
         let done = Arc::new(AtomicBool::new(false));
         let lines = Lines { input: receiver, gone, done: Done(Arc::clone(&done)) };
-        (Self { input: sender, _alive: alive, done, flow }, lines)
+        (Self { input: sender, _alive: alive, done, flow, ended: false }, lines)
     }
 
     /// Queues data without waiting; the connection is held back while too much is queued. After the session has closed its input,
     /// data is dropped, as sshd drops it.
     pub fn data(&self, data: &[u8]) {
-        let _ = self.input.send(Input::Data(data.to_vec(), self.flow.queue(data.len())));
+        if !self.ended {
+            let credit = self.flow.queue(data.len().saturating_add(OVERHEAD));
+            let _ = self.input.send(Input::Data(data.to_vec(), credit));
+        }
     }
 
-    pub fn end_of_input(&self) {
-        let _ = self.input.send(Input::End);
+    /// The client will send nothing more. Saying so twice changes nothing.
+    pub fn end_of_input(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            let _ = self.input.send(Input::End);
+        }
     }
 
     /// Whether the session is over and the channel closed from this side.
