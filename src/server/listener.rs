@@ -9,6 +9,7 @@ use std::time::Duration;
 use core::net::SocketAddr;
 use russh::Disconnect;
 use russh::server::Handle;
+use rustix::net::SendFlags;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -146,7 +147,7 @@ pub async fn accept(server: Arc<Server>, listener: TcpListener) {
                 }
                 Err(why) => {
                     // A fresh socket's buffer is empty, so this does not wait; if it fails, the client learns less.
-                    let _ = tcp.try_write(TOO_MANY);
+                    let _ = rustix::net::send(&tcp, TOO_MANY, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
                     server.log.refused(peer, why);
                 }
             },

@@ -1,7 +1,6 @@
 //! One session: a process of its own, and the channel that feeds it. It ends with the channel, whatever it is doing.
 
 use std::ffi::{OsStr, OsString};
-use std::future::Future;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -25,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(3);
 /// How long output may stay silent, after the process has ended, before a descendant that holds the pipe is no longer waited for.
 const LINGER: Duration = Duration::from_millis(500);
+/// Bytes that may still be in the pipe when the process has ended; no pipe is larger by default (pipe(7), pipe-max-size).
+const MAX_REMAINDER: usize = 1 << 20;
 const CHUNK: usize = 32 * 1024;
 /// What a queued packet costs beside its bytes, roughly: a client that sends single bytes must not get a hundred times the memory.
 const OVERHEAD: usize = 128;
@@ -266,32 +267,30 @@ async fn feed(stdin: pipe::Sender, input: &mut mpsc::UnboundedReceiver<Input>) {
 
 /// Standard output or error → channel, at the pace of the client's window. `to`: `None` throws it away, `Some(None)` is channel data,
 /// `Some(Some(n))` extended data.
-fn copy(
-    mut pipe: pipe::Receiver,
-    to: Option<Option<u32>>,
-    channel: &ChannelWriteHalf<Msg>,
-    mut is_over: watch::Receiver<bool>,
-) -> impl Future<Output = ()> {
-    async move {
-        let mut buffer = vec![0_u8; CHUNK];
-        loop {
-            let read = tokio::select! {
-                biased;
-                read = pipe.read(&mut buffer) => read,
-                () = silence(&mut is_over) => return,
-            };
-            let data = match read {
-                Ok(0) | Err(_) => return,
-                Ok(count) => buffer.get(..count).unwrap_or_default().to_vec(),
-            };
-            let sent = match to {
-                None => Ok(()),
-                Some(None) => channel.data_bytes(data).await,
-                Some(Some(kind)) => channel.extended_data_bytes(kind, data).await,
-            };
-            if sent.is_err() {
-                return;
-            }
+async fn copy(mut pipe: pipe::Receiver, to: Option<Option<u32>>, channel: &ChannelWriteHalf<Msg>, mut is_over: watch::Receiver<bool>) {
+    let mut buffer = vec![0_u8; CHUNK];
+    let mut remainder = MAX_REMAINDER;
+    while remainder > 0 {
+        let over = *is_over.borrow();
+        let read = tokio::select! {
+            biased;
+            read = pipe.read(&mut buffer) => read,
+            () = silence(&mut is_over) => return,
+        };
+        let data = match read {
+            Ok(0) | Err(_) => return,
+            Ok(count) => buffer.get(..count).unwrap_or_default().to_vec(),
+        };
+        if over {
+            remainder = remainder.saturating_sub(data.len());
+        }
+        let sent = match to {
+            None => Ok(()),
+            Some(None) => channel.data_bytes(data).await,
+            Some(Some(kind)) => channel.extended_data_bytes(kind, data).await,
+        };
+        if sent.is_err() {
+            return;
         }
     }
 }
