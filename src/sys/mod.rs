@@ -1,7 +1,12 @@
-//! After the gate: what the kernel is made to do. The only place of `unsafe`; knows no policy.
+//! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
+pub mod clock;
 pub mod decompress;
+pub mod dir;
+pub mod file;
+pub mod memory;
 pub mod proc;
 pub mod search;
 pub mod stream;
+pub mod supervise;
 pub mod text;
