@@ -87,6 +87,14 @@ impl File {
         }
     }
 
+    /// A directory known by its canonical path alone; nothing is touched, so a mount point of a dead file server blocks nobody.
+    /// It has no attributes but those of its path, and nothing can be done to it through the files of `sys`.
+    #[must_use]
+    pub fn unvisited_dir(path: AbsPath) -> Self {
+        let place = path.as_bytes().to_vec();
+        Self { id: path::to_id(&place), place, asked: path, handle: None, stat: None, spot: None, why_not: None, expected: &DIR }
+    }
+
     /// The object that a path-only handle holds.
     ///
     /// # Errors

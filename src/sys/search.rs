@@ -155,10 +155,7 @@ impl Query {
             .before_context(if plain { 0 } else { options.before })
             .after_context(if plain { 0 } else { options.after })
             .max_matches(if options.only_whether { Some(1) } else { options.max_count })
-            .binary_detection(match options.binary {
-                Binary::Text => BinaryDetection::none(),
-                Binary::Stop => BinaryDetection::quit(0),
-            })
+            .binary_detection(detection(options.binary))
             // A mapped file that another process truncates kills the process that reads it.
             .memory_map(MmapChoice::never())
             .heap_limit(Some(options.max_line.saturating_mul(2).max(MAX_HEAP)))
@@ -166,6 +163,12 @@ impl Query {
             .bom_sniffing(false)
             .build();
         Ok(Self { matcher, searcher, options })
+    }
+
+    /// For the searches that follow: how many results may be kept, and what is done with NUL bytes.
+    pub fn limit(&mut self, max_results: usize, binary: Binary) {
+        self.options.max_results = max_results;
+        self.searcher.set_binary_detection(detection(binary));
     }
 
     #[must_use]
@@ -199,6 +202,13 @@ impl Query {
     pub fn matches(&self, text: &[u8]) -> Result<bool> {
         let hit = self.matcher.is_match(text).map_err(|_| Error::new(Kind::Internal, "the search engine gave up"))?;
         Ok(hit != self.options.invert)
+    }
+}
+
+fn detection(binary: Binary) -> BinaryDetection {
+    match binary {
+        Binary::Text => BinaryDetection::none(),
+        Binary::Stop => BinaryDetection::quit(0),
     }
 }
 

@@ -182,7 +182,7 @@ pub fn to_text(bytes: Vec<u8>, lossy: bool, line: u64) -> Result<String> {
 /// # Errors
 /// `bad_argument` for line 0, `too_large` past the bounds, what the reader reports, and the check's reason.
 pub fn range(reader: impl Read, from: u64, to: u64, bounds: Bounds, check: Check<'_>) -> Result<Vec<Vec<u8>>> {
-    if from == 0 || to == 0 {
+    if from == 0 {
         return Err(crate::error::bad_argument("lines are numbered from 1"));
     }
     let mut held = Held::new(bounds, false);

@@ -2,6 +2,8 @@
 
 use super::{int, odd, read_text};
 use crate::error::Result;
+use crate::policy::{Action, Granted};
+use crate::resource::machine::Machine;
 
 /// uname(2), each field as the kernel gives it; bytes that are not UTF-8 become U+FFFD.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,11 @@ pub struct Uname {
 }
 
 #[must_use]
-pub fn uname() -> Uname {
+pub fn uname<A: Action<On = Machine>>(_: &Granted<A>) -> Uname {
+    own_names()
+}
+
+fn own_names() -> Uname {
     let name = rustix::system::uname();
     let text = |field: &std::ffi::CStr| field.to_string_lossy().into_owned();
     Uname {
@@ -35,8 +41,8 @@ pub fn uname() -> Uname {
 
 /// The kernel's name of this host (or of this container's UTS namespace). No name service is asked.
 #[must_use]
-pub fn hostname() -> String {
-    uname().nodename
+pub fn hostname<A: Action<On = Machine>>(_: &Granted<A>) -> String {
+    own_names().nodename
 }
 
 /// Time since the machine started.
@@ -52,7 +58,11 @@ pub struct Uptime {
 
 /// # Errors
 /// What reading `/proc/uptime` and `/proc/stat` reports.
-pub fn uptime() -> Result<Uptime> {
+pub fn uptime<A: Action<On = Machine>>(_: &Granted<A>) -> Result<Uptime> {
+    time_up()
+}
+
+pub(super) fn time_up() -> Result<Uptime> {
     let text = read_text("/proc/uptime")?;
     let mut numbers = text.split_ascii_whitespace().map(str::parse::<f64>);
     let (Some(Ok(seconds)), Some(Ok(idle_seconds))) = (numbers.next(), numbers.next()) else { return Err(odd("/proc/uptime")) };
@@ -61,9 +71,7 @@ pub fn uptime() -> Result<Uptime> {
 
 /// When the machine started, in seconds since 1970: `btime` of `/proc/stat`.
 ///
-/// # Errors
-/// What reading it reports.
-pub fn boot_time() -> Result<i64> {
+fn boot_time() -> Result<i64> {
     let text = read_text("/proc/stat")?;
     let time = text.lines().find_map(|line| line.strip_prefix("btime ")).and_then(|time| time.trim().parse().ok());
     time.ok_or_else(|| odd("/proc/stat"))
@@ -86,7 +94,11 @@ pub struct Load {
 
 /// # Errors
 /// What reading `/proc/loadavg` reports.
-pub fn load() -> Result<Load> {
+pub fn load<A: Action<On = Machine>>(_: &Granted<A>) -> Result<Load> {
+    loads()
+}
+
+fn loads() -> Result<Load> {
     parse_load(&read_text("/proc/loadavg")?).ok_or_else(|| odd("/proc/loadavg"))
 }
 
@@ -98,20 +110,29 @@ fn parse_load(text: &str) -> Option<Load> {
     Some(Load { one, five, fifteen, running: running.parse().ok()?, tasks: tasks.parse().ok()?, last_pid: words.next()?.parse().ok()? })
 }
 
+/// Bytes of memory that the machine has: sysinfo(2).
+#[must_use]
+pub fn total_memory() -> i64 {
+    let info = rustix::system::sysinfo();
+    int(u64::from(info.mem_unit).max(1).saturating_mul(info.totalram))
+}
+
 /// Processors.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Processors {
     /// That this process may run on, as nproc(1) counts.
     pub available: i64,
     /// That are running in the machine.
     pub online: i64,
-    /// What the control group lets this process use of them, in processors; nothing where it sets no limit.
-    pub quota: Option<f64>,
 }
 
 /// # Errors
 /// What sched_getaffinity(2) and `/sys` report.
-pub fn processors() -> Result<Processors> {
+pub fn processors<A: Action<On = Machine>>(_: &Granted<A>) -> Result<Processors> {
+    count_processors()
+}
+
+fn count_processors() -> Result<Processors> {
     let set = rustix::thread::sched_getaffinity(None);
     // More processors than the set has room for (EINVAL): all that are online.
     let online = read_text("/sys/devices/system/cpu/online").ok().and_then(|list| parse_list(&list));
@@ -120,7 +141,7 @@ pub fn processors() -> Result<Processors> {
         (Err(_), Some(online)) => online,
         (Err(errno), None) => return Err(errno.into()),
     };
-    Ok(Processors { available, online: online.unwrap_or(available), quota: super::memory::cpu_quota() })
+    Ok(Processors { available, online: online.unwrap_or(available) })
 }
 
 /// How many numbers a list like `0-3,8` has.
@@ -141,15 +162,14 @@ mod tests {
 
     #[test]
     fn the_machine_tells_its_names_and_times() {
-        let name = uname();
+        let name = own_names();
         assert_eq!(name.kernel_name, "Linux");
         assert_eq!(name.nodename, std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim());
-        assert_eq!(hostname(), name.nodename);
-        let up = uptime().unwrap();
+        let up = time_up().unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
         assert!((now - up.seconds - up.boot_time as f64).abs() < 5.0, "{up:?} at {now}");
-        assert!(load().unwrap().tasks > 0);
-        let count = processors().unwrap();
+        assert!(loads().unwrap().tasks > 0);
+        let count = count_processors().unwrap();
         assert!(count.available >= 1 && count.online >= count.available, "{count:?}");
     }
 

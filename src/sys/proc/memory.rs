@@ -2,6 +2,8 @@
 
 use super::{int, odd, read_text};
 use crate::error::Result;
+use crate::policy::{Action, Granted};
+use crate::resource::file::File;
 
 /// free(1), in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,21 +23,23 @@ pub struct Memory {
     pub swap_total: i64,
     pub swap_free: i64,
     pub swap_used: i64,
-    /// The lowest limit of the control groups this process is in; nothing where there is none.
-    pub cgroup_limit: Option<i64>,
-    /// What the group with that limit uses now.
-    pub cgroup_used: Option<i64>,
 }
 
+/// The text of `/proc/meminfo`, understood.
+///
 /// # Errors
-/// What reading `/proc/meminfo` reports.
-pub fn memory() -> Result<Memory> {
-    let mut memory = parse(&read_text("/proc/meminfo")?).ok_or_else(|| odd("/proc/meminfo"))?;
-    if let Some((limit, used)) = memory_limit() {
-        memory.cgroup_limit = Some(limit);
-        memory.cgroup_used = used;
-    }
-    Ok(memory)
+/// `bad_data` when it is something else.
+pub fn of_text(text: &str) -> Result<Memory> {
+    parse(text).ok_or_else(|| odd("/proc/meminfo"))
+}
+
+/// What the control groups of this process allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLimit {
+    /// The lowest limit of the groups this process is in, in bytes.
+    pub limit: i64,
+    /// What the group with that limit uses now.
+    pub used: Option<i64>,
 }
 
 /// The bytes of a line of `/proc/meminfo`.
@@ -64,8 +68,6 @@ fn parse(text: &str) -> Option<Memory> {
         swap_total,
         swap_free,
         swap_used: swap_total.saturating_sub(swap_free),
-        cgroup_limit: None,
-        cgroup_used: None,
     })
 }
 
@@ -97,8 +99,9 @@ fn upwards<'a>(base: &'a str, path: &'a str) -> impl Iterator<Item = String> + '
     })
 }
 
-/// The lowest memory limit above this process and what its group uses.
-fn memory_limit() -> Option<(i64, Option<i64>)> {
+/// The lowest memory limit above this process and what its group uses; nothing where there is no limit. The grant is on `/sys/fs/cgroup`.
+#[must_use]
+pub fn group_limit<A: Action<On = File>>(_: &Granted<A>) -> Option<GroupLimit> {
     let (unified, path) = own_group("memory")?;
     let (base, limit, used) = if unified {
         ("/sys/fs/cgroup", "memory.max", "memory.current")
@@ -110,24 +113,7 @@ fn memory_limit() -> Option<(i64, Option<i64>)> {
         // Version 1 says "no limit" with a number near 2^63.
         .filter_map(|dir| Some((number(&dir, limit).filter(|bytes| *bytes < 1 << 60)?, dir)))
         .min_by_key(|(bytes, _)| *bytes)
-        .map(|(bytes, dir)| (int(bytes), number(&dir, used).map(int)))
-}
-
-/// The lowest processor quota above this process, in processors.
-pub(super) fn cpu_quota() -> Option<f64> {
-    let (unified, path) = own_group("cpu")?;
-    let quota = |dir: String| {
-        let (quota, period) = if unified {
-            let text = read_text(&format!("{dir}/cpu.max")).ok()?;
-            let (quota, period) = text.trim().split_once(' ')?;
-            (quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?)
-        } else {
-            let number = |name: &str| read_text(&format!("{dir}/{name}")).ok()?.trim().parse::<f64>().ok();
-            (number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?)
-        };
-        (quota > 0.0 && period > 0.0).then_some(quota / period)
-    };
-    upwards(if unified { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/cpu" }, &path).filter_map(quota).reduce(f64::min)
+        .map(|(bytes, dir)| GroupLimit { limit: int(bytes), used: number(&dir, used).map(int) })
 }
 
 #[cfg(test)]
@@ -137,7 +123,7 @@ mod tests {
 
     #[test]
     fn memory_of_this_machine_adds_up() {
-        let memory = memory().unwrap();
+        let memory = of_text(&read_text("/proc/meminfo").unwrap()).unwrap();
         assert!(memory.total > 0 && memory.free <= memory.total && memory.available <= memory.total, "{memory:?}");
         assert_eq!(memory.used, memory.total - memory.available);
         assert_eq!(memory.swap_used, memory.swap_total - memory.swap_free);

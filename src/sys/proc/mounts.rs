@@ -1,7 +1,9 @@
 //! Mounted filesystems and how full they are: df(1), with a time limit for each so that a dead file server holds nobody up.
 
 use super::{int, odd, read_file};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::policy::{Action, Granted};
+use crate::resource::file::File;
 use crate::sys::stream::Check;
 use rustix::fs::{AtFlags, Mode, OFlags, StatVfs, StatxFlags};
 use std::ffi::OsStr;
@@ -100,11 +102,15 @@ const REMOTE: &[&str] = &[
     "virtiofs",
 ];
 
-/// Every mount that this process can see, in the kernel's order.
+/// Every mount that this process can see, in the kernel's order. The grant is on `/proc/mounts`, which says the same in fewer words.
 ///
 /// # Errors
 /// What reading `/proc/self/mountinfo` reports.
-pub fn mounts() -> Result<Vec<Mount>> {
+pub fn mounts<A: Action<On = File>>(_: &Granted<A>) -> Result<Vec<Mount>> {
+    own_mounts()
+}
+
+fn own_mounts() -> Result<Vec<Mount>> {
     parse(&read_file("/proc/self/mountinfo")?)
 }
 
@@ -217,8 +223,12 @@ pub enum Answer {
 ///
 /// # Errors
 /// The check's reason.
-pub fn usages(mounts: &[Mount], patience: Duration, check: Check<'_>) -> Result<Vec<Answer>> {
-    ask_each(mounts, patience, check, ask)
+pub fn usages<A: Action<On = File>>(mounts: &[(Mount, Granted<A>)], patience: Duration, check: Check<'_>) -> Result<Vec<Answer>> {
+    if mounts.iter().any(|(mount, granted)| granted.resource().place() != mount.mount_point.as_os_str().as_bytes()) {
+        return Err(Error::new(Kind::Internal, "a filesystem was asked for with the permission for another"));
+    }
+    let mounts: Vec<Mount> = mounts.iter().map(|(mount, _)| mount.clone()).collect();
+    ask_each(&mounts, patience, check, ask)
 }
 
 /// Helpers that may hang at one time; a host with more dead servers than this gets `TimedOut` for the rest without another try.
@@ -323,7 +333,6 @@ pub fn holding<'a>(mounts: &'a [Mount], path: &OsStr) -> Option<&'a Mount> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
-    use crate::error::Kind;
 
     fn go() -> Result<()> {
         Ok(())
@@ -370,8 +379,8 @@ mod tests {
     #[test]
     fn every_mount_of_this_machine_answers_or_says_why_not() {
         // One odd mount fails the whole df of the reference (rest.md S11).
-        let mounts = mounts().unwrap();
-        let answers = usages(&mounts, Duration::from_secs(5), &go).unwrap();
+        let mounts = own_mounts().unwrap();
+        let answers = ask_each(&mounts, Duration::from_secs(5), &go, ask).unwrap();
         assert_eq!(answers.len(), mounts.len());
         let root = mounts.iter().rposition(|mount| mount.mount_point.as_os_str() == "/").unwrap();
         let Answer::Usage(usage) = &answers[root] else { panic!("{:?}", answers[root]) };

@@ -178,7 +178,7 @@ impl Table {
     /// # Errors
     /// What opening `/proc` and reading `/proc/stat` and `/proc/uptime` reports.
     pub fn open() -> Result<Self> {
-        let uptime = machine::uptime()?;
+        let uptime = machine::time_up()?;
         Ok(Self {
             proc: open_dir("/proc")?,
             boot_time: uptime.boot_time,
