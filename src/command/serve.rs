@@ -22,7 +22,8 @@ fn settings(path: Option<&Path>, listen: &[SocketAddr]) -> Result<ServeSettings>
     let files = OwnersFiles::new(Some(&path), Owner::RootOrSelf);
     let config = files.config()?;
     let addresses = if listen.is_empty() {
-        let parse = |text: &String| text.parse().map_err(|_| Error::new(Kind::Config, format!("serve.listen: `{text}` is no address and port")));
+        let parse =
+            |text: &String| text.parse().map_err(|_| Error::new(Kind::Config, format!("serve.listen: `{text}` is no address and port")));
         config.serve.listen.iter().map(parse).collect::<Result<Vec<SocketAddr>>>()?
     } else {
         listen.to_vec()

@@ -2,4 +2,6 @@
 
 pub mod closed;
 pub mod file;
+pub mod machine;
 pub mod path;
+pub mod process;
