@@ -15,8 +15,22 @@ pub enum Value {
     Datetime(i64),
     /// An address or network in text form; Cedar's `ipaddr`.
     Ip(String),
-    /// An entity by type and id.
+    /// An entity by type and id. A policy can compare it; its attributes and hierarchy are not known.
     Entity(&'static str, String),
+    /// An entity made for this one question, e.g. the arguments of a program; only in a verb's context.
+    Object(Box<Object>),
+}
+
+/// An entity that exists only within one question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its entity type, e.g. `file_system::Arguments`.
+    pub noun: &'static str,
+    /// Unique among the objects of one question.
+    pub id: String,
+    pub attributes: Vec<(&'static str, Value)>,
+    /// Policies read them with `getTag` and test them with `hasTag`.
+    pub tags: Vec<(String, String)>,
 }
 
 /// An attribute of a noun or of a verb's context.
@@ -96,6 +110,8 @@ pub trait Action {
     /// Verbs that must be permitted too where `open = "explicit"`, and must not be forbidden where it is `implied`
     /// (`open` on the file and on its folder).
     const NEEDS_OPEN: bool = false;
+    /// Whether it may be done to what is not there yet (creating, writing), so that its absence is no obstacle.
+    const MAY_BE_ABSENT: bool = false;
 }
 
 /// An [`Action`] as plain data: what the schema, the manual and a function's list of asks are made from.

@@ -1,3 +1,9 @@
-//! After the gate: what the kernel and the system's services are made to do; knows no policy.
+//! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
+pub mod clock;
+pub mod dir;
+pub mod file;
 pub mod journal;
+pub mod memory;
+pub mod supervise;
+pub mod systemd;

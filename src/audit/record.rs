@@ -1,0 +1,403 @@
+//! One record: the events, and their JSON, written by hand into a buffer that is used again.
+
+use super::RunInfo;
+use crate::error::{Kind, Why};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// The version of the records' form.
+pub const SCHEMA: &str = "rex.audit/1";
+
+/// Longest record in bytes. Logs cut or refuse what does not fit a datagram of 8 KiB (RFC 5424 §6.1 asks for 2048 only).
+const LONGEST: usize = 7 << 10;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A script is about to run; `layers` are in force.
+    RunStart { layers: &'a [&'a str] },
+    /// The policy was asked.
+    Decision(Decision<'a>),
+    /// A walk over many things is over; its denials have records of their own.
+    WalkSummary(WalkSummary<'a>),
+    /// Something was changed, or the attempt failed.
+    Effect(Effect<'a>),
+    /// The script caught a denial and went on.
+    DenialCaught { reference: &'a str, action: &'a str, resource: &'a str },
+    /// The run is over.
+    RunEnd(RunEnd<'a>),
+    /// Nothing ran: bad identity, bad policy, a request that is none.
+    Refused(Refused<'a>),
+}
+
+/// One question to the policy and its answer. Actions and resources are in Cedar notation.
+#[derive(Clone, Debug, Default)]
+pub struct Decision<'a> {
+    pub allow: bool,
+    pub action: &'a str,
+    /// What was judged.
+    pub resource: &'a str,
+    /// What the script named, if that differs.
+    pub requested: Option<&'a str>,
+    /// Of a denial.
+    pub why: Option<Why>,
+    /// Ids of the policies that decided.
+    pub policies: &'a [&'a str],
+    /// Names the denial, for `rex why`.
+    pub reference: Option<&'a str>,
+    pub function: &'a str,
+    pub line: u32,
+    pub column: u32,
+    /// The answer was remembered from an equal question of this run.
+    pub memoized: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct WalkSummary<'a> {
+    pub root: &'a str,
+    pub action: &'a str,
+    pub allowed: u64,
+    pub denied: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Effect<'a> {
+    pub action: &'a str,
+    pub resource: &'a str,
+    /// `None`: done.
+    pub failed: Option<Kind>,
+    pub bytes: u64,
+    pub duration_us: u64,
+    /// E.g. the digest of a difference.
+    pub detail: &'a str,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct RunEnd<'a> {
+    pub exit: u8,
+    /// The class of the error, empty when there is none.
+    pub class: &'a str,
+    pub duration_us: u64,
+    pub decisions: u64,
+    pub denials: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Refused<'a> {
+    /// What was refused: `identity`, `policy`, `config`, `request`, `script` ….
+    pub what: &'a str,
+    pub kind: Kind,
+    pub message: &'a str,
+}
+
+impl Event<'_> {
+    /// The word for it in records.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RunStart { .. } => "run_start",
+            Self::Decision(_) => "decision",
+            Self::WalkSummary(_) => "walk_summary",
+            Self::Effect(_) => "effect",
+            Self::DenialCaught { .. } => "denial_caught",
+            Self::RunEnd(_) => "run_end",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// RFC 5424 severity: 4 warning for what was refused, else 5 notice.
+    #[must_use]
+    pub const fn severity(&self) -> u8 {
+        match self {
+            Self::Decision(Decision { allow: false, .. }) | Self::Refused(_) => 4,
+            _ => 5,
+        }
+    }
+
+    /// `allow` or `deny`, of decisions and refusals.
+    pub const fn decision(&self) -> Option<&'static str> {
+        match self {
+            Self::Decision(Decision { allow: true, .. }) => Some("allow"),
+            Self::Decision(_) | Self::Refused(_) => Some("deny"),
+            _ => None,
+        }
+    }
+
+    /// The action and the resource, where there are such.
+    pub const fn subject(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Decision(it) => Some((it.action, it.resource)),
+            Self::WalkSummary(it) => Some((it.action, it.root)),
+            Self::Effect(it) => Some((it.action, it.resource)),
+            Self::DenialCaught { action, resource, .. } => Some((action, resource)),
+            _ => None,
+        }
+    }
+}
+
+/// A record with what the sinks need beside its JSON.
+pub struct Frame<'a> {
+    pub json: &'a str,
+    pub common: &'a Common,
+    pub event: &'a Event<'a>,
+    pub time: &'a str,
+    pub seq: u64,
+}
+
+/// The parts of a record that a run's records share, written once.
+pub struct Common {
+    pub host: String,
+    pub pid: u32,
+    pub run: String,
+    pub principal: String,
+    fixed: String,
+    rest: String,
+}
+
+impl Common {
+    pub fn new(info: &RunInfo) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+        let mut fixed = String::new();
+        field(&mut fixed, "host", &host, 256);
+        field(&mut fixed, "run", &info.run, 128);
+        number(&mut fixed, "pid", u64::from(pid));
+        number(&mut fixed, "uid", u64::from(info.uid));
+        field(&mut fixed, "principal", &info.principal, 256);
+        let mut common = Self { host, pid, run: info.run.clone(), principal: info.principal.clone(), fixed, rest: String::new() };
+        common.rest(info, None, None);
+        common
+    }
+
+    /// Writes the part that becomes known later.
+    pub fn rest(&mut self, info: &RunInfo, script: Option<&str>, policy: Option<&str>) {
+        self.rest.clear();
+        for (name, value) in
+            [("evidence", Some(info.evidence.as_str())), ("client", info.client.as_deref()), ("script", script), ("policy", policy)]
+        {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                field(&mut self.rest, name, value, 128);
+            }
+        }
+    }
+}
+
+/// The time now, RFC 3339 in UTC with microseconds.
+pub fn now() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
+/// Writes a record without its closing brace into `out`. What does not fit is cut where it shows: text ends in `…(+N bytes)`.
+pub fn render<'a>(
+    out: &mut String,
+    common: &'a Common,
+    info: &RunInfo,
+    event: &'a Event<'a>,
+    time: &'a str,
+    seq: u64,
+    lost: u64,
+) -> Frame<'a> {
+    for cap in [2048, 512, 128, 32] {
+        out.clear();
+        let _ = write!(out, "{{\"schema\":\"{SCHEMA}\",\"time\":\"{time}\",\"seq\":{seq},\"event\":\"{}\"", event.name());
+        out.push_str(&common.fixed);
+        out.push_str(&common.rest);
+        if lost > 0 {
+            number(out, "lost", lost);
+        }
+        if matches!(event, Event::RunStart { .. } | Event::Refused(_)) {
+            list(out, "groups", &info.groups, cap);
+            field(out, "request", &info.request, cap);
+            out.push_str(",\"facts\":");
+            object(out, &info.facts, cap, 4);
+        }
+        body(out, event, cap);
+        if cap < 2048 {
+            out.push_str(",\"cut\":true");
+        }
+        if out.len() <= LONGEST {
+            break;
+        }
+    }
+    Frame { json: "", common, event, time, seq }
+}
+
+fn body(out: &mut String, event: &Event<'_>, cap: usize) {
+    if let Some(decision) = event.decision() {
+        field(out, "decision", decision, cap);
+    }
+    if let Some((action, resource)) = event.subject() {
+        field(out, "action", action, cap);
+        field(out, "resource", resource, cap);
+    }
+    match event {
+        Event::RunStart { layers } => list(out, "layers", layers, cap),
+        Event::Decision(it) => {
+            if let Some(requested) = it.requested {
+                field(out, "requested", requested, cap);
+            }
+            if let Some(why) = it.why {
+                field(out, "why", why.name(), cap);
+            }
+            list(out, "policies", it.policies, cap);
+            if let Some(reference) = it.reference {
+                field(out, "ref", reference, cap);
+            }
+            field(out, "function", it.function, cap);
+            number(out, "line", u64::from(it.line));
+            number(out, "column", u64::from(it.column));
+            if it.memoized {
+                out.push_str(",\"memoized\":true");
+            }
+        }
+        Event::WalkSummary(it) => {
+            number(out, "allowed", it.allowed);
+            number(out, "denied", it.denied);
+        }
+        Event::Effect(it) => {
+            field(out, "result", it.failed.map_or("ok", Kind::name), cap);
+            number(out, "bytes", it.bytes);
+            number(out, "duration_us", it.duration_us);
+            if !it.detail.is_empty() {
+                field(out, "detail", it.detail, cap);
+            }
+        }
+        Event::DenialCaught { reference, .. } => field(out, "ref", reference, cap),
+        Event::RunEnd(it) => {
+            number(out, "exit", u64::from(it.exit));
+            if !it.class.is_empty() {
+                field(out, "class", it.class, cap);
+            }
+            number(out, "duration_us", it.duration_us);
+            number(out, "decisions", it.decisions);
+            number(out, "denials", it.denials);
+            number(out, "bytes_out", it.bytes_out);
+        }
+        Event::Refused(it) => {
+            field(out, "what", it.what, cap);
+            field(out, "kind", it.kind.name(), cap);
+            field(out, "message", it.message, cap);
+        }
+    }
+}
+
+fn number(out: &mut String, name: &str, value: u64) {
+    let _ = write!(out, ",\"{name}\":{value}");
+}
+
+fn field(out: &mut String, name: &str, value: &str, cap: usize) {
+    let _ = write!(out, ",\"{name}\":");
+    string(out, value, cap);
+}
+
+fn list<S: AsRef<str>>(out: &mut String, name: &str, items: &[S], cap: usize) {
+    let _ = write!(out, ",\"{name}\":[");
+    let most = (cap / 16).max(2);
+    for (i, item) in items.iter().take(most).enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        string(out, item.as_ref(), cap.min(256));
+    }
+    if let Some(more) = items.len().checked_sub(most).filter(|more| *more > 0) {
+        let _ = write!(out, ",\"\\u2026(+{more})\"");
+    }
+    out.push(']');
+}
+
+fn object(out: &mut String, map: &serde_json::Map<String, Value>, cap: usize, depth: usize) {
+    out.push('{');
+    for (i, (key, item)) in map.iter().take((cap / 16).max(2)).enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        string(out, key, cap);
+        out.push(':');
+        value(out, item, cap, depth);
+    }
+    out.push('}');
+}
+
+fn value(out: &mut String, item: &Value, cap: usize, depth: usize) {
+    match item {
+        Value::String(text) => string(out, text, cap),
+        Value::Array(_) | Value::Object(_) if depth == 0 => out.push_str("\"\\u2026\""),
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().take((cap / 16).max(2)).enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                value(out, item, cap, depth - 1);
+            }
+            out.push(']');
+        }
+        Value::Object(map) => object(out, map, cap, depth - 1),
+        plain => drop(write!(out, "{plain}")),
+    }
+}
+
+/// A JSON string of ASCII only: nothing in it can steer a terminal, break a line, or need a byte order mark (RFC 5424 §6.4).
+fn string(out: &mut String, text: &str, cap: usize) {
+    out.push('"');
+    let start = out.len();
+    let mut done = 0;
+    for (at, c) in text.char_indices() {
+        if !matches!(c, ' '..='~') || c == '"' || c == '\\' {
+            out.push_str(text.get(done..at).unwrap_or(""));
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        let _ = write!(out, "\\u{unit:04x}");
+                    }
+                }
+            }
+            done = at + c.len_utf8();
+        }
+        if out.len() - start + (at + c.len_utf8() - done) > cap {
+            let end = at + c.len_utf8();
+            out.push_str(text.get(done..end).unwrap_or(""));
+            if let Some(left) = text.len().checked_sub(end).filter(|left| *left > 0) {
+                let _ = write!(out, "\\u2026(+{left} bytes)");
+            }
+            done = text.len();
+            break;
+        }
+    }
+    out.push_str(text.get(done..).unwrap_or(""));
+    out.push('"');
+}
+
+/// A record that was read back, as one line of ASCII JSON.
+pub fn ascii_json(map: &serde_json::Map<String, Value>) -> String {
+    let mut out = String::new();
+    // serde_json reads at most 128 levels.
+    object(&mut out, map, usize::MAX, 128);
+    out
+}
+
+/// Text that cannot steer a terminal: control, invisible and direction characters are written as `\u{…}`.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => out.push(c),
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}' => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
+            _ if c.is_control() => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
+            _ => out.push(c),
+        }
+    }
+    out
+}

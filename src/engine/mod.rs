@@ -1,0 +1,270 @@
+//! The script runs: a raw Rhai engine with chosen packages and the functions of the table, under limits, with exact positions of errors.
+
+pub mod check;
+mod datetime;
+mod library;
+mod register;
+mod thrown;
+
+pub use library::Library;
+
+use crate::error::{Error, Kind};
+use crate::functions::convert;
+use crate::functions::function::Host;
+use crate::functions::value::{Dynamic, nearest};
+use crate::limits::{Limits, Stop};
+use rhai::packages::{
+    ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage, BasicStringPackage, BasicTimePackage,
+    BitFieldPackage, LogicPackage, MoreStringPackage, Package,
+};
+use rhai::{AST, Engine, EvalAltResult, ParseErrorType, Position, Scope};
+use std::sync::Arc;
+use thrown::Thrown;
+
+/// How deep expressions may nest.
+const MAX_EXPRESSION_DEPTH: usize = 64;
+
+/// How a script ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The final value as text; `None` for nothing.
+    pub text: Option<String>,
+    /// The final value, typed.
+    pub value: serde_json::Value,
+    /// What the script asked to exit with.
+    pub exit: Option<u8>,
+    pub failure: Option<Failure>,
+}
+
+/// An error that ended the script.
+#[derive(Debug)]
+pub struct Failure {
+    pub error: Error,
+    /// Line and column, from 1; `None` where no place in the script is to blame.
+    pub at: Option<(u32, u32)>,
+    /// The value that the script itself threw, if it did.
+    pub thrown: Option<serde_json::Value>,
+}
+
+impl Outcome {
+    /// A run that failed before or outside its script.
+    #[must_use]
+    pub fn failed(error: Error) -> Self {
+        Self { text: None, value: serde_json::Value::Null, exit: None, failure: Some(Failure { error, at: None, thrown: None }) }
+    }
+}
+
+/// An engine for one run.
+pub struct Runner {
+    engine: Engine,
+    host: Arc<Host>,
+    thrown: Arc<Thrown>,
+}
+
+impl Runner {
+    /// Builds the engine: nothing of Rhai that reaches the host is in it.
+    #[must_use]
+    pub fn new(host: Arc<Host>, library: Option<Library>) -> Self {
+        let thrown = Arc::new(Thrown::default());
+        let mut engine = Engine::new_raw();
+        // Not the language-core package: its `sleep` cannot be interrupted and its tags would let scripts forge errors.
+        ArithmeticPackage::new().register_into_engine(&mut engine);
+        LogicPackage::new().register_into_engine(&mut engine);
+        BasicStringPackage::new().register_into_engine(&mut engine);
+        MoreStringPackage::new().register_into_engine(&mut engine);
+        BasicIteratorPackage::new().register_into_engine(&mut engine);
+        BasicFnPackage::new().register_into_engine(&mut engine);
+        BasicMathPackage::new().register_into_engine(&mut engine);
+        BasicArrayPackage::new().register_into_engine(&mut engine);
+        BasicBlobPackage::new().register_into_engine(&mut engine);
+        BasicMapPackage::new().register_into_engine(&mut engine);
+        BasicTimePackage::new().register_into_engine(&mut engine);
+        BitFieldPackage::new().register_into_engine(&mut engine);
+        engine.disable_symbol("eval").set_strict_variables(true).set_fail_on_invalid_map_property(false);
+        set_limits(&mut engine, &host.watch.limits);
+        register::functions(&mut engine, &host, &thrown);
+        register::language(&mut engine, &host, &thrown);
+        match library {
+            Some(library) => engine.set_module_resolver(library),
+            None => engine.set_module_resolver(rhai::module_resolvers::DummyModuleResolver::new()),
+        };
+        let watch = Arc::clone(&host.watch);
+        engine.on_progress(move |_| {
+            if crate::sys::memory::over_limit() {
+                watch.stop(Stop::Memory);
+            }
+            watch.stopping().map(|_| Dynamic::UNIT)
+        });
+        Self { engine, host, thrown }
+    }
+
+    /// Compiles a script whose constants are known: its functions see them too.
+    ///
+    /// # Errors
+    /// The syntax error with its place.
+    pub fn compile(&self, script: &str, constants: &[(String, Dynamic)]) -> Result<AST, Box<Failure>> {
+        self.engine.compile_with_scope(&scope_of(constants), script).map_err(|error| {
+            let at = place(error.1);
+            let error = match *error.0 {
+                ParseErrorType::BadInput(rhai::LexError::ImproperSymbol(ref symbol, _)) if symbol == "eval" => {
+                    Error::new(Kind::Compile, "`eval` is not part of the language here")
+                }
+                ref kind => Error::new(Kind::Compile, lower_first(&kind.to_string())),
+            };
+            Box::new(Failure { error, at, thrown: None })
+        })
+    }
+
+    /// Compiles and runs a script.
+    #[must_use]
+    pub fn run(&self, script: &str, constants: &[(String, Dynamic)]) -> Outcome {
+        match self.compile(script, constants) {
+            Ok(ast) => self.run_compiled(&ast, constants),
+            Err(failure) => Outcome { failure: Some(*failure), ..Outcome::failed(Error::new(Kind::Compile, "")) },
+        }
+    }
+
+    /// Runs what [`Runner::compile`] made.
+    #[must_use]
+    pub fn run_compiled(&self, ast: &AST, constants: &[(String, Dynamic)]) -> Outcome {
+        let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope_of(constants), ast);
+        let result = result.and_then(|value| self.finish(value));
+        match result {
+            Ok((text, value)) => Outcome { text, value, exit: None, failure: None },
+            Err(error) => self.ended(*error),
+        }
+    }
+
+    /// The final value as text and JSON, within the run's limits.
+    fn finish(&self, value: Dynamic) -> Result<(Option<String>, serde_json::Value), Box<EvalAltResult>> {
+        if value.is_unit() {
+            return Ok((None, serde_json::Value::Null));
+        }
+        let typed = convert::to_json(&value);
+        let text = convert::display(&value);
+        match self.host.watch.check() {
+            Ok(()) => Ok((Some(text), typed)),
+            Err(_) => Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()),
+        }
+    }
+
+    /// What an error of the engine means.
+    fn ended(&self, error: EvalAltResult) -> Outcome {
+        let at = place(innermost(&error).position()).or_else(|| place(error.position()));
+        let fail = |error: Error, thrown| Outcome { failure: Some(Failure { error, at, thrown }), ..Outcome::failed(Error::new(Kind::Script, "")) };
+        if let Some(why) = self.host.watch.stopping() {
+            return fail(why.error(&self.host.watch.limits), None);
+        }
+        if let Some(error) = self.thrown.fatal() {
+            return fail(error, None);
+        }
+        if let Some(code) = self.thrown.exit() {
+            return Outcome { text: None, value: serde_json::Value::Null, exit: Some(code), failure: None };
+        }
+        let limits = &self.host.watch.limits;
+        match innermost(&error) {
+            EvalAltResult::ErrorRuntime(value, _) => match self.thrown.original(value) {
+                Some(original) => fail(original, None),
+                None => fail(Error::new(Kind::Script, convert::thrown_message(value)), Some(convert::to_json(value))),
+            },
+            EvalAltResult::ErrorTooManyOperations(_) => fail(Stop::Operations.error(limits), None),
+            EvalAltResult::ErrorStackOverflow(_) => fail(Error::new(Kind::Limit, format!("the limit of {} nested calls was reached", limits.depth)), None),
+            EvalAltResult::ErrorDataTooLarge(what, _) => fail(Error::new(Kind::Limit, format!("a value grew too large ({})", what.to_lowercase())), None),
+            EvalAltResult::ErrorTooManyVariables(_) => fail(Error::new(Kind::Limit, "too many variables"), None),
+            EvalAltResult::ErrorTooManyModules(_) => fail(Error::new(Kind::Limit, "too many modules"), None),
+            EvalAltResult::ErrorFunctionNotFound(signature, _) => fail(unknown_function(signature), None),
+            EvalAltResult::ErrorParsing(kind, _) => fail(Error::new(Kind::Compile, lower_first(&kind.to_string())), None),
+            EvalAltResult::ErrorModuleNotFound(name, _) => {
+                fail(Error::new(Kind::Script, format!("no module `{}` in the library of this host", name.escape_debug())), None)
+            }
+            EvalAltResult::LoopBreak(..) => fail(Error::new(Kind::Script, "`break` or `continue` outside a loop"), None),
+            EvalAltResult::Exit(..) | EvalAltResult::Return(..) => Outcome { text: None, value: serde_json::Value::Null, exit: None, failure: None },
+            other => fail(Error::new(Kind::Script, engine_message(other)), None),
+        }
+    }
+}
+
+/// Rhai's own words for an error, without the position, in our style.
+fn engine_message(error: &EvalAltResult) -> String {
+    let mut bare = clone_without_position(error);
+    let _ = bare.clear_position();
+    lower_first(&bare.to_string())
+}
+
+fn clone_without_position(error: &EvalAltResult) -> EvalAltResult {
+    use EvalAltResult as E;
+    let none = Position::NONE;
+    match error {
+        E::ErrorVariableNotFound(name, _) => E::ErrorVariableNotFound(name.clone(), none),
+        E::ErrorPropertyNotFound(name, _) => E::ErrorPropertyNotFound(name.clone(), none),
+        E::ErrorIndexNotFound(value, _) => E::ErrorIndexNotFound(value.clone(), none),
+        E::ErrorMismatchDataType(a, b, _) => E::ErrorMismatchDataType(a.clone(), b.clone(), none),
+        E::ErrorMismatchOutputType(a, b, _) => E::ErrorMismatchOutputType(a.clone(), b.clone(), none),
+        E::ErrorIndexingType(a, _) => E::ErrorIndexingType(a.clone(), none),
+        E::ErrorArrayBounds(a, b, _) => E::ErrorArrayBounds(*a, *b, none),
+        E::ErrorStringBounds(a, b, _) => E::ErrorStringBounds(*a, *b, none),
+        E::ErrorBitFieldBounds(a, b, _) => E::ErrorBitFieldBounds(*a, *b, none),
+        E::ErrorArithmetic(text, _) => E::ErrorArithmetic(text.clone(), none),
+        other => E::ErrorRuntime(other.to_string().split(" (line ").next().unwrap_or("").to_owned().into(), none),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
+    format!("{first}{}", chars.as_str().replace('\n', " "))
+}
+
+/// `name (i64, map)` → an error that names the nearest function.
+fn unknown_function(signature: &str) -> Error {
+    let name: String = signature.split([' ', '(']).next().unwrap_or("").chars().take(64).collect();
+    if let Some(function) = crate::functions::by_name(&name) {
+        return crate::error::bad_argument(format!("{name}: these arguments do not fit: {}", function.signature()));
+    }
+    let error = Error::new(Kind::Script, format!("unknown function `{}`", name.escape_debug()));
+    let known = crate::functions::all().map(|function| function.name).chain(register::LANGUAGE.iter().copied());
+    match nearest(&name, known) {
+        Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+        None if !signature.contains("()") && signature.contains('(') => {
+            let types = signature.split_once('(').map_or("", |(_, types)| types.trim_end_matches(')'));
+            let plain: Vec<&str> = types.split(", ").map(crate::functions::value::plain_type).collect();
+            Error { message: format!("{} for ({})", error.message, plain.join(", ")), ..error }
+        }
+        None => error,
+    }
+}
+
+fn set_limits(engine: &mut Engine, limits: &Limits) {
+    let memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
+    engine
+        .set_max_operations(limits.operations)
+        .set_max_call_levels(limits.depth as usize)
+        .set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH)
+        .set_max_string_size(memory)
+        .set_max_array_size(memory / 16)
+        .set_max_map_size(memory / 64)
+        .set_max_variables(4096)
+        .set_max_functions(1024)
+        .set_max_modules(32);
+}
+
+fn scope_of(constants: &[(String, Dynamic)]) -> Scope<'static> {
+    let mut scope = Scope::new();
+    for (name, value) in constants {
+        scope.push_constant_dynamic(name.clone(), value.clone());
+    }
+    scope
+}
+
+/// The error inside the frames of function calls and modules.
+fn innermost(error: &EvalAltResult) -> &EvalAltResult {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => innermost(inner),
+        other => other,
+    }
+}
+
+fn place(position: Position) -> Option<(u32, u32)> {
+    let line = u32::try_from(position.line()?).ok()?;
+    Some((line, position.position().and_then(|column| u32::try_from(column).ok()).unwrap_or(1)))
+}

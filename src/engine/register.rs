@@ -1,0 +1,182 @@
+//! Puts the function table into the engine: one raw fn per number of arguments, so that wrong calls get our messages and not "Function not found".
+
+use crate::functions::convert;
+use super::thrown::{Thrown, is_fatal};
+use crate::error::{Error, bad_argument};
+use crate::functions::function::{Call, Function, Host};
+use crate::functions::value::{Array, Dynamic, Map, OptionRow};
+use rhai::{Engine, EvalAltResult, FuncRegistration, Module, NativeCallContext, Position};
+use std::any::TypeId;
+use std::sync::Arc;
+
+/// Names that the language itself brings, for hints.
+pub const LANGUAGE: &[&str] = &[
+    "print", "debug", "exit", "type_of", "to_string", "to_int", "to_float", "parse_int", "parse_float", "len", "push", "pop", "insert", "remove", "keys", "values", "contains",
+    "split", "trim", "replace", "sub_string", "starts_with", "ends_with", "to_upper", "to_lower", "index_of", "filter", "map", "reduce", "sort", "reverse", "some", "all", "range",
+    "abs", "min", "max", "round", "floor", "ceiling", "sqrt", "timestamp", "is_def_var",
+];
+
+/// A flag of the reference's command style, e.g. `grep::ignore_case` or `tail::n(5)`.
+#[derive(Clone)]
+struct Flag {
+    function: &'static str,
+    option: &'static str,
+    value: Dynamic,
+}
+
+/// Registers every function of the table under every number of arguments that a caller might try.
+pub fn functions(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
+    let mut module = Module::new();
+    for function in crate::functions::all() {
+        let (_, most) = function.arity();
+        for count in 0..=most + 2 {
+            // `debug` with one argument is the language's own.
+            if function.name == "debug" && count == 1 {
+                continue;
+            }
+            let types = vec![TypeId::of::<Dynamic>(); count];
+            raw(&mut module, function, &types, host, thrown);
+        }
+        // Rhai prefers exact types to `Dynamic`; these are where its packages have a function of the same name that ours replaces.
+        if function.name == "to_json" {
+            raw(&mut module, function, &[TypeId::of::<Map>()], host, thrown);
+        }
+        if let Some(options) = function.options() {
+            flags(engine, function.name, options);
+        }
+    }
+    engine.register_global_module(module.into());
+}
+
+fn raw(module: &mut Module, function: &'static Function, types: &[TypeId], host: &Arc<Host>, thrown: &Arc<Thrown>) {
+    let (host, thrown) = (Arc::clone(host), Arc::clone(thrown));
+    let (least, most) = function.arity();
+    let body = move |context: Option<NativeCallContext>, args: &mut [&mut Dynamic]| {
+        let call = Call::new(&host, function, context.as_ref());
+        let position = context.as_ref().map_or(Position::NONE, NativeCallContext::call_position);
+        let result = call.check().and_then(|()| {
+            // Values of variables stay with the script: a function works on copies, cheap for strings and handles.
+            let mut values: Vec<Dynamic> = args.iter_mut().map(|arg| arg.flatten_clone()).collect();
+            take_flags(function, &mut values)?;
+            if values.len() < least || values.len() > most {
+                return Err(bad_argument(format!("{}: takes {}, got {}: {}", function.name, count_words(least, most), values.len(), function.signature())));
+            }
+            function.body.call(&call, &mut values)
+        });
+        result.map_err(|error| {
+            // A closure's own error goes on as it was thrown.
+            if let Some(original) = call.thrown.borrow_mut().take() {
+                return original;
+            }
+            raise(error, &thrown, (call.line, call.column), position)
+        })
+    };
+    FuncRegistration::new(function.name).with_volatility(true).set_into_module_raw(
+        module,
+        types,
+        rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },
+    );
+}
+
+/// The engine's form of an error: catchable, or not for limits.
+fn raise(error: Error, thrown: &Thrown, at: (u32, u32), position: Position) -> Box<EvalAltResult> {
+    if is_fatal(error.kind) {
+        thrown.set_fatal(error);
+        return EvalAltResult::ErrorTerminated(Dynamic::UNIT, position).into();
+    }
+    EvalAltResult::ErrorRuntime(thrown.throw(error, at), position).into()
+}
+
+fn count_words(least: usize, most: usize) -> String {
+    let plural = |n| if n == 1 { "1 argument".to_owned() } else { format!("{n} arguments") };
+    if least == most { plural(least) } else { format!("{least} to {}", plural(most)) }
+}
+
+/// A leading array of flags, as scripts for the reference write it, becomes the trailing map of options.
+fn take_flags(function: &Function, values: &mut Vec<Dynamic>) -> Result<(), Error> {
+    let Some(rows) = function.options() else { return Ok(()) };
+    let Some(first) = values.first().filter(|value| value.is_array()) else { return Ok(()) };
+    let flags: Array = first.as_array_ref().map(|array| array.clone()).unwrap_or_default();
+    // An empty array is a list of no flags only where a command's own first argument is no array.
+    let is_flags = |flags: &Array| flags.iter().all(|flag| flag.is::<Flag>()) && (!flags.is_empty() || values.len() > function.arity().0);
+    if !is_flags(&flags) {
+        return Ok(());
+    }
+    let mut options = Map::new();
+    for flag in flags.into_iter().filter_map(|flag| flag.try_cast::<Flag>()) {
+        if flag.function != function.name && !rows.iter().any(|row| row.name == flag.option) {
+            return Err(bad_argument(format!("{}: a flag of `{}` does not fit here", function.name, flag.function)));
+        }
+        options.insert(flag.option.into(), flag.value);
+    }
+    drop(values.remove(0));
+    values.push(Dynamic::from_map(options));
+    Ok(())
+}
+
+/// `tail::n(5)`, `grep::ignore_case`: a module of constants and functions named like the function.
+fn flags(engine: &mut Engine, function: &'static str, options: &'static [OptionRow]) {
+    let mut module = Module::new();
+    let mut any = false;
+    for row in options {
+        for flag in row.flags {
+            any = true;
+            let option = row.name;
+            let make = move |value: Dynamic| Flag { function, option, value };
+            if row.kind == <bool as crate::functions::value::FromScript>::TYPE {
+                module.set_var(*flag, Dynamic::from(make(Dynamic::TRUE)));
+            } else if let Some((name, value)) = flag.split_once('=') {
+                module.set_var(name, Dynamic::from(make(value.to_owned().into())));
+            } else {
+                module.set_native_fn(*flag, move |value: Dynamic| Ok(make(value)));
+                module.set_native_fn(*flag, move |a: Dynamic, b: Dynamic| Ok(make(Dynamic::from_array(vec![a, b]))));
+            }
+        }
+    }
+    if any {
+        // The reference's module for `find_files` is named `glob`.
+        engine.register_static_module(if function == "find_files" { "glob" } else { function }, module.into());
+    }
+}
+
+/// What is not in the table because Rhai treats it specially: print, debug, exit, and the text of errors.
+pub fn language(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
+    super::datetime::register(engine);
+    engine.register_type_with_name::<Flag>("Flag");
+    let printer = Arc::clone(host);
+    let failed = Arc::clone(thrown);
+    engine.on_print(move |text| {
+        if let Err(error) = printer.out.print(text) {
+            failed.set_fatal(error);
+        }
+    });
+    let logger = Arc::clone(host);
+    let failed = Arc::clone(thrown);
+    engine.on_debug(move |text, _, position| {
+        let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        let line = position.line().and_then(|line| u32::try_from(line).ok()).unwrap_or(0);
+        let log = crate::output::Log {
+            level: "DEBUG",
+            message: text.to_owned(),
+            fields: serde_json::Map::new(),
+            line,
+            function: None,
+            time: crate::sys::clock::now_rfc3339(),
+        };
+        if let Err(error) = logger.out.log(log) {
+            failed.set_fatal(error);
+        }
+    });
+    for count in 0..=1 {
+        let thrown = Arc::clone(thrown);
+        engine.register_raw_fn("exit", vec![TypeId::of::<Dynamic>(); count], move |context: NativeCallContext, args: &mut [&mut Dynamic]| -> Result<Dynamic, Box<EvalAltResult>> {
+            let code = args.first().map_or(Some(0), |code| code.as_int().ok());
+            thrown.set_exit(code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code <= 125).unwrap_or(1));
+            Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, context.call_position()).into())
+        });
+    }
+    engine.register_fn("to_string", |map: &mut Map| convert::display_map(map));
+    engine.register_fn("print", |map: &mut Map| convert::display_map(map));
+    engine.register_fn("to_string", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
+    engine.register_fn("print", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
+}

@@ -1,0 +1,92 @@
+//! A point in time as scripts hold it: always UTC, to the nanosecond.
+
+use crate::error::{Error, Kind, Result, bad_argument};
+use jiff::{Timestamp, civil, tz::TimeZone};
+
+/// A point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DateTime(pub Timestamp);
+
+impl std::fmt::Display for DateTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn out_of_range() -> Error {
+    bad_argument("a point in time outside the years -9999 to 9999")
+}
+
+impl DateTime {
+    /// From the calendar, UTC.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] when there is no such day or time.
+    pub fn new(year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64, nanos: i64) -> Result<Self> {
+        let small = |number: i64, what: &str| i8::try_from(number).map_err(|_| bad_argument(format!("there is no {what} {number}")));
+        let year16 = i16::try_from(year).map_err(|_| out_of_range())?;
+        let nanos = i32::try_from(nanos).map_err(|_| bad_argument("nanoseconds go from 0 to 999,999,999"))?;
+        let time = civil::DateTime::new(
+            year16,
+            small(month, "month")?,
+            small(day, "day")?,
+            small(hour, "hour")?,
+            small(minute, "minute")?,
+            small(second, "second")?,
+            nanos,
+        )
+        .map_err(|_| bad_argument(format!("there is no {year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")))?;
+        Ok(Self(TimeZone::UTC.to_timestamp(time).map_err(|_| out_of_range())?))
+    }
+    /// From seconds since 1970-01-01T00:00:00Z.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] outside the years -9999 to 9999.
+    pub fn from_epoch(seconds: i64, nanos: i64) -> Result<Self> {
+        let nanos = i32::try_from(nanos).ok().filter(|nanos| (0..1_000_000_000).contains(nanos)).ok_or_else(|| bad_argument("nanoseconds go from 0 to 999,999,999"))?;
+        Timestamp::new(seconds, nanos).map(Self).map_err(|_| out_of_range())
+    }
+    /// From text: RFC 3339 (with its offset), RFC 2822, or a strptime(3) format.
+    ///
+    /// # Errors
+    /// [`Kind::BadData`] when it is not in that form.
+    pub fn parse(text: &str, format: Option<&str>) -> Result<Self> {
+        let wrong = |form: &str| Error::new(Kind::BadData, format!("not a point in time in the form {form}"));
+        match format {
+            None | Some("RFC3339") => text.parse().map(Self).map_err(|_| wrong("of RFC 3339, e.g. `2026-01-31T14:30:00+05:00`")),
+            Some("RFC2822") => jiff::fmt::rfc2822::parse(text).map(|time| Self(time.timestamp())).map_err(|_| wrong("of RFC 2822")),
+            Some(format) => {
+                let broken = jiff::fmt::strtime::parse(format, text).map_err(|_| wrong(&format!("`{}`", format.escape_debug())))?;
+                if let Ok(time) = broken.to_timestamp() {
+                    return Ok(Self(time));
+                }
+                // Without an offset in the text it is UTC.
+                let civil = broken.to_datetime().map_err(|_| wrong(&format!("`{}`", format.escape_debug())))?;
+                Ok(Self(TimeZone::UTC.to_timestamp(civil).map_err(|_| out_of_range())?))
+            }
+        }
+    }
+    /// In a strftime(3) format, in a zone of the IANA database (UTC without one).
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] for an unknown zone or conversion.
+    pub fn format(&self, format: &str, zone: Option<&str>) -> Result<String> {
+        let zone = match zone {
+            None => TimeZone::UTC,
+            Some(name) => TimeZone::get(name).map_err(|_| bad_argument(format!("no time zone `{}` on this host", name.escape_debug())))?,
+        };
+        jiff::fmt::strtime::format(format, &self.0.to_zoned_datetime(zone)).map_err(|_| bad_argument(format!("`{}` is not a strftime format", format.escape_debug())))
+    }
+    /// Later (or earlier) by so many seconds.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] outside the years -9999 to 9999.
+    pub fn plus(&self, seconds: i64) -> Result<Self> {
+        self.0.checked_add(jiff::SignedDuration::from_secs(seconds)).map(Self).map_err(|_| out_of_range())
+    }
+    /// The calendar fields, UTC.
+    #[must_use]
+    pub fn civil(&self) -> civil::DateTime {
+        TimeZone::UTC.to_datetime(self.0)
+    }
+}

@@ -1,0 +1,85 @@
+//! Functions that look into files. They all ask for [`Read`].
+
+use super::function::{Call, Example, Function, param, with2};
+use super::value::ImmutableString;
+use crate::error::{Error, Kind, Result, bad_argument};
+use crate::options;
+use crate::policy::{Access, Action, ask};
+use crate::resource::file::File;
+use crate::resource::path::AbsPath;
+use crate::sys;
+
+pub const FUNCTIONS: &[Function] = &[CAT];
+
+/// `file_system::Action::"read"`: see what is in a file, or the names in a directory.
+pub enum Read {}
+impl Action for Read {
+    type On = File;
+    const NAMESPACE: &'static str = "file_system";
+    const NAME: &'static str = "read";
+    const APPLIES_TO: &'static [&'static str] = &["file_system::File", "file_system::Dir"];
+    const GROUPS: &'static [&'static str] = &["SafeIO", "view"];
+    const DOC: &'static str = "See the contents of a file, or the names in a directory.";
+    const ACCESS: Access = Access::ReadOnly;
+    const NEEDS_OPEN: bool = true;
+}
+
+options! {
+    /// Options of `cat`.
+    CatOptions {
+        number: bool = false, "Number the lines, as `cat -n` does.", flags &["number", "n"];
+        offset: u64 = 0, "Begin at this byte.";
+        length: Option<u64> = None, "Read this many bytes at most.";
+        max_bytes: u64 = 16 << 20, "Refuse a file larger than this.";
+        lossy: bool = false, "Show bytes that are not UTF-8 as U+FFFD instead of failing with `not_text`.";
+    }
+}
+
+const CAT: Function = Function {
+    name: "cat",
+    doc: "The whole text of a file.\n\nFollows links. `number` puts the line's number before each line.",
+    body: &with2(cat, [param("path", "The file."), param("options", "")]),
+    asks: &[ask::<Read>()],
+    fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],
+    examples: &[
+        Example { given: &[("greeting", "hello\n")], script: r#"cat(dir + "/greeting")"#, gives: r#""hello\n""# },
+        Example { given: &[("two", "a\nb\n")], script: r#"cat(dir + "/two", #{number: true})"#, gives: r#""     1\ta\n     2\tb\n""# },
+    ],
+};
+
+fn cat(call: &Call<'_>, path: AbsPath, options: CatOptions) -> Result<ImmutableString> {
+    let file = call.permit::<Read>(File::locate(&path)?)?;
+    let bytes = sys::file::read(&file, options.offset, options.length, options.max_bytes, &call.host.watch)?;
+    let text = text(bytes, options.lossy, &path)?;
+    if !options.number {
+        return Ok(text.into());
+    }
+    let numbered: String = text.split_inclusive('\n').enumerate().map(|(at, line)| format!("{:>6}\t{line}", at + 1)).collect();
+    Ok(numbered.into())
+}
+
+/// Bytes as text.
+///
+/// # Errors
+/// [`Kind::NotText`] unless `lossy`.
+pub fn text(bytes: Vec<u8>, lossy: bool, path: &AbsPath) -> Result<String> {
+    String::from_utf8(bytes).or_else(|error| {
+        if lossy {
+            return Ok(String::from_utf8_lossy(error.as_bytes()).into_owned());
+        }
+        Err(Error::new(Kind::NotText, format!("not UTF-8 text (byte {} is no part of a character)", error.utf8_error().valid_up_to()))
+            .with_path(path.shown())
+            .with_hint("pass #{lossy: true}, or read bytes with `read_bytes`"))
+    })
+}
+
+/// A range given as `[first, last]`, both counted from 1.
+///
+/// # Errors
+/// [`Kind::BadArgument`] for anything else.
+pub fn line_range(first: i64, last: i64) -> Result<(u64, u64)> {
+    match (u64::try_from(first), u64::try_from(last)) {
+        (Ok(first), Ok(last)) if first >= 1 && last >= first => Ok((first, last)),
+        _ => Err(bad_argument(format!("a range of lines goes from 1 upwards, got {first} to {last}"))),
+    }
+}

@@ -1,0 +1,132 @@
+//! Functions that tell about files without looking into them. They ask for [`Stat`].
+
+use super::datetime::DateTime;
+use super::function::{Call, Example, Function, param, with1, with2};
+use super::value::{Dynamic, IntoScript, Map, name_value, record};
+use crate::error::{Kind, Result};
+use crate::options;
+use crate::policy::Granted;
+use crate::policy::{Access, Action, ask};
+use crate::resource::file::{File, kind_word, names};
+use crate::resource::path::AbsPath;
+use crate::sys;
+use rustix::fs::FileType;
+
+pub const FUNCTIONS: &[Function] = &[STAT, EXISTS, IS_FILE, IS_DIR];
+
+/// `file_system::Action::"stat"`: see size, times, owner and mode.
+pub enum Stat {}
+impl Action for Stat {
+    type On = File;
+    const NAMESPACE: &'static str = "file_system";
+    const NAME: &'static str = "stat";
+    const APPLIES_TO: &'static [&'static str] = &["file_system::File", "file_system::Dir"];
+    const GROUPS: &'static [&'static str] = &["SafeIO", "view"];
+    const DOC: &'static str = "See the size, times, owner and mode of a file or directory.";
+    const ACCESS: Access = Access::ReadOnly;
+    const NEEDS_OPEN: bool = true;
+}
+
+options! {
+    /// Options of `stat`.
+    StatOptions {
+        follow: bool = true, "Follow a symbolic link at the end of the path.";
+    }
+}
+
+const STAT: Function = Function {
+    name: "stat",
+    doc: "What the filesystem knows about a file.\n\nA map: `name`, `path`, `type` (file, dir, symlink, fifo, socket, char_device, block_device), `size`, `mode` (permission bits), `owner`, `group`, `uid`, `gid`, `mtime`, `atime`, `ctime` (DateTimes), `inode`, `links`, `blocks` (of 512 bytes), `device`, and `target` of a symbolic link.",
+    body: &with2(stat, [param("path", "The file or directory."), param("options", "")]),
+    asks: &[ask::<Stat>()],
+    fails: &[Kind::NotFound, Kind::Permission],
+    examples: &[
+        Example { given: &[("five", "12345")], script: r#"stat(dir + "/five").size"#, gives: "5" },
+        Example { given: &[("sub/", "")], script: r#"stat(dir + "/sub").type"#, gives: r#""dir""# },
+    ],
+};
+
+fn stat(call: &Call<'_>, path: AbsPath, options: StatOptions) -> Result<Map> {
+    let file = call.permit::<Stat>(File::locate_with(&path, options.follow)?)?;
+    Ok(details(&file))
+}
+
+const EXISTS: Function = Function {
+    name: "exists",
+    doc: "Whether there is something at this path.\n\nA link that leads nowhere does not exist; `#{follow: false}` looks at the link itself.",
+    body: &with2(exists, [param("path", "Any path."), param("options", "")]),
+    asks: &[ask::<Stat>()],
+    fails: &[],
+    examples: &[
+        Example { given: &[("here", "")], script: r#"exists(dir + "/here")"#, gives: "true" },
+        Example { given: &[], script: r#"exists(dir + "/gone")"#, gives: "false" },
+    ],
+};
+
+fn exists(call: &Call<'_>, path: AbsPath, options: StatOptions) -> Result<bool> {
+    Ok(kind_of(call, &path, options.follow)?.is_some())
+}
+
+const IS_FILE: Function = Function {
+    name: "is_file",
+    doc: "Whether there is a regular file at this path (links are followed).",
+    body: &with1(is_file, [param("path", "Any path.")]),
+    asks: &[ask::<Stat>()],
+    fails: &[],
+    examples: &[Example { given: &[("here", ""), ("sub/", "")], script: r#"[is_file(dir + "/here"), is_file(dir + "/sub"), is_file(dir + "/gone")]"#, gives: "[true, false, false]" }],
+};
+
+fn is_file(call: &Call<'_>, path: AbsPath) -> Result<bool> {
+    Ok(kind_of(call, &path, true)? == Some(FileType::RegularFile))
+}
+
+const IS_DIR: Function = Function {
+    name: "is_dir",
+    doc: "Whether there is a directory at this path (links are followed).",
+    body: &with1(is_dir, [param("path", "Any path.")]),
+    asks: &[ask::<Stat>()],
+    fails: &[],
+    examples: &[Example { given: &[("here", ""), ("sub/", "")], script: r#"[is_dir(dir + "/here"), is_dir(dir + "/sub")]"#, gives: "[false, true]" }],
+};
+
+fn is_dir(call: &Call<'_>, path: AbsPath) -> Result<bool> {
+    Ok(kind_of(call, &path, true)? == Some(FileType::Directory))
+}
+
+/// The type of what is there, or nothing; a denial stays an error.
+fn kind_of(call: &Call<'_>, path: &AbsPath, follow: bool) -> Result<Option<FileType>> {
+    match call.permit::<Stat>(File::locate_with(path, follow)?) {
+        Ok(file) => Ok(file.resource().kind()),
+        Err(error) if matches!(error.kind, Kind::NotFound | Kind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything stat(2) says, for scripts.
+pub fn details(file: &Granted<Stat>) -> Map {
+    let target = (file.resource().kind() == Some(FileType::Symlink)).then(|| sys::dir::link_target(file).ok()).flatten();
+    let Some(stat) = file.resource().stat() else { return Map::new() };
+    let time = |seconds: i64, nanos: u64| DateTime::from_epoch(seconds, i64::try_from(nanos).unwrap_or(0)).map_or(Dynamic::UNIT, IntoScript::into_script);
+    let mut map = record([
+        ("name", name_value(file.resource().name())),
+        ("path", name_value(file.resource().asked().as_bytes())),
+        ("type", kind_word(FileType::from_raw_mode(stat.st_mode)).into_script()),
+        ("size", i64::from(stat.st_size).into_script()),
+        ("mode", (stat.st_mode & 0o7777).into_script()),
+        ("owner", names().user(stat.st_uid).unwrap_or_else(|| stat.st_uid.to_string()).into_script()),
+        ("group", names().group(stat.st_gid).unwrap_or_else(|| stat.st_gid.to_string()).into_script()),
+        ("uid", stat.st_uid.into_script()),
+        ("gid", stat.st_gid.into_script()),
+        ("mtime", time(stat.st_mtime, stat.st_mtime_nsec)),
+        ("atime", time(stat.st_atime, stat.st_atime_nsec)),
+        ("ctime", time(stat.st_ctime, stat.st_ctime_nsec)),
+        ("inode", stat.st_ino.into_script()),
+        ("links", stat.st_nlink.into_script()),
+        ("blocks", i64::from(stat.st_blocks).into_script()),
+        ("device", stat.st_dev.into_script()),
+    ]);
+    if let Some(target) = target {
+        map.insert("target".into(), name_value(&target));
+    }
+    map
+}

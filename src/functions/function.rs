@@ -1,0 +1,209 @@
+//! A script function as one row of plain data beside one plain Rust fn: [`Function`], its [`Body`], and the [`Call`] it gets.
+
+use super::value::{Dynamic, FnPtr, FromScript, IntoScript, OptionRow};
+use crate::error::{Error, Kind, Result};
+use crate::limits::Watch;
+use crate::output::Output;
+use crate::policy::{Gate, Granted, Walk};
+use crate::policy::{Action, Ask, Site, Value};
+use rhai::NativeCallContext;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// What every function of a run works with.
+pub struct Host {
+    pub gate: Gate,
+    pub watch: Arc<Watch>,
+    pub out: Arc<Output>,
+}
+
+/// One script function.
+pub struct Function {
+    pub name: &'static str,
+    /// First line: a summary. Markdown.
+    pub doc: &'static str,
+    pub body: &'static dyn Body,
+    /// What it asks of the policy; asking for anything else is a denial.
+    pub asks: &'static [Ask],
+    /// Kinds of error it can give, besides `denied`, `bad_argument` and limits.
+    pub fails: &'static [Kind],
+    pub examples: &'static [Example],
+}
+
+/// An example that a test runs: with these files in a fresh folder `dir`, the script gives this.
+pub struct Example {
+    /// Names below `dir` and their contents; a name that ends in `/` is a folder.
+    pub given: &'static [(&'static str, &'static str)],
+    /// The script; `dir` is a constant that holds the folder.
+    pub script: &'static str,
+    /// A script expression whose value it must equal, or empty where the value depends on the host (it must then be no error).
+    pub gives: &'static str,
+}
+
+/// A parameter as documented; its type comes from the Rust signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    pub name: &'static str,
+    pub doc: &'static str,
+}
+
+#[must_use]
+pub const fn param(name: &'static str, doc: &'static str) -> Param {
+    Param { name, doc }
+}
+
+/// A parameter as the manual shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamRow {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub kind: &'static str,
+    pub optional: bool,
+    pub options: Option<&'static [OptionRow]>,
+}
+
+/// The Rust side of a function.
+pub trait Body: Sync + Send {
+    fn params(&self) -> Vec<ParamRow>;
+    /// # Errors
+    /// What the function reports; arguments that do not fit are [`Kind::BadArgument`].
+    fn call(&self, call: &Call<'_>, args: &mut [Dynamic]) -> Result<Dynamic>;
+}
+
+/// One call of a function: where it stands in the script, and the way to everything else.
+pub struct Call<'a> {
+    pub host: &'a Host,
+    pub function: &'static Function,
+    pub line: u32,
+    pub column: u32,
+    context: Option<&'a NativeCallContext<'a>>,
+    /// The script's own error, when a closure that it passed failed: it goes on unchanged.
+    pub thrown: RefCell<Option<Box<rhai::EvalAltResult>>>,
+}
+
+impl<'a> Call<'a> {
+    #[must_use]
+    pub fn new(host: &'a Host, function: &'static Function, context: Option<&'a NativeCallContext<'a>>) -> Self {
+        let position = context.map_or(rhai::Position::NONE, NativeCallContext::call_position);
+        let number = |n: Option<usize>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        Self { host, function, line: number(position.line()), column: number(position.position()), context, thrown: RefCell::new(None) }
+    }
+    /// This call, as the gate records it.
+    #[must_use]
+    pub fn site(&self) -> Site<'_> {
+        Site { function: self.function.name, asks: self.function.asks, line: self.line, column: self.column }
+    }
+    /// Asks the policy: the only way to a [`Granted`].
+    ///
+    /// # Errors
+    /// [`Kind::Denied`], or after an allow what stands in the way (it is missing).
+    pub fn permit<A: Action>(&self, on: A::On) -> Result<Granted<A>> {
+        self.host.gate.permit::<A>(&self.site(), on)
+    }
+    /// The same, with the verb's own context.
+    ///
+    /// # Errors
+    /// As [`Call::permit`].
+    pub fn permit_with<A: Action>(&self, on: A::On, context: Vec<(&'static str, Value)>) -> Result<Granted<A>> {
+        self.host.gate.permit_with::<A>(&self.site(), on, context)
+    }
+    /// Begins a walk: the root and every denial are recorded, the rest as counts.
+    ///
+    /// # Errors
+    /// As [`Call::permit`], for the root.
+    pub fn walk<A: Action>(&self, root: &A::On) -> Result<Walk<'_, A>> {
+        self.host.gate.walk::<A>(&self.site(), root)
+    }
+    /// Ends the call when the run has to stop; every loop asks.
+    ///
+    /// # Errors
+    /// The limit reached, or that the caller is gone.
+    pub fn check(&self) -> Result<()> {
+        if crate::sys::memory::over_limit() {
+            self.host.watch.stop(crate::limits::Stop::Memory);
+        }
+        self.host.watch.check()
+    }
+    /// Calls a closure that the script passed.
+    ///
+    /// # Errors
+    /// When the closure throws; what it threw goes on to the script unchanged.
+    pub fn invoke(&self, closure: &FnPtr, args: Vec<Dynamic>) -> Result<Dynamic> {
+        let Some(context) = self.context else { return Err(Error::new(Kind::Internal, "no script is running")) };
+        self.check()?;
+        closure.call_within_context::<Dynamic>(context, args).map_err(|error| {
+            *self.thrown.borrow_mut() = Some(error);
+            Error::new(Kind::Script, "the closure failed")
+        })
+    }
+}
+
+macro_rules! arity {
+    ($with:ident $make:ident $count:literal $($n:tt $arg:ident $param:ident),*) => {
+        #[doc = concat!("A body of ", stringify!($count), " parameters.")]
+        pub struct $with<$($arg,)* R> {
+            run: fn(&Call<'_>, $($arg),*) -> Result<R>,
+            params: [Param; $count],
+        }
+        #[doc = concat!("Makes a body of a fn with ", stringify!($count), " parameters.")]
+        pub const fn $make<$($arg,)* R>(run: fn(&Call<'_>, $($arg),*) -> Result<R>, params: [Param; $count]) -> $with<$($arg,)* R> {
+            $with { run, params }
+        }
+        impl<$($arg: FromScript,)* R: IntoScript> Body for $with<$($arg,)* R> {
+            fn params(&self) -> Vec<ParamRow> {
+                let kinds: [(&'static str, bool, Option<&'static [OptionRow]>); $count] = [$((<$arg>::TYPE, <$arg>::absent().is_some(), <$arg>::OPTIONS)),*];
+                self.params.iter().zip(kinds).map(|(param, (kind, optional, options))| ParamRow { name: param.name, doc: param.doc, kind, optional, options }).collect()
+            }
+            #[allow(unused_variables, unused_mut, reason = "no parameters in the smallest arity")]
+            fn call(&self, call: &Call<'_>, args: &mut [Dynamic]) -> Result<Dynamic> {
+                let mut args = args.iter_mut().map(std::mem::take);
+                $(let $param = argument::<$arg>(call, &self.params, $n, args.next())?;)*
+                (self.run)(call, $($param),*).map(IntoScript::into_script)
+            }
+        }
+    };
+}
+
+/// One argument, converted; the error says which parameter of which function.
+fn argument<T: FromScript>(call: &Call<'_>, params: &[Param], at: usize, value: Option<Dynamic>) -> Result<T> {
+    let name = params.get(at).map_or("?", |param| param.name);
+    let function = call.function.name;
+    match value {
+        None => T::absent().ok_or_else(|| crate::error::bad_argument(format!("{function}: `{name}` is missing: expected {}", T::TYPE))),
+        Some(value) => T::from_script(value).map_err(|error| Error { message: format!("{function}: {name}: {}", error.message), ..error }),
+    }
+}
+
+arity!(With0 with0 0);
+arity!(With1 with1 1 0 A a);
+arity!(With2 with2 2 0 A a, 1 B b);
+arity!(With3 with3 3 0 A a, 1 B b, 2 C c);
+arity!(With4 with4 4 0 A a, 1 B b, 2 C c, 3 D d);
+
+impl Function {
+    /// The fewest and the most arguments it takes.
+    #[must_use]
+    pub fn arity(&self) -> (usize, usize) {
+        let params = self.body.params();
+        (params.iter().take_while(|param| !param.optional).count(), params.len())
+    }
+    /// Its options, if it takes any.
+    #[must_use]
+    pub fn options(&self) -> Option<&'static [OptionRow]> {
+        self.body.params().iter().find_map(|param| param.options)
+    }
+    /// `name(path, options?)`.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        let params = self.body.params();
+        let shown: Vec<String> = params
+            .iter()
+            .map(|param| match (param.options, param.optional) {
+                (Some(_), _) => "#{…}".to_owned(),
+                (None, true) => format!("{}?", param.name),
+                (None, false) => param.name.to_owned(),
+            })
+            .collect();
+        format!("{}({})", self.name, shown.join(", "))
+    }
+}

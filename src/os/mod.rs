@@ -1,0 +1,5 @@
+//! What rex itself needs of the kernel before any script is known: files of the host's owner, credentials, names, a clean start.
+
+pub mod private;
+pub mod process;
+pub mod trusted;

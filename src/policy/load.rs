@@ -1,0 +1,439 @@
+//! From policy text to the rules that concern one caller: bounds, digest, cache; or else parsing and strict validation, where one fault stops all.
+
+use super::cache::{self, Entry, Findings, Store};
+use super::pointed::pointed;
+use super::slice::{self, Line, Reach, Rule, Slice, Uid};
+use super::{bounds, values};
+use crate::error::{Error, Kind, Result};
+use cedar_policy_core::ast::{Policy, PolicyID, PolicySet, StaticPolicy, Template};
+use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::parser::{parse_policy, parse_policyset};
+use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
+use miette::Diagnostic;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Faults that one message shows at most.
+const SHOWN: usize = 20;
+/// Cedar's parser and validator recurse. Bounded text needs far less than this, also without optimization.
+const STACK: usize = 64 << 20;
+/// Policies that one thread validates in one go.
+const CHUNK: usize = 128;
+
+/// Annotations that mean something here.
+const ANNOTATIONS: &[&str] = &["id", "hint", "reveal", "test", "description", "doc"];
+
+/// One file of policies.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// How messages name it.
+    pub name: String,
+    pub text: String,
+}
+
+/// Whose policies matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The id of the `User`.
+    pub name: String,
+    /// The ids of the `Group`s.
+    pub groups: Vec<String>,
+}
+
+/// The policies of a host, valid as a whole, and those of them that concern one caller, ready to be asked.
+#[derive(Debug)]
+pub struct Policies {
+    /// SHA-256 over the texts, in the order of the files' names, in hex. Other names for the same files in the same order change nothing.
+    pub digest: String,
+    /// What the owner should look at, with places; none stops anything.
+    pub warnings: Vec<String>,
+    /// Policies in all.
+    pub total: usize,
+    /// Whether the cache was used, so that nothing had to be validated.
+    pub cached: bool,
+    pub(super) scope: Scope,
+    pub(super) slice: Slice,
+}
+
+impl Policies {
+    /// Loads policies that validate strictly against `schema` (see [`super::schema::render`]).
+    ///
+    /// # Errors
+    /// [`Kind::Config`]: the first line of the message says how many faults there are; then each with `file:line:column`, the line and a caret,
+    /// at most 20. Too large (4 MiB a file, 16 MiB in all), nested too deep, not Cedar, a template, an id given twice, anything that strict
+    /// validation refuses; no policy at all.
+    pub fn load(sources: &[Source], schema: &str, scope: &Scope, cache: Option<&dyn Store>) -> Result<Self> {
+        let mut sources: Vec<&Source> = sources.iter().collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        check_sizes(&sources)?;
+        let digest = digest_of(&sources);
+        let schema_digest = sha256(&[schema.as_bytes()]);
+        let key = cache::Key { schema: &schema_digest, policies: &digest };
+        let hex = hex(&digest);
+        if let Some(findings) = cache.and_then(|cache| cache.get(cache::KEY)).and_then(|bytes| cache::decode(&bytes, key))
+            && let Some(rules) = on_big_stack(|| rules_of(&findings.entries, &sources, scope))?
+        {
+            let Findings { warnings, verbs, entries } = findings;
+            return Ok(Self {
+                digest: hex,
+                warnings,
+                total: entries.len(),
+                cached: true,
+                scope: scope.clone(),
+                slice: Slice::new(rules, verbs),
+            });
+        }
+        let (findings, rules) = on_big_stack(|| examine(&sources, schema, scope))??;
+        if let Some(cache) = cache {
+            cache.put(cache::KEY, &cache::encode(&findings, key));
+        }
+        let Findings { warnings, verbs, entries } = findings;
+        Ok(Self { digest: hex, warnings, total: entries.len(), cached: false, scope: scope.clone(), slice: Slice::new(rules, verbs) })
+    }
+
+    /// Names of the policies that concern the caller: `@id`, or `file:line`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.slice.rules.iter().map(|rule| rule.name.as_str())
+    }
+
+    /// What the caller may do, by verb, in alphabetical order.
+    #[must_use]
+    pub fn summary(&self) -> Vec<Line> {
+        self.slice.summary()
+    }
+
+    /// What permits for a verb reach, e.g. `("file_system", "write")`; conditions and forbids are not looked at, so it is an outer hull.
+    #[must_use]
+    pub fn reaches(&self, namespace: &str, name: &str) -> Vec<Reach> {
+        let rules = self.slice.verb(namespace, name).map_or(&[][..], |verb| verb.rules.as_slice());
+        let mut reaches: Vec<Reach> = Vec::new();
+        for rule in rules.iter().filter_map(|index| self.slice.rule(*index)).filter(|rule| rule.permit) {
+            if !reaches.contains(&rule.reach) {
+                reaches.push(rule.reach.clone());
+            }
+        }
+        reaches
+    }
+
+    /// The verbs of the schema: namespace and name.
+    pub fn verbs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.slice.verbs()
+    }
+}
+
+pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+fn digest_of(sources: &[&Source]) -> [u8; 32] {
+    // Lengths keep the borders between files apart.
+    let lengths: Vec<[u8; 8]> = sources.iter().map(|source| (source.text.len() as u64).to_le_bytes()).collect();
+    let parts: Vec<&[u8]> = lengths.iter().zip(sources).flat_map(|(length, source)| [length.as_slice(), source.text.as_bytes()]).collect();
+    sha256(&parts)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check_sizes(sources: &[&Source]) -> Result<()> {
+    if sources.iter().map(|source| source.text.len()).sum::<usize>() > bounds::TOTAL {
+        return Err(Error::new(Kind::Config, format!("the policies are larger than {} MiB in all", bounds::TOTAL >> 20)));
+    }
+    Ok(())
+}
+
+/// One error for many faults.
+fn faults(mut all: Vec<String>) -> Error {
+    let count = all.len();
+    all.truncate(SHOWN);
+    if count > SHOWN {
+        all.push(format!("… and {} more", count - SHOWN));
+    }
+    let head =
+        if count == 1 { "the policies are invalid: 1 fault".to_owned() } else { format!("the policies are invalid: {count} faults") };
+    Error::new(Kind::Config, format!("{head}\n{}", all.join("\n")))
+}
+
+/// Runs it on a thread whose stack is large enough for Cedar's recursion, whatever the caller's is.
+fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("policies".to_owned()).stack_size(STACK).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| Error::new(Kind::Internal, format!("no thread to load policies on: {error}")))?;
+        thread.join().map_err(|_| Error::new(Kind::Internal, "the policies could not be loaded"))
+    })
+}
+
+fn concerns(principal: &Reach, scope: &Scope) -> bool {
+    let within = |kind: &str, id: &str| match kind {
+        "User" => id == scope.name,
+        "Group" => scope.groups.iter().any(|group| group == id),
+        _ => false,
+    };
+    match principal {
+        Reach::Anything => true,
+        Reach::Kind(kind) => kind == "User",
+        Reach::Exactly(kind, id) => kind == "User" && *id == scope.name,
+        Reach::Within(kind, id) => within(kind, id),
+        Reach::KindWithin(what, kind, id) => what == "User" && within(kind, id),
+    }
+}
+
+/// The caller's rules from what the cache says. None when it does not fit the text after all.
+fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec<Rule>> {
+    let mine = entries.iter().filter(|entry| concerns(&entry.principal, scope));
+    mine.map(|entry| {
+        let source = sources.get(entry.source as usize)?;
+        let text = source.text.get(entry.start as usize..entry.end as usize)?;
+        let policy = parse_policy(None, text).ok()?;
+        let (_, policy) = Template::link_static_policy(StaticPolicy::from(policy));
+        if slice::reach(policy.principal_constraint().as_inner())? != entry.principal {
+            return None;
+        }
+        let name = annotation(&policy, "id").unwrap_or_else(|| format!("{}:{}", source.name, entry.line));
+        Rule::new(&policy, name)
+    })
+    .collect()
+}
+
+fn annotation(policy: &Policy, key: &str) -> Option<String> {
+    policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key).map(|(_, value)| value.val.to_string())
+}
+
+/// A policy with its place.
+struct Placed {
+    entry: Entry,
+    name: String,
+    policy: Policy,
+}
+
+/// Parses and validates everything.
+fn examine(sources: &[&Source], schema: &str, scope: &Scope) -> Result<(Findings, Vec<Rule>)> {
+    let too_much: Vec<String> = sources
+        .iter()
+        .filter_map(|source| bounds::check(&source.text).err().map(|much| pointed(&source.name, &source.text, much.offset, &much.message)))
+        .collect();
+    if !too_much.is_empty() {
+        return Err(faults(too_much));
+    }
+    let mut wrong = Vec::new();
+    let mut placed = Vec::new();
+    for (index, source) in (0_u32..).zip(sources) {
+        match parse_policyset(&source.text) {
+            Ok(set) => place(index, source, set, &mut placed, &mut wrong),
+            Err(errors) => wrong.extend(errors.iter().map(|error| point_at(source, error))),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(faults(wrong));
+    }
+    if placed.is_empty() {
+        return Err(Error::new(Kind::Config, "no policy at all: nothing would be allowed to anybody"));
+    }
+    let mut warnings = Vec::new();
+    look_at_annotations(&placed, sources, &mut wrong, &mut warnings);
+    look_at_conditions(&placed, sources, &mut wrong);
+    let schema = ValidatorSchema::from_cedarschema_str(schema, Extensions::all_available())
+        .map_err(|error| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}")))?
+        .0;
+    let verbs = verbs_of(&schema)?;
+    validate(&placed, sources, schema, &mut wrong, &mut warnings)?;
+    if !wrong.is_empty() {
+        return Err(faults(wrong));
+    }
+    let rules = placed
+        .iter()
+        .filter(|placed| concerns(&placed.entry.principal, scope))
+        .map(|placed| Rule::new(&placed.policy, placed.name.clone()));
+    let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
+    let entries = placed.into_iter().map(|placed| placed.entry).collect();
+    Ok((Findings { warnings, verbs, entries }, rules))
+}
+
+/// Policies of one file in the order of the text; templates are faults.
+fn place(index: u32, source: &Source, set: PolicySet, placed: &mut Vec<Placed>, wrong: &mut Vec<String>) {
+    for template in set.templates() {
+        let offset = template.slots().find_map(|slot| slot.loc.as_ref().map(cedar_policy_core::parser::Loc::start)).unwrap_or(0);
+        wrong.push(pointed(&source.name, &source.text, offset, "templates (`?principal`, `?resource`) are not supported"));
+    }
+    let first = placed.len();
+    let mut lines = Lines::of(&source.text);
+    let mut policies: Vec<(usize, usize, Policy)> = set
+        .into_policies()
+        .filter(Policy::is_static)
+        .map(|policy| (policy.loc().map_or(0, |loc| loc.start()), policy.loc().map_or(0, |loc| loc.end()), policy))
+        .collect();
+    policies.sort_by_key(|(start, ..)| *start);
+    for (start, end, policy) in policies {
+        let Some(principal) = slice::reach(policy.principal_constraint().as_inner()) else { continue };
+        let line = lines.at(start);
+        // Bounded to 4 MiB above.
+        let entry =
+            Entry { source: index, start: start.try_into().unwrap_or(u32::MAX), end: end.try_into().unwrap_or(u32::MAX), line, principal };
+        let name = annotation(&policy, "id").unwrap_or_else(|| format!("{}:{line}", source.name));
+        let policy = policy.new_id(PolicyID::from_string(&name));
+        placed.push(Placed { entry, name, policy });
+    }
+    debug_assert!(placed.len() >= first);
+}
+
+/// Line numbers of offsets that only grow.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u32,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text: text.as_bytes(), at: 0, line: 1 }
+    }
+    fn at(&mut self, offset: usize) -> u32 {
+        let passed = self.text.get(self.at..offset).unwrap_or(&[]);
+        self.line = self.line.saturating_add(u32::try_from(passed.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX));
+        self.at = self.at.max(offset);
+        self.line
+    }
+}
+
+fn point_at(source: &Source, error: &dyn Diagnostic) -> String {
+    let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
+    let label = error.labels().and_then(|mut labels| labels.find_map(|label| label.label().map(str::to_owned)));
+    let more: Vec<String> = label.into_iter().chain(error.help().map(|help| help.to_string())).collect();
+    let message = if more.is_empty() { error.to_string() } else { format!("{error}: {}", more.join("; ")) };
+    pointed(&source.name, &source.text, offset, &message)
+}
+
+fn look_at_annotations(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<String>, warnings: &mut Vec<String>) {
+    let mut seen: HashMap<&str, &Placed> = HashMap::new();
+    for item in placed {
+        let Some(source) = sources.get(item.entry.source as usize) else { continue };
+        let at = |key: &str, message: &str, list: &mut Vec<String>| {
+            let found = item.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key);
+            let offset = found
+                .and_then(|(_, value)| value.loc.as_ref().map(cedar_policy_core::parser::Loc::start))
+                .unwrap_or(item.entry.start as usize);
+            list.push(pointed(&source.name, &source.text, offset, message));
+        };
+        for (name, value) in item.policy.annotations() {
+            let name: &str = name.as_ref();
+            let value = value.val.as_str();
+            match name {
+                "id" if value.is_empty() || value.chars().any(char::is_control) => {
+                    at(name, "an id is one line of text, and not empty", wrong)
+                }
+                "reveal" if !["none", "hint", "rule"].contains(&value) => at(name, "`@reveal` is \"none\", \"hint\" or \"rule\"", wrong),
+                _ if !ANNOTATIONS.contains(&name) => {
+                    let near = ANNOTATIONS.iter().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
+                    let did = near.map_or_else(String::new, |known| format!("; did you mean `@{known}`?"));
+                    at(name, &format!("the annotation `@{name}` means nothing here{did}"), warnings);
+                }
+                _ => {}
+            }
+        }
+        if let Some(other) = seen.insert(&item.name, item) {
+            let place = sources.get(other.entry.source as usize).map_or("", |source| source.name.as_str());
+            at("id", &format!("the id `{}` is taken already, at {place}:{}", item.name, other.entry.line), wrong);
+        }
+    }
+}
+
+fn look_at_conditions(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<String>) {
+    for item in placed {
+        let Some(source) = sources.get(item.entry.source as usize) else { continue };
+        if let Some(offset) = item.policy.non_scope_constraints().and_then(slice::misplaced_in) {
+            wrong.push(pointed(
+                &source.name,
+                &source.text,
+                offset,
+                "`in` tells where `principal`, `action` or `resource` belongs, nothing else",
+            ));
+        }
+    }
+}
+
+/// Verbs and their groups, sorted.
+fn verbs_of(schema: &ValidatorSchema) -> Result<Vec<(String, String, Vec<Uid>)>> {
+    let entities =
+        schema.action_entities().map_err(|error| Error::new(Kind::Internal, format!("the actions of the schema are invalid: {error}")))?;
+    let mut verbs: Vec<_> = entities
+        .iter()
+        .map(|entity| {
+            let uid = Uid::of(entity.uid());
+            let namespace = uid.kind.strip_suffix("::Action").unwrap_or("").to_owned();
+            let mut groups: Vec<Uid> = entity.ancestors().map(Uid::of).collect();
+            groups.sort();
+            (namespace, uid.id, groups)
+        })
+        .filter(|(namespace, name, _)| {
+            values::uid(&format!("{namespace}::Action"), name).is_some_and(|uid| schema.get_action_id(&uid).is_some())
+        })
+        .collect();
+    verbs.sort();
+    Ok(verbs)
+}
+
+/// Strict validation, on all processors.
+fn validate(
+    placed: &[Placed],
+    sources: &[&Source],
+    schema: ValidatorSchema,
+    wrong: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let validator = Validator::new(schema);
+    let chunks: Vec<&[Placed]> = placed.chunk_by(|a, b| a.entry.source == b.entry.source).flat_map(|file| file.chunks(CHUNK)).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len()).min(8);
+    let next = AtomicUsize::new(0);
+    // (chunk, offset, whether an error, message): sorted below, so that the order is always the same.
+    let found: Mutex<Vec<(usize, usize, bool, String)>> = Mutex::default();
+    let failed = Mutex::new(None);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = chunks.get(number) else { break };
+            let source = chunk.first().and_then(|first| sources.get(first.entry.source as usize));
+            let mut set = PolicySet::new();
+            // Ids that are taken twice were reported already; the first of them stands for both.
+            chunk.iter().for_each(|item| drop(set.add(item.policy.clone())));
+            let result = validator.validate(&set, ValidationMode::Strict);
+            let (Some(source), Ok(mut found)) = (source, found.lock()) else {
+                if let Ok(mut failed) = failed.lock() {
+                    *failed = Some(Error::new(Kind::Internal, "validation failed"));
+                }
+                break;
+            };
+            let offset = |error: &dyn Diagnostic| error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
+            found.extend(result.validation_errors().map(|error| (number, offset(error), true, point_at(source, error))));
+            found.extend(result.validation_warnings().map(|warning| (number, offset(warning), false, point_at(source, warning))));
+        }
+    };
+    std::thread::scope(|scope| {
+        let started: Vec<_> = (1..threads)
+            .map_while(|_| std::thread::Builder::new().name("policies".to_owned()).stack_size(STACK).spawn_scoped(scope, work).ok())
+            .collect();
+        work();
+        if started.into_iter().any(|thread| thread.join().is_err())
+            && let Ok(mut failed) = failed.lock()
+        {
+            *failed = Some(Error::new(Kind::Internal, "validation failed"));
+        }
+    });
+    if let Some(error) = failed.into_inner().ok().flatten() {
+        return Err(error);
+    }
+    let mut found = found.into_inner().map_err(|_| Error::new(Kind::Internal, "validation failed"))?;
+    found.sort();
+    for (_, _, error, message) in found {
+        if error { wrong.push(message) } else { warnings.push(message) }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -1,0 +1,18 @@
+//! What is allowed: the owner's Cedar policies, loaded and strictly validated, and the gate that asks them. The only module that knows Cedar.
+
+mod bounds;
+mod cache;
+mod gate;
+mod load;
+mod pointed;
+pub mod schema;
+mod slice;
+mod values;
+mod words;
+
+pub use cache::Store;
+pub use gate::{Answer, DecisionRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord};
+pub use load::{Policies, Scope, Source};
+pub use pointed::pointed;
+pub use slice::{Line, Reach};
+pub use words::{Access, Action, Ask, Attribute, Noun, Object, Resource, Site, Value, ask};

@@ -1,0 +1,212 @@
+//! What comes back: an [`Outcome`] becomes text or JSON on stdout, an error line with a caret on stderr, and an exit code.
+
+use crate::engine::{Failure, Outcome};
+use crate::error::{Denial, Error, Exit, Kind};
+use crate::output::{Form, Output, log_value, neutralise, write_all};
+use serde_json::{Map, Value, json};
+
+/// The version of the result document.
+pub const SCHEMA: &str = "rex.result/1";
+/// Characters of an error's message in a result, as scripts for the reference know it.
+const MAX_MESSAGE: usize = 1024;
+
+/// What a report says besides the outcome.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The run's id; empty where it never got one.
+    pub run: String,
+    pub policy: Option<String>,
+    pub layers: Vec<String>,
+    pub denials: Vec<Denial>,
+    /// Metrics of the run itself: name, value, unit.
+    pub metrics: Vec<(&'static str, f64, &'static str)>,
+}
+
+/// The exit code of an outcome.
+#[must_use]
+pub fn exit_code(outcome: &Outcome) -> u8 {
+    match (&outcome.failure, outcome.exit) {
+        (Some(failure), _) => failure.error.kind.exit() as u8,
+        (None, Some(code)) => code,
+        (None, None) => Exit::Ok as u8,
+    }
+}
+
+/// Writes the report and gives the exit code. A caller who is gone hears nothing; that is no error.
+#[must_use]
+pub fn write(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) -> u8 {
+    let code = exit_code(outcome);
+    match output.form() {
+        Form::Human => human(outcome, script, output, facts),
+        form => {
+            let mut document = document(outcome, output, facts, code);
+            if form == Form::Ndjson
+                && let Some(object) = document.as_object_mut()
+            {
+                // What was streamed already is not told twice.
+                for key in ["logs", "alarms"] {
+                    object.remove(key);
+                }
+                object.shift_insert(0, "type".to_owned(), json!("result"));
+            }
+            let text = if form == Form::PrettyJson { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) };
+            let _ = write_all(rustix::stdio::stdout(), format!("{}\n", text.unwrap_or_default()).as_bytes());
+        }
+    }
+    code
+}
+
+fn human(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) {
+    if let Some(text) = &outcome.text
+        && output.print(text).is_err()
+    {
+        return;
+    }
+    let mut lines = String::new();
+    if let Some(failure) = &outcome.failure {
+        lines.push_str(&pointed(failure, script));
+    } else if !facts.denials.is_empty() {
+        lines.push_str(&format!("note: {} denied {}\n", facts.denials.len(), if facts.denials.len() == 1 { "operation" } else { "operations" }));
+    }
+    let _ = write_all(rustix::stdio::stderr(), neutralise(&lines).as_bytes());
+}
+
+/// An error as one line, then the source line with a caret.
+#[must_use]
+pub fn pointed(failure: &Failure, script: &str) -> String {
+    let error = &failure.error;
+    let mut text = match failure.at {
+        Some((line, column)) => format!("{}: {} (line {line}, column {column})\n", error.kind.class().name(), one_line(&error.to_string())),
+        None => format!("{}: {}\n", error.kind.class().name(), one_line(&error.to_string())),
+    };
+    if let Some((line, column)) = failure.at
+        && let Some(source) = script.lines().nth(line as usize - 1)
+    {
+        let (shown, at) = excerpt(source, column as usize);
+        text.push_str(&format!("{line:>5} | {shown}\n      | {}^\n", " ".repeat(at)));
+    }
+    if let Some(denial) = &error.denial {
+        text.push_str(&format!("  why: {}, ref: {}\n", denial.why.name(), denial.reference));
+    }
+    if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
+        text.push_str(&format!("  hint: {}\n", one_line(hint)));
+    }
+    text
+}
+
+/// A part of a long line around the column, and where the caret goes.
+fn excerpt(source: &str, column: usize) -> (String, usize) {
+    const WIDTH: usize = 100;
+    let chars: Vec<char> = source.chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
+    let at = column.saturating_sub(1).min(chars.len());
+    let start = at.saturating_sub(WIDTH / 2);
+    let shown: String = chars.iter().skip(start).take(WIDTH).collect();
+    (shown, at - start)
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+fn document(outcome: &Outcome, output: &Output, facts: &Facts, code: u8) -> Value {
+    let said = output.said();
+    let mut document = Map::new();
+    let mut set = |key: &str, value: Value| {
+        document.insert(key.to_owned(), value);
+    };
+    let mut text = said.printed.clone();
+    text.push_str(outcome.text.as_deref().unwrap_or(""));
+    if outcome.text.is_none() && text.ends_with('\n') {
+        text.pop();
+    }
+    set("schema", SCHEMA.into());
+    set("run", facts.run.clone().into());
+    set("output", text.into());
+    set("status", if outcome.failure.is_some() { "ERROR" } else { "SUCCESS" }.into());
+    set("exit_code", code.into());
+    if let Some(failure) = &outcome.failure {
+        set("error", error_value(failure));
+    }
+    set("value", outcome.value.clone());
+    if !facts.denials.is_empty() {
+        set("denials", facts.denials.iter().map(denial_value).collect());
+    }
+    set("denial_count", facts.denials.len().into());
+    set("logs", said.logs.iter().map(log_value).collect());
+    if said.logs_dropped > 0 {
+        set("logs_dropped", said.logs_dropped.into());
+    }
+    let time = crate::sys::clock::now_rfc3339();
+    let own = facts.metrics.iter().map(|(name, value, unit)| {
+        json!({"metric_name": name, "metric_value": value, "metric_unit": unit, "metric_dimension": {}, "metric_timestamp": time})
+    });
+    set("metrics", said.metrics.iter().cloned().chain(own).collect());
+    if !said.alarms.is_empty() {
+        set("alarms", said.alarms.clone().into());
+    }
+    if let Some(policy) = &facts.policy {
+        set("policy", policy.clone().into());
+    }
+    set("layers", facts.layers.clone().into());
+    set("truncated", said.truncated.into());
+    Value::Object(document)
+}
+
+fn error_value(failure: &Failure) -> Value {
+    let error = &failure.error;
+    let mut map = Map::new();
+    let mut set = |key: &str, value: Value| {
+        map.insert(key.to_owned(), value);
+    };
+    set("error_type", error.kind.class().name().into());
+    set("kind", error.kind.name().into());
+    set("message", one_line(&error.message).chars().take(MAX_MESSAGE).collect::<String>().into());
+    if let Some((line, column)) = failure.at {
+        set("at", json!({"line": line, "column": column}));
+    }
+    if let Some(path) = &error.path {
+        set("path", path.clone().into());
+    }
+    if let Some(errno) = error.errno {
+        set("errno", errno.into());
+    }
+    if let Some(denial) = &error.denial
+        && let Value::Object(fields) = denial_value(denial)
+    {
+        for (key, value) in fields {
+            set(&key, value);
+        }
+    } else if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
+        set("hint", hint.clone().into());
+    }
+    if let Some(thrown) = &failure.thrown {
+        set("thrown", thrown.clone());
+    }
+    Value::Object(map)
+}
+
+/// A denial, as data.
+#[must_use]
+pub fn denial_value(denial: &Denial) -> Value {
+    let mut value = json!({
+        "class": Kind::Denied.class().name(),
+        "why": denial.why.name(),
+        "action": denial.action,
+        "resource": denial.resource,
+        "principal": denial.principal,
+        "retry": denial.retry,
+        "ref": denial.reference,
+    });
+    if let (Some(object), Some(hint)) = (value.as_object_mut(), &denial.hint) {
+        object.insert("hint".to_owned(), hint.clone().into());
+    }
+    value
+}
+
+/// An error before any script: one line on stderr, and the document on stdout where one was asked for.
+#[must_use]
+pub fn early(error: Error, form: Form) -> u8 {
+    let watch = std::sync::Arc::new(crate::limits::Watch::new(crate::limits::Limits::default()));
+    let output = Output::new(form, false, watch);
+    write(&Outcome::failed(error), "", &output, &Facts::default())
+}

@@ -1,0 +1,5 @@
+//! Before the gate: the nouns of the policy language, located, pinned by a handle and described to Cedar. Nothing here reads or changes what it names.
+
+pub mod closed;
+pub mod file;
+pub mod path;

@@ -1,0 +1,84 @@
+//! Reading files that were granted: the pinned object is opened with the access of the verb, and only as what it was judged.
+
+use crate::error::{Error, Kind, Result};
+use crate::limits::Watch;
+use crate::policy::Granted;
+use crate::policy::{Access, Action, Resource};
+use crate::resource::file::File;
+use rustix::fs::{FileType, OFlags};
+use std::io::Read;
+
+/// Opens a granted regular file: read-only for verbs that change nothing, else for reading and writing.
+///
+/// # Errors
+/// [`Kind::IsADirectory`], [`Kind::NotAFile`] for FIFOs, sockets and devices (they could block for ever or have side effects), or what open(2) reports.
+pub fn open<A: Action<On = File>>(granted: &Granted<A>) -> Result<std::fs::File> {
+    let flags = if A::ACCESS == Access::ReadOnly { OFlags::RDONLY } else { OFlags::RDWR };
+    open_as(granted, flags)
+}
+
+pub(super) fn open_as<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags) -> Result<std::fs::File> {
+    let file = granted.resource();
+    let shown = || file.asked().shown();
+    match file.kind() {
+        Some(FileType::RegularFile) => {}
+        Some(FileType::Directory) => return Err(Error::new(Kind::IsADirectory, "is a directory").with_path(shown())),
+        Some(FileType::Symlink) => return Err(Error::new(Kind::NotAFile, "is a symbolic link").with_path(shown())),
+        Some(_) => return Err(Error::new(Kind::NotAFile, "is not a regular file (a FIFO, socket or device)").with_path(shown())),
+        None => return Err(file.obstacle().unwrap_or_else(|| Error::new(Kind::NotFound, "no such file or directory").with_path(shown()))),
+    }
+    let Some(handle) = file.handle() else { return Err(Error::new(Kind::NotFound, "no such file or directory").with_path(shown())) };
+    let opened = crate::resource::path::reopen(handle, flags).map_err(|error| error.with_path(shown()))?;
+    Ok(opened.into())
+}
+
+/// Reads all of it, or the part asked for, at most `max_bytes`.
+///
+/// # Errors
+/// [`Kind::TooLarge`] when there is more than `max_bytes`; what read(2) reports; that the run has to stop.
+pub fn read<A: Action<On = File>>(granted: &Granted<A>, offset: u64, length: Option<u64>, max_bytes: u64, watch: &Watch) -> Result<Vec<u8>> {
+    let shown = || granted.resource().asked().shown();
+    let mut file = open(granted)?;
+    if offset > 0 {
+        use std::io::Seek;
+        file.seek(std::io::SeekFrom::Start(offset)).map_err(|error| Error::from(error).with_path(shown()))?;
+    }
+    let hint = granted.resource().stat().map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(offset));
+    let wanted = length.unwrap_or(u64::MAX);
+    if hint.min(wanted) > max_bytes {
+        return Err(too_large(max_bytes).with_path(shown()));
+    }
+    // Files of procfs and sysfs say 0 and have more; files that grow have more than they said.
+    let mut bytes = Vec::with_capacity(usize::try_from(hint.min(wanted)).unwrap_or(0).saturating_add(1).max(512));
+    let mut left = wanted.min(max_bytes.saturating_add(1));
+    while left > 0 {
+        watch.check()?;
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(bytes.len().clamp(4 << 10, 1 << 20));
+        }
+        let room = (bytes.capacity() - bytes.len()).min(1 << 20).min(usize::try_from(left).unwrap_or(usize::MAX));
+        let start = bytes.len();
+        bytes.resize(start + room, 0);
+        // One read at a time, so that the run can be stopped between them.
+        let count = match file.read(bytes.get_mut(start..).unwrap_or_default()) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                bytes.truncate(start);
+                continue;
+            }
+            done => done.map_err(|error| Error::from(error).with_path(shown()))?,
+        };
+        bytes.truncate(start + count);
+        if count == 0 {
+            break;
+        }
+        left -= count as u64;
+    }
+    if bytes.len() as u64 > max_bytes {
+        return Err(too_large(max_bytes).with_path(shown()));
+    }
+    Ok(bytes)
+}
+
+fn too_large(max_bytes: u64) -> Error {
+    Error::new(Kind::TooLarge, format!("larger than `max_bytes` ({max_bytes})")).with_hint("raise `max_bytes`, or read a part with `offset` and `length`, `head`, `tail` or `grep`")
+}

@@ -1,0 +1,128 @@
+//! The supervisor: the script runs on a thread of its own, while this one watches the caller, the clock, the processor, memory and signals, and has the last word.
+
+use crate::error::{Error, Kind, Result};
+use crate::limits::{Stop, Watch};
+use crate::sys::memory;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Room for the deepest nesting of calls and expressions that the engine's limits allow, with the large frames of unoptimised builds.
+const STACK: usize = 64 << 20;
+/// How long a run that was told to end may take before it is left behind; the process then ends with it.
+const GRACE: Duration = Duration::from_millis(400);
+/// How often processor time is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How the script's thread ended.
+pub enum Ended<T> {
+    /// By itself, perhaps because it was told to.
+    Finished(T),
+    /// Not in time after it was told to, or parked by the memory limit. The process must end without waiting for it.
+    Abandoned(Stop),
+}
+
+/// Runs the job on a thread of its own under the limits of the watch.
+///
+/// # Errors
+/// When the kernel gives no thread or descriptor.
+pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T + Send + 'static) -> Result<Ended<T>> {
+    let signals = signals()?;
+    let done = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let wake = rustix::io::fcntl_dupfd_cloexec(&done, 3)?;
+    memory::limit(watch.limits.memory, wake);
+    let tell = rustix::io::fcntl_dupfd_cloexec(&done, 3)?;
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name("script".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            memory::limit_this_thread();
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+            let _exempt = memory::exempt();
+            let _ = send.send(result);
+            let _ = rustix::io::write(&tell, &1u64.to_ne_bytes());
+        })
+        .map_err(|error| Error::new(Kind::Internal, format!("the kernel gave no thread: {error}")))?;
+    let mut told: Option<Instant> = None;
+    loop {
+        match receive.try_recv() {
+            Ok(Ok(result)) => return Ok(Ended::Finished(result)),
+            Ok(Err(_)) => return Err(Error::new(Kind::Internal, "a function failed in a way it never should")),
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => return Err(Error::new(Kind::Internal, "the script's thread vanished")),
+            Err(std::sync::mpsc::TryRecvError::Empty) => {}
+        }
+        if memory::parked() {
+            watch.stop(Stop::Memory);
+            return Ok(Ended::Abandoned(watch.stopping().unwrap_or(Stop::Memory)));
+        }
+        if let Some(why) = watch.stopping() {
+            let since = *told.get_or_insert_with(Instant::now);
+            if since.elapsed() >= GRACE {
+                return Ok(Ended::Abandoned(why));
+            }
+        } else if watch.remaining().is_zero() {
+            watch.stop(Stop::Deadline);
+            continue;
+        } else if cpu_time() > watch.limits.cpu {
+            watch.stop(Stop::Cpu);
+            continue;
+        }
+        let wait = if told.is_some() || watch.stopping().is_some() { Duration::from_millis(20) } else { watch.remaining().min(TICK).max(Duration::from_millis(1)) };
+        wait_for(watch, &signals, &done, wait);
+    }
+}
+
+/// Waits for anything to happen; tells the watch what did.
+fn wait_for(watch: &Watch, signals: &OwnedFd, done: &OwnedFd, time: Duration) {
+    let stdout = rustix::stdio::stdout();
+    let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(done, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
+    // While the run is ending, a caller that is gone would make poll return at once, again and again.
+    let count = if watch.stopping().is_some() { 2 } else { 3 };
+    let time = Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(1), tv_nsec: time.subsec_nanos().into() };
+    let Some(watched) = fds.get_mut(..count) else { return };
+    if rustix::event::poll(watched, Some(&time)).is_err() {
+        return;
+    }
+    let [signal, finished, caller] = fds.map(|fd| fd.revents());
+    if finished.contains(PollFlags::IN) {
+        let _ = rustix::io::read(done, &mut [0u8; 8]);
+    }
+    if signal.contains(PollFlags::IN) {
+        let _ = rustix::io::read(signals, &mut [0u8; 128]);
+        watch.stop(Stop::Signal);
+    }
+    // There is no signal when an SSH client goes away: only the other end of stdout is closed.
+    if count == 3 && caller.intersects(gone) {
+        watch.stop(Stop::Gone);
+    }
+}
+
+/// Processor time of this process so far.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Blocks the signals that ask a process to end and gives a descriptor that reports them; threads started later inherit the block.
+fn signals() -> Result<OwnedFd> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    #[expect(unsafe_code, reason = "signalfd(2) is in no safe crate of the graph")]
+    // SAFETY: sigemptyset(3) initialises the set that the others then use; the pointers are to a live local; signalfd gives a new descriptor that nothing else owns.
+    let fd = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    let _ = fd.as_fd();
+    Ok(fd)
+}
