@@ -28,3 +28,7 @@ pub mod functions;
 pub mod engine;
 /// What comes back.
 pub mod report;
+/// The terms of a run, found out in order.
+pub mod terms;
+/// One run on one page.
+pub mod run;

@@ -28,22 +28,6 @@ pub struct Limits {
     pub children: u32,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            wall: Duration::from_secs(300),
-            cpu: Duration::from_secs(300),
-            memory: 256 << 20,
-            output: 10 << 20,
-            script: 1 << 20,
-            operations: 500_000_000,
-            depth: 64,
-            open_files: 256,
-            children: 16,
-        }
-    }
-}
-
 /// Why a run has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -173,6 +157,11 @@ impl Watch {
             return Err(Stop::Output.error(&self.limits));
         }
         Ok(())
+    }
+    /// Bytes that went to the caller so far.
+    #[must_use]
+    pub fn output_so_far(&self) -> u64 {
+        self.output.load(Ordering::Relaxed)
     }
     /// Takes one of the open files a script may hold; give it back with [`Watch::file_closed`].
     ///

@@ -13,8 +13,10 @@ pub trait Store {
     fn put(&self, key: &str, bytes: &[u8]);
 }
 
-/// The one key: an entry replaces the last.
-pub(super) const KEY: &str = "policies";
+/// The name of the entry for the policies with this digest.
+pub(super) fn key_name(digest: &str) -> String {
+    format!("policies-{}", digest.get(..32).unwrap_or(digest))
+}
 
 const MAGIC: &[u8] = b"rex policies 1\n";
 

@@ -72,7 +72,7 @@ impl Policies {
         let schema_digest = sha256(&[schema.as_bytes()]);
         let key = cache::Key { schema: &schema_digest, policies: &digest };
         let hex = hex(&digest);
-        if let Some(findings) = cache.and_then(|cache| cache.get(cache::KEY)).and_then(|bytes| cache::decode(&bytes, key))
+        if let Some(findings) = cache.and_then(|cache| cache.get(&cache::key_name(&hex))).and_then(|bytes| cache::decode(&bytes, key))
             && let Some(rules) = on_big_stack(|| rules_of(&findings.entries, &sources, scope))?
         {
             let Findings { warnings, verbs, entries } = findings;
@@ -87,7 +87,7 @@ impl Policies {
         }
         let (findings, rules) = on_big_stack(|| examine(&sources, schema, scope))??;
         if let Some(cache) = cache {
-            cache.put(cache::KEY, &cache::encode(&findings, key));
+            cache.put(&cache::key_name(&hex), &cache::encode(&findings, key));
         }
         let Findings { warnings, verbs, entries } = findings;
         Ok(Self { digest: hex, warnings, total: entries.len(), cached: false, scope: scope.clone(), slice: Slice::new(rules, verbs) })
