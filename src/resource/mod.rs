@@ -2,4 +2,6 @@
 
 pub mod closed;
 pub mod file;
+pub mod journal;
 pub mod path;
+pub mod service;

@@ -13,6 +13,8 @@ mod tests;
 pub use filter::Filter;
 
 use crate::error::{Error, Kind, Result, bad_argument};
+use crate::policy::{Action, Granted};
+use crate::resource::journal::Log;
 use file::{EntryHead, Pages, Source};
 use filter::{Bound, Place, Way};
 use std::cmp::Ordering;
@@ -183,11 +185,19 @@ pub fn parse_id(text: &str) -> Option<[u8; 16]> {
 }
 
 impl Journal {
-    /// The journal of this host: the files of its machine id under `/run/log/journal` and `/var/log/journal`, below `root`.
+    /// The journal of this host.
     ///
     /// # Errors
     /// [`Kind::Unsupported`] when there is none, [`Kind::Permission`] when there are files but none that may be read.
-    pub fn of_host(root: &Path) -> Result<Self> {
+    pub fn open<A: Action<On = Log>>(_: &Granted<A>) -> Result<Self> {
+        Self::of_host(Path::new("/"))
+    }
+
+    /// The journal of a host: the files of its machine id under `/run/log/journal` and `/var/log/journal`, below `root`.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] when there is none, [`Kind::Permission`] when there are files but none that may be read.
+    fn of_host(root: &Path) -> Result<Self> {
         let machine = std::fs::read_to_string(root.join("etc/machine-id")).ok().and_then(|text| parse_id(text.trim()));
         let Some(machine) = machine.map(|id| hex_id(&id)) else {
             return Err(Error::new(Kind::Unsupported, "this host has no machine id, so no journal"));
@@ -222,8 +232,7 @@ impl Journal {
     }
 
     /// The journal that these files make up. Those that are no journal files are counted in `unusable`.
-    #[must_use]
-    pub fn of_files(files: Vec<File>) -> Self {
+    fn of_files(files: Vec<File>) -> Self {
         let pages = Pages::new();
         let mut journal = Self { sources: Vec::new(), unusable: 0, unreadable: 0, disk_bytes: 0 };
         for (number, file) in (0..).zip(files) {

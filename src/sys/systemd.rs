@@ -3,9 +3,11 @@
 mod bus;
 mod unit;
 
-pub use unit::{Identity, KINDS, Running, Status, kind, unit_name};
+pub use unit::{Running, Status};
 
 use crate::error::{Error, Kind, Result};
+use crate::policy::{Action, Granted};
+use crate::resource::service::{Manager, Service, kind};
 use bus::Bus;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -88,23 +90,31 @@ impl<'a> Systemd<'a> {
         Ok(Self { bus: Bus::connect(check)? })
     }
 
-    /// The unit that a name means, following aliases. `name` is a full one, see [`unit_name`].
+    /// The unit that a full name means, following aliases; what it is the policy is asked about. Changes nothing but that systemd may load its unit file.
     ///
     /// # Errors
-    /// Those of the bus. That there is no such unit is no error here.
-    pub fn resolve(&self, name: &str) -> Result<Identity> {
+    /// Those of the bus. That there is no such unit comes out after the policy has been asked.
+    pub fn locate(&self, name: &str) -> Result<Service> {
         let path: zbus::OwnedObjectPath = self.bus.call(MANAGER.0, MANAGER.1, "LoadUnit", &name)?;
         let path = path.as_str().to_owned();
         let unit = self.bus.properties(&path, UNIT)?;
-        Ok(Identity::of(name.to_owned(), path, &unit))
+        if unit.text("LoadState") == "not-found" {
+            return Ok(Service::absent(name.to_owned(), no_such_unit()));
+        }
+        let id = Some(unit.text("Id")).filter(|id| !id.is_empty()).ok_or_else(no_such_unit)?;
+        Ok(Service::found(name.to_owned(), id, path))
     }
 
     /// # Errors
     /// Those of the bus.
-    pub fn status(&self, unit: &Identity) -> Result<Status> {
-        let every = self.bus.properties(&unit.path, UNIT)?;
-        let own = match unit::interface_of(kind(&unit.id)) {
-            Some(interface) => Some(self.bus.properties(&unit.path, &interface)?),
+    pub fn status<A: Action<On = Service>>(&self, unit: &Granted<A>) -> Result<Status> {
+        self.look(unit.resource())
+    }
+
+    fn look(&self, unit: &Service) -> Result<Status> {
+        let every = self.bus.properties(unit.path(), UNIT)?;
+        let own = match unit::interface_of(kind(unit.name())) {
+            Some(interface) => Some(self.bus.properties(unit.path(), &interface)?),
             None => None,
         };
         Ok(Status::of(&every, own.as_ref()))
@@ -115,7 +125,7 @@ impl<'a> Systemd<'a> {
     ///
     /// # Errors
     /// Those of the bus.
-    pub fn list(&self, states: &[String], patterns: &[String]) -> Result<Vec<Row>> {
+    pub fn list<A: Action<On = Manager>>(&self, _: &Granted<A>, states: &[String], patterns: &[String]) -> Result<Vec<Row>> {
         let rows: Vec<Listed> = self.bus.call(MANAGER.0, MANAGER.1, "ListUnitsByPatterns", &(states, patterns))?;
         let mut rows: Vec<Row> = rows
             .into_iter()
@@ -130,13 +140,14 @@ impl<'a> Systemd<'a> {
     /// # Errors
     /// [`Kind::JobFailed`] when it does not succeed, [`Kind::Timeout`] when it takes longer (it goes on then), [`Kind::NotFound`] when there is no such
     /// unit, [`Kind::Permission`] when systemd or polkit refuses it, and why the run has to stop.
-    pub fn job(&self, unit: &Identity, job: Job, timeout: Duration) -> Result<Done> {
-        let before = self.status(unit)?;
+    pub fn job<A: Action<On = Service>>(&self, unit: &Granted<A>, job: Job, timeout: Duration) -> Result<Done> {
+        let unit = unit.resource();
+        let before = self.look(unit)?;
         let result = self.bus.wait(timeout, self.run_job(unit, job)).map_err(|error| match error.kind {
             Kind::Timeout => Error::new(Kind::Timeout, format!("the job was not done within {} s; it goes on", timeout.as_secs_f64())),
             _ => error,
         })?;
-        let after = self.status(unit)?;
+        let after = self.look(unit)?;
         if !matches!(result.as_str(), "done" | "skipped") {
             return Err(job_failed(&result, &after));
         }
@@ -148,7 +159,7 @@ impl<'a> Systemd<'a> {
         Ok(Done { changed, result, before, after })
     }
 
-    async fn run_job(&self, unit: &Identity, job: Job) -> Result<String> {
+    async fn run_job(&self, unit: &Service, job: Job) -> Result<String> {
         let connection = &self.bus.connection;
         // systemd tells of jobs only those who subscribed; and the ear has to be open before the job exists, or its end could be missed.
         let rule = zbus::MatchRule::builder()
@@ -162,7 +173,7 @@ impl<'a> Systemd<'a> {
         let signals = zbus::MessageStream::for_match_rule(rule, connection, None).await.map_err(|error| bus::failure(&error))?;
         let mut signals = pin!(signals);
         bus::call::<_, ()>(connection, MANAGER.0, MANAGER.1, "Subscribe", &()).await?;
-        let path: zbus::OwnedObjectPath = bus::call(connection, MANAGER.0, MANAGER.1, job.method(), &(unit.id.as_str(), "replace")).await?;
+        let path: zbus::OwnedObjectPath = bus::call(connection, MANAGER.0, MANAGER.1, job.method(), &(unit.name(), "replace")).await?;
         while let Some(signal) = poll_fn(|context| signals.as_mut().poll_next(context)).await {
             let signal = signal.map_err(|error| bus::failure(&error))?;
             let Ok((_, which, _, result)) = signal.body().deserialize::<Removed>() else { continue };
@@ -177,11 +188,11 @@ impl<'a> Systemd<'a> {
     ///
     /// # Errors
     /// [`Kind::JobFailed`] when it is not active any more, [`Kind::Timeout`].
-    pub fn wait_active(&self, unit: &Identity, timeout: Duration) -> Result<Status> {
+    pub fn wait_active<A: Action<On = Service>>(&self, unit: &Granted<A>, timeout: Duration) -> Result<Status> {
         let end = Instant::now() + timeout;
         let mut steady: Option<(Instant, String)> = None;
         loop {
-            let status = self.status(unit)?;
+            let status = self.look(unit.resource())?;
             match status.active_state.as_str() {
                 "active" | "reloading" | "refreshing" => match &steady {
                     Some((since, run)) if *run == status.invocation => {
@@ -208,11 +219,24 @@ impl<'a> Systemd<'a> {
     ///
     /// # Errors
     /// Those of the bus.
-    pub fn reset_failed(&self, unit: &Identity) -> Result<bool> {
-        let before = self.status(unit)?;
-        self.bus.call::<_, ()>(MANAGER.0, MANAGER.1, "ResetFailedUnit", &unit.id.as_str())?;
+    pub fn reset_failed<A: Action<On = Service>>(&self, unit: &Granted<A>) -> Result<bool> {
+        let unit = unit.resource();
+        let before = self.look(unit)?;
+        self.bus.call::<_, ()>(MANAGER.0, MANAGER.1, "ResetFailedUnit", &unit.name())?;
         Ok(before.active_state == "failed")
     }
+
+    /// Has systemd read all unit files again.
+    ///
+    /// # Errors
+    /// Those of the bus; [`Kind::Timeout`] when it takes longer than `timeout`.
+    pub fn daemon_reload<A: Action<On = Manager>>(&self, _: &Granted<A>, timeout: Duration) -> Result<()> {
+        self.bus.wait(timeout, bus::call(&self.bus.connection, MANAGER.0, MANAGER.1, "Reload", &()))
+    }
+}
+
+fn no_such_unit() -> Error {
+    Error::new(Kind::NotFound, "there is no such unit")
 }
 
 fn is_up(status: &Status) -> bool {

@@ -8,6 +8,8 @@ use zbus::{OwnedVariant, Variant};
 
 /// Where systemd and every distribution put it. Never from the environment: DBUS_SYSTEM_BUS_ADDRESS could name anything.
 const ADDRESS: &str = "unix:path=/run/dbus/system_bus_socket";
+/// The longest that any answer may take; each call has its own limit besides.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long a call that does not wait for a job may take.
 const CALL: Duration = Duration::from_secs(25);
 /// How often a waiting call looks whether the run has to stop.
@@ -28,7 +30,7 @@ impl<'a> Bus<'a> {
             .enable_all()
             .build()
             .map_err(|error| Error::new(Kind::Unavailable, format!("the system bus: {error}")))?;
-        let build = async { zbus::connection::Builder::address(ADDRESS).method_timeout(CALL).build().await.map_err(|error| failure(&error)) };
+        let build = async { zbus::connection::Builder::address(ADDRESS).method_timeout(LONGEST).build().await.map_err(|error| failure(&error)) };
         let connection = wait(&runtime, check, CALL, build)?;
         Ok(Self { runtime, connection, check })
     }
