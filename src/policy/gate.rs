@@ -248,6 +248,12 @@ impl Gate {
         full.verdict.why.map_or(Answer::Yes, Answer::No)
     }
 
+    /// The same, for a verb whose question has circumstances.
+    pub fn would_with<A: Action>(&self, on: &A::On, context: &[(&'static str, Value)]) -> Answer {
+        let full = self.judge(&const { ask::<A>() }, A::NEEDS_OPEN, on, context);
+        full.verdict.why.map_or(Answer::Yes, Answer::No)
+    }
+
     /// What the answer would be for a thing that is only named: entity type and id. Paths are taken as they are written, links are not followed.
     /// Nothing is recorded.
     #[must_use]

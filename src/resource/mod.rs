@@ -5,3 +5,6 @@ pub mod file;
 pub mod machine;
 pub mod path;
 pub mod process;
+pub mod journal;
+pub mod path;
+pub mod service;
