@@ -13,5 +13,5 @@ pub mod search;
 pub mod spawn;
 pub mod stream;
 pub mod supervise;
-pub mod text;
 pub mod systemd;
+pub mod text;
