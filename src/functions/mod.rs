@@ -9,6 +9,8 @@ pub mod file_stat;
 pub mod function;
 pub mod machine;
 pub mod processes;
+#[cfg(test)]
+mod rig;
 pub mod say;
 pub mod search;
 pub mod text_stats;

@@ -305,3 +305,6 @@ fn more(map: &mut Map, table: &kernel::Table, row: &Row, options: &PsOptions) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
