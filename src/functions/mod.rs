@@ -10,6 +10,8 @@ pub mod function;
 pub mod machine;
 pub mod manual;
 pub mod processes;
+#[cfg(test)]
+mod rig;
 pub mod say;
 pub mod search;
 pub mod text_stats;
