@@ -18,6 +18,7 @@ pub mod text_stats;
 pub mod time;
 pub mod value;
 
+use crate::policy::{Ask, Noun};
 use function::Function;
 
 /// Every topic: its name, what it is about, and its functions.
@@ -43,4 +44,22 @@ pub fn all() -> impl Iterator<Item = &'static Function> {
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Function> {
     all().find(|function| function.name == name)
+}
+
+/// Every verb that functions ask for, with its noun: what the schema and the policy reference are made from.
+#[must_use]
+pub fn vocabulary() -> (Vec<Ask>, Vec<Noun>) {
+    let mut asks: Vec<Ask> = Vec::new();
+    for ask in all().flat_map(|function| function.asks) {
+        if !asks.iter().any(|known| (known.namespace, known.name) == (ask.namespace, ask.name)) {
+            asks.push(*ask);
+        }
+    }
+    let mut nouns: Vec<Noun> = Vec::new();
+    for noun in asks.iter().flat_map(|ask| ask.nouns) {
+        if !nouns.iter().any(|known| known.name == noun.name) {
+            nouns.push(*noun);
+        }
+    }
+    (asks, nouns)
 }
