@@ -138,6 +138,37 @@ pub struct WalkRecord<'a> {
     pub column: u32,
 }
 
+/// A change that was made, or tried in vain, after it was allowed.
+#[derive(Clone, Debug)]
+pub struct EffectRecord<'a> {
+    pub principal: &'a str,
+    /// Cedar notation.
+    pub action: &'a str,
+    /// Entity type and canonical id; the id is free text.
+    pub resource: (&'a str, &'a str),
+    /// `None`: done.
+    pub failed: Option<Kind>,
+    /// Bytes that went in.
+    pub bytes: u64,
+    pub duration: std::time::Duration,
+    /// What the numbers do not tell, in words of rex.
+    pub detail: &'a str,
+    pub function: &'a str,
+    /// From 1; 0 when unknown.
+    pub line: u32,
+    pub column: u32,
+}
+
+/// What a change came to, see [`Gate::effect`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Effect<'a> {
+    /// `None`: done.
+    pub failed: Option<Kind>,
+    pub bytes: u64,
+    pub duration: std::time::Duration,
+    pub detail: &'a str,
+}
+
 /// Where decisions are recorded.
 pub trait Recorder: Send + Sync {
     /// # Errors
@@ -146,6 +177,9 @@ pub trait Recorder: Send + Sync {
     /// # Errors
     /// When it could not be recorded.
     fn walk(&self, record: &WalkRecord<'_>) -> Result<()>;
+    /// # Errors
+    /// When it could not be recorded; the change has happened by then, and the run ends.
+    fn effect(&self, record: &EffectRecord<'_>) -> Result<()>;
 }
 
 /// An answer that does nothing and is not recorded.
@@ -304,6 +338,26 @@ impl Gate {
         self.decide::<A>(site, root, &[], Some(&mut |_| ()))?;
         let root = (Resource::noun(root).name, Resource::id(root).to_owned());
         Ok(Walk { gate: self, site: *site, root, state: Mutex::default(), finished: false, verb: PhantomData })
+    }
+
+    /// Records what became of an allowed deed on this resource.
+    ///
+    /// # Errors
+    /// [`Kind::Audit`] when it could not be recorded.
+    pub fn effect<A: Action>(&self, site: &Site<'_>, on: &A::On, effect: Effect<'_>) -> Result<()> {
+        let record = EffectRecord {
+            principal: &self.principal_text,
+            action: &values::written(&format!("{}::Action", A::NAMESPACE), A::NAME),
+            resource: (Resource::noun(on).name, Resource::id(on)),
+            failed: effect.failed,
+            bytes: effect.bytes,
+            duration: effect.duration,
+            detail: effect.detail,
+            function: site.function,
+            line: site.line,
+            column: site.column,
+        };
+        self.recorder.effect(&record).map_err(unrecorded)
     }
 
     /// What the answer would be. Nothing is recorded.

@@ -3,5 +3,7 @@
 pub mod clock;
 pub mod dir;
 pub mod file;
+pub mod handle;
 pub mod memory;
 pub mod supervise;
+pub mod write;
