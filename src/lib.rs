@@ -32,3 +32,7 @@ pub mod report;
 pub mod terms;
 /// One run on one page.
 pub mod run;
+/// The way in: sessions and the owner's commands.
+pub mod command;
+/// `rex serve`: the embedded SSH server.
+pub mod server;

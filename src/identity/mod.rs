@@ -2,6 +2,7 @@
 
 pub mod auth_info;
 pub mod declared;
+pub mod handover;
 #[cfg(test)]
 mod fixtures;
 pub mod key;

@@ -294,14 +294,16 @@ impl Opened {
         self.at
     }
 
-    /// Sets the size; the place stays.
+    /// Sets the size; the place stays. Whether it was another.
     ///
     /// # Errors
     /// What ftruncate(2) reports.
-    pub fn truncate(&mut self, size: u64) -> Result<()> {
+    pub fn truncate(&mut self, size: u64) -> Result<bool> {
         self.writable()?;
         self.forget_ahead();
-        rustix::fs::ftruncate(&self.file, size).map_err(|errno| Error::os("truncate", errno.raw_os_error()))
+        let before = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).ok();
+        rustix::fs::ftruncate(&self.file, size).map_err(|errno| Error::os("truncate", errno.raw_os_error()))?;
+        Ok(before != Some(size))
     }
 
     /// Waits for flock(2) at most so long; it ends when the file is closed.
@@ -335,6 +337,95 @@ impl Opened {
     pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.file).map_err(|errno| Error::os("fsync", errno.raw_os_error()))
     }
+}
+
+/// How much may be held while lines are collected.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of one line.
+    pub max_line: usize,
+    /// Bytes of all lines together, and what holding them costs.
+    pub max_bytes: usize,
+}
+
+/// What holding a line costs besides its bytes: many empty lines are not free.
+const HELD: usize = size_of::<Vec<u8>>();
+
+impl Opened {
+    /// So many lines behind the first `skipped` ones.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`] past the bounds; what read(2) reports; that the run has to stop.
+    pub fn first_lines(&mut self, skipped: u64, count: u64, bounds: Bounds, watch: &Watch) -> Result<Vec<Vec<u8>>> {
+        self.skip_lines(skipped, watch)?;
+        let (mut lines, mut held) = (Vec::new(), 0);
+        while (lines.len() as u64) < count {
+            let Some(line) = self.line(bounds.max_line, watch)? else { break };
+            held += line.len() + HELD;
+            if held > bounds.max_bytes {
+                return Err(too_many(bounds));
+            }
+            lines.push(line.to_vec());
+        }
+        Ok(lines)
+    }
+    /// The last so many lines of those behind the first `skipped` ones. Reads backwards from the end where nothing is skipped and the file
+    /// has a size.
+    ///
+    /// # Errors
+    /// As [`Opened::first_lines`].
+    pub fn last_lines(&mut self, skipped: u64, count: u64, bounds: Bounds, watch: &Watch) -> Result<Vec<Vec<u8>>> {
+        if skipped == 0 {
+            self.at = self.start_of_last(count, watch)?;
+            self.forget_ahead();
+        } else {
+            self.skip_lines(skipped, watch)?;
+        }
+        let (mut lines, mut held) = (std::collections::VecDeque::new(), 0);
+        while let Some(line) = self.line(bounds.max_line, watch)? {
+            let line = line.to_vec();
+            held += line.len() + HELD;
+            lines.push_back(line);
+            if lines.len() as u64 > count {
+                held -= lines.pop_front().map_or(0, |line: Vec<u8>| line.len() + HELD);
+            }
+            if held > bounds.max_bytes {
+                return Err(too_many(bounds));
+            }
+        }
+        Ok(lines.into())
+    }
+    /// Where the last so many lines begin, at the latest; 0 where the file does not tell its size truly (procfs, sysfs).
+    fn start_of_last(&self, count: u64, watch: &Watch) -> Result<u64> {
+        let size = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0);
+        if size <= BLOCK as u64 {
+            return Ok(0);
+        }
+        let mut block = vec![0; BLOCK];
+        let (mut end, mut found) = (size, 0);
+        while end > 0 {
+            watch.check()?;
+            let begin = end.saturating_sub(BLOCK as u64);
+            let part = block.get_mut(..usize::try_from(end - begin).unwrap_or(BLOCK)).unwrap_or_default();
+            if self.file.read_exact_at(part, begin).is_err() {
+                return Ok(0);
+            }
+            // The line end at the very end ends the last line and begins none.
+            let searched = if end == size { part.strip_suffix(b"\n").unwrap_or(part) } else { part };
+            for place in memchr::memrchr_iter(b'\n', searched) {
+                found += 1;
+                if found == count {
+                    return Ok(begin + place as u64 + 1);
+                }
+            }
+            end = begin;
+        }
+        Ok(0)
+    }
+}
+
+fn too_many(bounds: Bounds) -> Error {
+    Error::new(Kind::TooLarge, format!("the lines are more than `max_bytes` ({})", bounds.max_bytes)).with_hint("ask for fewer, or use `for line in open(path).lines()`")
 }
 
 fn too_long(max: usize) -> Error {
