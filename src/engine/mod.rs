@@ -2,6 +2,7 @@
 
 pub mod check;
 mod datetime;
+mod handle;
 mod library;
 mod register;
 mod thrown;

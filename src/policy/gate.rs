@@ -5,7 +5,7 @@ mod named;
 mod record;
 mod walk;
 
-pub use record::{DecisionRecord, Recorder, WalkRecord};
+pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub use walk::Walk;
 
 use super::load::{Policies, Scope};
@@ -240,6 +240,26 @@ impl Gate {
         self.decide::<A>(site, root, &[], true)?;
         let root = (Resource::noun(root).name, Resource::id(root).to_owned());
         Ok(Walk { gate: self, site: *site, root, state: Mutex::default(), finished: false, verb: PhantomData })
+    }
+
+    /// Records what became of an allowed deed on this resource.
+    ///
+    /// # Errors
+    /// [`Kind::Audit`] when it could not be recorded.
+    pub fn effect<A: Action>(&self, site: &Site<'_>, on: &A::On, effect: Effect<'_>) -> Result<()> {
+        let record = EffectRecord {
+            principal: &self.principal_text,
+            action: &values::written(&format!("{}::Action", A::NAMESPACE), A::NAME),
+            resource: (Resource::noun(on).name, Resource::id(on)),
+            failed: effect.failed,
+            bytes: effect.bytes,
+            duration: effect.duration,
+            detail: effect.detail,
+            function: site.function,
+            line: site.line,
+            column: site.column,
+        };
+        self.recorder.effect(&record).map_err(unrecorded)
     }
 
     /// What the answer would be. Nothing is recorded.
