@@ -8,6 +8,7 @@ pub mod file_read;
 pub mod file_stat;
 pub mod function;
 pub mod say;
+pub mod service;
 pub mod time;
 pub mod value;
 
@@ -18,6 +19,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("service", "Services", service::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
