@@ -17,6 +17,7 @@ pub mod handle;
 pub mod say;
 pub mod search;
 pub mod text_stats;
+pub mod service;
 pub mod time;
 pub mod value;
 
@@ -34,6 +35,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("service", "Services", service::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
