@@ -7,8 +7,14 @@ pub mod dir;
 pub mod file_read;
 pub mod file_stat;
 pub mod function;
+pub mod machine;
 pub mod manual;
+pub mod processes;
+#[cfg(test)]
+mod rig;
 pub mod say;
+pub mod search;
+pub mod text_stats;
 pub mod time;
 pub mod value;
 
@@ -20,6 +26,10 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("search", "Searching in files", search::FUNCTIONS),
+    ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("processes", "Processes", processes::FUNCTIONS),
+    ("machine", "The machine", machine::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
