@@ -25,13 +25,9 @@ pub fn list() -> String {
     out
 }
 
-/// All about the function of that name, for a terminal; empty where there is none.
+/// All about one function, for a terminal.
 #[must_use]
-pub fn text(name: &str) -> String {
-    super::by_name(name).map(text_of).unwrap_or_default()
-}
-
-fn text_of(function: &Function) -> String {
+pub fn text(function: &Function) -> String {
     let mut out = format!("{}\n\n", function.signature());
     for paragraph in function.doc.split('\n').filter(|line| !line.is_empty()) {
         wrapped(&mut out, &bare(paragraph), "  ", "  ");
@@ -82,15 +78,15 @@ fn text_of(function: &Function) -> String {
     out
 }
 
-/// Functions as data: all, or only the one of that name.
+/// Functions as data: all, or the one of that name (`None` where there is none).
 #[must_use]
-pub fn json(name: Option<&str>) -> Value {
+pub fn json(name: Option<&str>) -> Option<Value> {
     let wanted = |function: &&Function| name.is_none_or(|name| function.name == name);
     let functions: Vec<Value> = TOPICS
         .iter()
         .flat_map(|(topic, _, functions)| functions.iter().filter(wanted).map(move |function| entry(topic, function)))
         .collect();
-    json!({"schema": "rex.functions/1", "functions": functions})
+    (name.is_none() || !functions.is_empty()).then(|| json!({"schema": "rex.functions/1", "functions": functions}))
 }
 
 fn entry(topic: &str, function: &Function) -> Value {
@@ -352,7 +348,7 @@ mod tests {
 
     #[test]
     fn one_function_is_shown_whole() {
-        let text = text("cat");
+        let text = text(crate::functions::by_name("cat").unwrap());
         for part in ["cat(path, #{…})", "#{max_bytes}", "16777216", "file_system::Action::\"read\"", "not_text", "// gives \"hello\\n\""] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
@@ -361,12 +357,12 @@ mod tests {
 
     #[test]
     fn the_list_and_the_json_hold_every_function() {
-        let (list, all) = (list(), json(None));
+        let (list, all) = (list(), json(None).unwrap());
         for function in crate::functions::all() {
             assert!(list.contains(&format!("\n  {}", function.signature())), "{}", function.name);
             assert!(all["functions"].as_array().unwrap().iter().any(|entry| entry["name"] == function.name));
         }
-        assert_eq!(json(Some("cat"))["functions"].as_array().unwrap().len(), 1);
-        assert_eq!(json(Some("no_such_function"))["functions"].as_array().unwrap().len(), 0);
+        assert_eq!(json(Some("cat")).unwrap()["functions"].as_array().unwrap().len(), 1);
+        assert_eq!(json(Some("no_such_function")), None);
     }
 }
