@@ -84,7 +84,10 @@ impl OwnersFiles {
             if files.is_empty() {
                 return Err(none());
             }
-            return files.into_iter().map(|(path, bytes)| Ok(Source { text: text(bytes, &path)?, name: path.to_string_lossy().into_owned() })).collect();
+            return files
+                .into_iter()
+                .map(|(path, bytes)| Ok(Source { text: text(bytes, &path)?, name: path.to_string_lossy().into_owned() }))
+                .collect();
         }
         let bytes = self.trusted.read(path, MAX_POLICY).map_err(as_config)?;
         Ok(vec![Source { text: text(bytes, path)?, name: path.to_string_lossy().into_owned() }])
@@ -143,18 +146,7 @@ fn as_config(error: Error) -> Error {
 /// The schema that every policy is validated against: nouns and verbs of the function table.
 #[must_use]
 pub fn schema() -> String {
-    let mut asks: Vec<crate::policy::Ask> = Vec::new();
-    for ask in crate::functions::all().flat_map(|function| function.asks) {
-        if !asks.iter().any(|known| (known.namespace, known.name) == (ask.namespace, ask.name)) {
-            asks.push(*ask);
-        }
-    }
-    let mut nouns: Vec<crate::policy::Noun> = Vec::new();
-    for noun in asks.iter().flat_map(|ask| ask.nouns) {
-        if !nouns.iter().any(|known| known.name == noun.name) {
-            nouns.push(*noun);
-        }
-    }
+    let (asks, nouns) = crate::functions::vocabulary();
     crate::policy::schema::render(&asks, &nouns)
 }
 
@@ -203,7 +195,12 @@ pub fn principal(identity: &Identity) -> Principal {
                 ("serial", Value::Long(i64::try_from(certificate.serial).unwrap_or(i64::MAX))),
                 ("authority", Value::String(certificate.authority.clone())),
                 ("principals", Value::Set(certificate.principals.iter().cloned().map(Value::String).collect())),
-                ("expiry", Value::Datetime(certificate.valid_before.and_then(|end| i64::try_from(end.checked_mul(1000)?).ok()).unwrap_or(FOR_EVER))),
+                (
+                    "expiry",
+                    Value::Datetime(
+                        certificate.valid_before.and_then(|end| i64::try_from(end.checked_mul(1000)?).ok()).unwrap_or(FOR_EVER),
+                    ),
+                ),
                 ("extensions", Value::Set(certificate.extensions.keys().cloned().map(Value::String).collect())),
             ]),
         ));

@@ -4,6 +4,7 @@ pub mod auth_info;
 pub mod declared;
 #[cfg(test)]
 mod fixtures;
+pub mod handover;
 pub mod key;
 pub mod name;
 pub mod principals;
