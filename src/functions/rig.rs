@@ -3,10 +3,10 @@
 
 use super::function::{Call, Host};
 use super::value::{Array, Dynamic, Map};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::{Limits, Watch};
 use crate::output::{Form, Output};
-use crate::policy::{Ask, DecisionRecord, Gate, Noun, Policies, Principal, Recorder, Rules, Scope, Session, Source, WalkRecord};
+use crate::policy::{Ask, DecisionRecord, Gate, Noun, Policies, Principal, Recorder, Rules, Scope, Session, Source, Value, WalkRecord};
 use std::sync::Arc;
 
 /// A run's host without a run.
@@ -47,13 +47,14 @@ impl Rig {
         let sources = [Source { name: "test.cedar".into(), text: policy.into() }];
         let policies = Arc::new(Policies::load(&sources, &schema(), &scope, None).unwrap());
         let principal = Principal { name: "alice".into(), ..Principal::default() };
-        let session = Session { run: "test".into(), ..Session::default() };
+        let attributes = vec![("mode", Value::String("local".into())), ("interactive", Value::Bool(false))];
+        let session = Session { run: "test".into(), attributes };
         let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
         let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
         Self { host: Host { gate, watch, out } }
     }
 
-    pub fn call<const N: usize>(&self, name: &str, args: [Dynamic; N]) -> Result<Dynamic, Error> {
+    pub fn call<const N: usize>(&self, name: &str, args: [Dynamic; N]) -> Result<Dynamic> {
         let function = super::by_name(name).unwrap();
         function.body.call(&Call::new(&self.host, function, None), &mut Vec::from(args))
     }
