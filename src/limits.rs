@@ -83,9 +83,14 @@ pub struct Watch {
 impl Watch {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        Self::since(limits, Instant::now())
+    }
+    /// With a clock that is running already.
+    #[must_use]
+    pub fn since(limits: Limits, started: Instant) -> Self {
         Self {
             limits,
-            started: Instant::now(),
+            started,
             stop: AtomicU8::new(0),
             stopped: AtomicBool::new(false),
             output: AtomicU64::new(0),

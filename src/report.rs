@@ -18,6 +18,8 @@ pub struct Facts {
     pub policy: Option<String>,
     pub layers: Vec<String>,
     pub denials: Vec<Denial>,
+    /// How many there were; the list holds the first thousand.
+    pub denied: u64,
     /// Metrics of the run itself: name, value, unit.
     pub metrics: Vec<(&'static str, f64, &'static str)>,
 }
@@ -58,7 +60,8 @@ pub fn write(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) ->
 
 fn human(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) {
     if let Some(text) = &outcome.text
-        && output.print(text).is_err()
+        // Text that ends its last line itself, as that of a file does, gets no second end.
+        && output.print(text.strip_suffix('\n').unwrap_or(text)).is_err()
     {
         return;
     }
@@ -66,7 +69,7 @@ fn human(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) {
     if let Some(failure) = &outcome.failure {
         lines.push_str(&pointed(failure, script));
     } else if !facts.denials.is_empty() {
-        lines.push_str(&format!("note: {} denied {}\n", facts.denials.len(), if facts.denials.len() == 1 { "operation" } else { "operations" }));
+        lines.push_str(&format!("note: {} denied {}\n", facts.denied, if facts.denied == 1 { "operation" } else { "operations" }));
     }
     let _ = write_all(rustix::stdio::stderr(), neutralise(&lines).as_bytes());
 }
@@ -131,7 +134,7 @@ fn document(outcome: &Outcome, output: &Output, facts: &Facts, code: u8) -> Valu
     if !facts.denials.is_empty() {
         set("denials", facts.denials.iter().map(denial_value).collect());
     }
-    set("denial_count", facts.denials.len().into());
+    set("denial_count", facts.denied.into());
     set("logs", said.logs.iter().map(log_value).collect());
     if said.logs_dropped > 0 {
         set("logs_dropped", said.logs_dropped.into());

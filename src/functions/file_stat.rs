@@ -2,6 +2,7 @@
 
 use super::datetime::DateTime;
 use super::function::{Call, Example, Function, param, with1, with2};
+use super::handle::Target;
 use super::value::{Dynamic, IntoScript, Map, name_value, record};
 use crate::error::{Kind, Result};
 use crate::options;
@@ -37,7 +38,7 @@ options! {
 const STAT: Function = Function {
     name: "stat",
     doc: "What the filesystem knows about a file.\n\nA map: `name`, `path`, `type` (file, dir, symlink, fifo, socket, char_device, block_device), `size`, `mode` (permission bits), `owner`, `group`, `uid`, `gid`, `mtime`, `atime`, `ctime` (DateTimes), `inode`, `links`, `blocks` (of 512 bytes), `device`, and `target` of a symbolic link.",
-    body: &with2(stat, [param("path", "The file or directory."), param("options", "")]),
+    body: &with2(stat, [param("path", "The file or directory, or an open file."), param("options", "")]),
     asks: &[ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
     examples: &[
@@ -46,8 +47,12 @@ const STAT: Function = Function {
     ],
 };
 
-fn stat(call: &Call<'_>, path: AbsPath, options: StatOptions) -> Result<Map> {
-    let file = call.permit::<Stat>(File::locate_with(&path, options.follow)?)?;
+fn stat(call: &Call<'_>, target: Target, options: StatOptions) -> Result<Map> {
+    let file = match target {
+        Target::Path(path) => File::locate_with(&path, options.follow)?,
+        Target::Open(handle) => handle.again()?,
+    };
+    let file = call.permit::<Stat>(file)?;
     Ok(details(&file))
 }
 
@@ -73,7 +78,11 @@ const IS_FILE: Function = Function {
     body: &with1(is_file, [param("path", "Any path.")]),
     asks: &[ask::<Stat>()],
     fails: &[],
-    examples: &[Example { given: &[("here", ""), ("sub/", "")], script: r#"[is_file(dir + "/here"), is_file(dir + "/sub"), is_file(dir + "/gone")]"#, gives: "[true, false, false]" }],
+    examples: &[Example {
+        given: &[("here", ""), ("sub/", "")],
+        script: r#"[is_file(dir + "/here"), is_file(dir + "/sub"), is_file(dir + "/gone")]"#,
+        gives: "[true, false, false]",
+    }],
 };
 
 fn is_file(call: &Call<'_>, path: AbsPath) -> Result<bool> {
@@ -86,7 +95,11 @@ const IS_DIR: Function = Function {
     body: &with1(is_dir, [param("path", "Any path.")]),
     asks: &[ask::<Stat>()],
     fails: &[],
-    examples: &[Example { given: &[("here", ""), ("sub/", "")], script: r#"[is_dir(dir + "/here"), is_dir(dir + "/sub")]"#, gives: "[false, true]" }],
+    examples: &[Example {
+        given: &[("here", ""), ("sub/", "")],
+        script: r#"[is_dir(dir + "/here"), is_dir(dir + "/sub")]"#,
+        gives: "[false, true]",
+    }],
 };
 
 fn is_dir(call: &Call<'_>, path: AbsPath) -> Result<bool> {
@@ -106,7 +119,9 @@ fn kind_of(call: &Call<'_>, path: &AbsPath, follow: bool) -> Result<Option<FileT
 pub fn details(file: &Granted<Stat>) -> Map {
     let target = (file.resource().kind() == Some(FileType::Symlink)).then(|| sys::dir::link_target(file).ok()).flatten();
     let Some(stat) = file.resource().stat() else { return Map::new() };
-    let time = |seconds: i64, nanos: u64| DateTime::from_epoch(seconds, i64::try_from(nanos).unwrap_or(0)).map_or(Dynamic::UNIT, IntoScript::into_script);
+    let time = |seconds: i64, nanos: u64| {
+        DateTime::from_epoch(seconds, i64::try_from(nanos).unwrap_or(0)).map_or(Dynamic::UNIT, IntoScript::into_script)
+    };
     let mut map = record([
         ("name", name_value(file.resource().name())),
         ("path", name_value(file.resource().asked().as_bytes())),

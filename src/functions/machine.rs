@@ -167,7 +167,11 @@ fn free(call: &Call<'_>, options: FreeOptions) -> Result<Map> {
         ("cached", memory.cached.into_script()),
         ("shared_mem", memory.shared_mem.into_script()),
     ]);
-    let swap = record([("total", memory.swap_total.into_script()), ("used", memory.swap_used.into_script()), ("free", memory.swap_free.into_script())]);
+    let swap = record([
+        ("total", memory.swap_total.into_script()),
+        ("used", memory.swap_used.into_script()),
+        ("free", memory.swap_free.into_script()),
+    ]);
     let mut result = record([("memory", main.into_script()), ("swap", swap.into_script())]);
     if options.cgroup {
         let tree = call.permit::<Read>(File::locate_dir(&AbsPath::new("/sys/fs/cgroup")?)?)?;

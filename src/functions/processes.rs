@@ -161,13 +161,18 @@ fn shortened(mut process: kernel::Process) -> kernel::Process {
 
 fn wanted(row: &Row, options: &PsOptions) -> bool {
     let process = &row.process;
-    let user = |wanted: &String| *wanted == row.user || [process.uid, process.euid].iter().any(|id| *wanted == id.to_string() || *wanted == user_name(*id));
+    let user = |wanted: &String| {
+        *wanted == row.user || [process.uid, process.euid].iter().any(|id| *wanted == id.to_string() || *wanted == user_name(*id))
+    };
     options.user.as_ref().is_none_or(|users| users.iter().any(user))
         && options.name.as_ref().is_none_or(|names| names.contains(&process.name))
         && options.command.as_ref().is_none_or(|text| process.command.contains(text.as_str()))
         && options.pid.as_ref().is_none_or(|pids| pids.contains(&process.pid))
         && options.unit.as_ref().is_none_or(|unit| process.unit.as_ref() == Some(unit))
-        && options.container.as_ref().is_none_or(|id| !id.is_empty() && process.container.as_ref().is_some_and(|known| known.starts_with(id.as_str())))
+        && options
+            .container
+            .as_ref()
+            .is_none_or(|id| !id.is_empty() && process.container.as_ref().is_some_and(|known| known.starts_with(id.as_str())))
         && options.state.as_ref().is_none_or(|states| states.iter().any(|state| state == process.state.name()))
 }
 

@@ -61,16 +61,43 @@ options! {
 const GREP: Function = Function {
     name: "grep",
     doc: "The lines that match a pattern.\n\n`pattern` is a regular expression (Rust's syntax, linear time), or an array of which one must match. Of one path the lines come back as strings; of an array of paths, and with `recursive`, as maps with `path`, `line` (number), `text`, `offset` (in bytes), and `context: true` for lines of context. Files packed with gzip, zstd, bzip2 or xz are searched as if they were plain, whatever their name; one that is cut short or damaged is the error `bad_data`. Of a tree, what may not be read is left out and on record; of files with NUL bytes there is one result with `binary: true`. A line is given without its `\\n`.",
-    body: &with3(grep, [param("pattern", "A regular expression, or an array of them."), param("path", "A file, an array of files, or with `recursive` a directory."), param("options", "")]),
+    body: &with3(
+        grep,
+        [
+            param("pattern", "A regular expression, or an array of them."),
+            param("path", "A file, an array of files, or with `recursive` a directory."),
+            param("options", ""),
+        ],
+    ),
     asks: &[ask::<Read>()],
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::BadData, Kind::Permission],
     examples: &[
-        Example { given: &[("log", "ok\nERROR disk\nok\nerror net\n")], script: r#"grep("ERROR", dir + "/log")"#, gives: r#"["ERROR disk"]"# },
-        Example { given: &[("log", "ok\nERROR disk\n")], script: r#"grep([grep::i, grep::n], "error", dir + "/log")"#, gives: r#"["2:ERROR disk"]"# },
+        Example {
+            given: &[("log", "ok\nERROR disk\nok\nerror net\n")],
+            script: r#"grep("ERROR", dir + "/log")"#,
+            gives: r#"["ERROR disk"]"#,
+        },
+        Example {
+            given: &[("log", "ok\nERROR disk\n")],
+            script: r#"grep([grep::i, grep::n], "error", dir + "/log")"#,
+            gives: r#"["2:ERROR disk"]"#,
+        },
         Example { given: &[("log", "ok\nERROR disk\n")], script: r#"grep([grep::count], "o", dir + "/log")"#, gives: r#"["1"]"# },
-        Example { given: &[("a/x", "hit\n"), ("a/y", "miss\n")], script: r#"grep("hit", dir, #{recursive: true}).map(|e| `${e.line} ${e.text}`)"#, gives: r#"["1 hit"]"# },
-        Example { given: &[("a.log", "hit\n"), ("b.txt", "hit\n")], script: r#"grep("hit", dir, #{recursive: true, include: "*.log", files_with_matches: true}).len()"#, gives: "1" },
-        Example { given: &[("l", "id=1 id=22\n")], script: r#"grep("id=[0-9]+", dir + "/l", #{only_matching: true})"#, gives: r#"["id=1", "id=22"]"# },
+        Example {
+            given: &[("a/x", "hit\n"), ("a/y", "miss\n")],
+            script: r#"grep("hit", dir, #{recursive: true}).map(|e| `${e.line} ${e.text}`)"#,
+            gives: r#"["1 hit"]"#,
+        },
+        Example {
+            given: &[("a.log", "hit\n"), ("b.txt", "hit\n")],
+            script: r#"grep("hit", dir, #{recursive: true, include: "*.log", files_with_matches: true}).len()"#,
+            gives: "1",
+        },
+        Example {
+            given: &[("l", "id=1 id=22\n")],
+            script: r#"grep("id=[0-9]+", dir + "/l", #{only_matching: true})"#,
+            gives: r#"["id=1", "id=22"]"#,
+        },
     ],
 };
 
@@ -190,7 +217,9 @@ impl<'c, 'h> Search<'c, 'h> {
                 }
                 match kind {
                     Some(FileType::Directory) => below.push(entry),
-                    Some(FileType::RegularFile) if self.include.is_none() || fits(self.include.as_ref(), &path) => self.member(&walk, entry)?,
+                    Some(FileType::RegularFile) if self.include.is_none() || fits(self.include.as_ref(), &path) => {
+                        self.member(&walk, entry)?
+                    }
                     _ => {}
                 }
             }
@@ -263,7 +292,8 @@ impl<'c, 'h> Search<'c, 'h> {
                 return Err(Error::new(Kind::TooLarge, format!("the results are more than `max_bytes` ({})", self.options.max_bytes)));
             }
             if self.options.max_results.is_none() {
-                return Err(Error::new(Kind::TooLarge, format!("more than {MAX_RESULTS} results")).with_hint("set `max_results`, or use `max_count`, `count` or a narrower pattern"));
+                return Err(Error::new(Kind::TooLarge, format!("more than {MAX_RESULTS} results"))
+                    .with_hint("set `max_results`, or use `max_count`, `count` or a narrower pattern"));
             }
             self.full = true;
         }

@@ -99,7 +99,9 @@ fn lines_of(call: &Call<'_>, path: &AbsPath, part: Part, max_bytes: u64, lossy: 
     };
     let numbered = lines.map_err(|error| error.with_path(path.shown()))?.into_iter().enumerate();
     numbered
-        .map(|(at, line)| to_text(line, lossy, if first == 0 { 0 } else { first + at as u64 }).map_err(|error| error.with_path(path.shown())))
+        .map(|(at, line)| {
+            to_text(line, lossy, if first == 0 { 0 } else { first + at as u64 }).map_err(|error| error.with_path(path.shown()))
+        })
         .collect()
 }
 

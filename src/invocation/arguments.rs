@@ -34,7 +34,6 @@ pub const RESERVED: &[&str] = &[
     "do",
     "else",
     "eval",
-    "exit",
     "export",
     "false",
     "fn",

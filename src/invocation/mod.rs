@@ -28,6 +28,7 @@ use words::{nearest, shown, usage};
 
 /// How rex was started.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per process")]
 pub enum Invocation {
     /// The owner's own command line: argv after argv\[0\]. It cannot begin with `session` or `-c`.
     Local(Vec<OsString>),
@@ -147,6 +148,7 @@ fn foreign(first_word: &str) -> Error {
 }
 
 /// What a text from outside turns out to be.
+#[expect(clippy::large_enum_variant, reason = "there is one per process")]
 enum Line {
     Nothing,
     /// `[exec] …/rex session …`: a line of the host's owner, or something that looks like one; the words behind `session`.

@@ -504,11 +504,9 @@ fn verb_row(name: &str) -> Result<&'static VerbRow> {
         if OWNERS_VERBS.contains(&name) {
             return usage(format!("`rex {name}` is for the owner of this host, on its own command line, and no part of a request"));
         }
+        let near = nearest(name, VERBS.iter().map(|row| row.name)).map(|near| format!("did you mean `{near}`?"));
         let error = usage(format!("unknown verb `{}`", shown(name)));
-        match nearest(name, VERBS.iter().map(|row| row.name)) {
-            Some(near) => did_you_mean(error, Some(near)),
-            None => with_shell_hint(error, name, "`rex help` lists what can be asked"),
-        }
+        with_shell_hint(error, name, near.as_deref().unwrap_or("`rex help` lists what can be asked"))
     })
 }
 

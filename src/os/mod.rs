@@ -1,5 +1,10 @@
 //! What rex itself needs of the kernel before any script is known: files of the host's owner, credentials, names, a clean start.
 
+pub mod cache;
+pub mod descriptors;
+pub mod digest;
 pub mod private;
 pub mod process;
+pub mod script;
+pub mod secret;
 pub mod trusted;

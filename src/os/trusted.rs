@@ -296,3 +296,12 @@ fn failed(what: &str, path: &Path, errno: Errno) -> Error {
 
 #[cfg(test)]
 mod tests;
+
+/// Opens a file that whoever types the command vouches for.
+///
+/// # Errors
+/// [`Kind::NotFound`], or the system's own error.
+pub fn open_any(path: &Path) -> Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from).map_err(|errno| failed("open", path, errno))
+}

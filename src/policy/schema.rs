@@ -207,42 +207,44 @@ const VERBS: &[Ask] = &[
 ];
 
 /// Groups that every namespace has, whether or not a verb is in them, so that a policy may name them anywhere.
-const GROUPS: &[(&str, &str)] = &[("edit", "Every verb that changes things in the ordinary way."), ("view", "Every verb that only looks.")];
+pub(super) const GROUPS: &[(&str, &str)] = &[("edit", "Every verb that changes things in the ordinary way."), ("view", "Every verb that only looks.")];
 
 /// Attributes by name: type, whether required, doc.
-type Shape = BTreeMap<&'static str, (&'static str, bool, &'static str)>;
+pub(super) type Shape = BTreeMap<&'static str, (&'static str, bool, &'static str)>;
 
 #[derive(Default)]
-struct Entity {
-    parents: BTreeSet<&'static str>,
-    shape: Shape,
-    doc: &'static str,
+pub(super) struct Entity {
+    pub(super) parents: BTreeSet<&'static str>,
+    pub(super) shape: Shape,
+    pub(super) doc: &'static str,
 }
 
 #[derive(Default)]
-struct Verb {
-    applies_to: BTreeSet<&'static str>,
-    groups: BTreeSet<&'static str>,
-    context: Shape,
-    doc: &'static str,
+pub(super) struct Verb {
+    pub(super) applies_to: BTreeSet<&'static str>,
+    pub(super) groups: BTreeSet<&'static str>,
+    pub(super) context: Shape,
+    /// Set as soon as the verb is known.
+    pub(super) access: Option<Access>,
+    pub(super) doc: &'static str,
 }
 
 #[derive(Default)]
-struct Namespace {
-    entities: BTreeMap<&'static str, Entity>,
-    verbs: BTreeMap<&'static str, Verb>,
-    groups: BTreeSet<&'static str>,
+pub(super) struct Namespace {
+    pub(super) entities: BTreeMap<&'static str, Entity>,
+    pub(super) verbs: BTreeMap<&'static str, Verb>,
+    pub(super) groups: BTreeSet<&'static str>,
 }
 
 /// Everything that policies can name, merged from asks and tables, and where these disagree.
 #[derive(Default)]
-struct Words {
-    namespaces: BTreeMap<&'static str, Namespace>,
+pub(super) struct Words {
+    pub(super) namespaces: BTreeMap<&'static str, Namespace>,
     problems: Vec<String>,
 }
 
 impl Words {
-    fn of(asks: &[Ask], nouns: &[Noun]) -> Self {
+    pub(super) fn of(asks: &[Ask], nouns: &[Noun]) -> Self {
         let mut words = Self::default();
         for ask in asks.iter().chain(VERBS) {
             words.add_verb(ask);
@@ -254,6 +256,7 @@ impl Words {
             namespace.groups.extend(GROUPS.iter().map(|(name, _)| name));
         }
         words.find_problems();
+        words.find_gaps(asks, nouns);
         words
     }
 
@@ -263,6 +266,7 @@ impl Words {
         let verb = namespace.verbs.entry(ask.name).or_default();
         verb.applies_to.extend(ask.applies_to);
         verb.groups.extend(ask.groups);
+        verb.access.get_or_insert(ask.access);
         if verb.doc.is_empty() {
             verb.doc = ask.doc;
         }
@@ -278,6 +282,29 @@ impl Words {
             entity.doc = noun.doc;
         }
         merge(&mut entity.shape, noun.attributes, || noun.name.to_owned(), &mut self.problems);
+    }
+
+    /// Attributes that policies may name but that a noun or verb will not tell: an optional one would silently be taken for absent.
+    fn find_gaps(&mut self, asks: &[Ask], nouns: &[Noun]) {
+        let missing = |shape: &Shape, attributes: &[Attribute]| -> Vec<&'static str> {
+            shape.keys().filter(|name| attributes.iter().all(|attribute| attribute.name != **name)).copied().collect()
+        };
+        for noun in asks.iter().flat_map(|ask| ask.nouns).chain(nouns) {
+            let (namespace, name) = noun.name.rsplit_once("::").unwrap_or(("", noun.name));
+            let Some(entity) = self.namespaces.get(namespace).and_then(|words| words.entities.get(name)) else { continue };
+            for gap in missing(&entity.shape, noun.attributes) {
+                self.problems.push(format!("{}: one of the nouns of this name lacks `{gap}`", noun.name));
+            }
+        }
+        for ask in asks {
+            let Some(verb) = self.namespaces.get(ask.namespace).and_then(|words| words.verbs.get(ask.name)) else { continue };
+            for gap in missing(&verb.context, ask.context) {
+                self.problems
+                    .push(format!("{}::Action::\"{}\": one that asks for it has no `{gap}` in its context", ask.namespace, ask.name));
+            }
+        }
+        self.problems.sort();
+        self.problems.dedup();
     }
 
     fn find_problems(&mut self) {
@@ -358,7 +385,7 @@ pub fn problems(asks: &[Ask], nouns: &[Noun]) -> Vec<String> {
     Words::of(asks, nouns).problems
 }
 
-fn shape_of(attributes: &[Attribute]) -> Shape {
+pub(super) fn shape_of(attributes: &[Attribute]) -> Shape {
     attributes.iter().map(|attribute| (attribute.name, (attribute.cedar, attribute.required, attribute.doc))).collect()
 }
 

@@ -29,7 +29,12 @@ const ATTRIBUTES: &[Attribute] = &[
     fact("world_writable", "Bool", "Whether anyone may write it."),
 ];
 
-pub const FILE: Noun = Noun { name: "file_system::File", parents: &["file_system::Dir"], attributes: ATTRIBUTES, doc: "Anything with a path that is not a directory." };
+pub const FILE: Noun = Noun {
+    name: "file_system::File",
+    parents: &["file_system::Dir"],
+    attributes: ATTRIBUTES,
+    doc: "Anything with a path that is not a directory.",
+};
 pub const DIR: Noun = Noun { name: "file_system::Dir", parents: &["file_system::Dir"], attributes: ATTRIBUTES, doc: "A directory." };
 
 /// Anything that has a path: found and pinned by a handle, or the place where it would be.
@@ -73,7 +78,7 @@ impl File {
 
     fn find(path: &AbsPath, follow: bool, expected: &'static Noun) -> Result<Self> {
         match path::look_up(path, follow)? {
-            Found::Here(handle) => Self::of(path.clone(), handle),
+            Found::Here(handle) => Ok(Self { expected, ..Self::of(path.clone(), handle)? }),
             Found::Not { place, parent, leaf, why } => Ok(Self {
                 id: path::to_id(&place),
                 place,
@@ -136,9 +141,24 @@ impl File {
         };
         let place = join(&folder.place);
         let asked = AbsPath::new(join(folder.asked.as_bytes()))?;
-        Ok(Self { id: path::to_id(&place), place, asked, stat: Some(stat), handle: Some(handle), spot: None, why_not: None, expected: &FILE })
+        Ok(Self {
+            id: path::to_id(&place),
+            place,
+            asked,
+            stat: Some(stat),
+            handle: Some(handle),
+            spot: None,
+            why_not: None,
+            expected: &FILE,
+        })
     }
 
+    /// The same place taken for the directory that the caller was after, for callers who may not know what is there.
+    #[must_use]
+    pub fn taken_for_a_directory(self) -> Self {
+        let why = Error::new(Kind::NotADirectory, "is not a directory").with_path(self.asked.shown());
+        Self { handle: None, stat: None, spot: None, why_not: Some(why), expected: &DIR, ..self }
+    }
     /// The handle, path-only. `sys` reopens it with the access of the verb that was granted.
     #[must_use]
     pub fn handle(&self) -> Option<&OwnedFd> {
@@ -247,6 +267,9 @@ impl Resource for File {
     }
     fn shown(&self) -> Cow<'_, str> {
         Cow::Owned(self.asked.shown())
+    }
+    fn shown_as(&self) -> &'static str {
+        self.expected.name
     }
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str)) {
         each_folder(&self.id, visit);

@@ -11,7 +11,12 @@ const fn fact(name: &'static str, cedar: &'static str, required: bool, doc: &'st
 const ATTRIBUTES: &[Attribute] = &[
     fact("name", "String", true, "The name in /proc/PID/comm; the process chooses it."),
     fact("username", "String", true, "The real user's name, or the number where there is no name."),
-    fact("command", "String", true, "The arguments joined by blanks, the folder of the program left out; the process chooses them. Empty for threads of the kernel."),
+    fact(
+        "command",
+        "String",
+        true,
+        "The arguments joined by blanks, the folder of the program left out; the process chooses them. Empty for threads of the kernel.",
+    ),
     fact("pid", "Long", false, "The process id."),
     fact("uid", "Long", false, "The real user's number."),
     fact("euid", "Long", false, "The effective user's number."),

@@ -393,7 +393,7 @@ fn the_largest_requests_are_answered_in_bounded_time() {
     // CVE-2022-39260: a million words, and the longest that sshd lets through, do not even reach the splitter.
     assert!(refused(&"a ".repeat(1 << 20)).message.contains("at most 65536 are accepted"));
     assert!(refused(&"x".repeat(128 * 1024 - 1)).message.contains("at most 65536 are accepted"));
-    let fill = |piece: &str| piece.repeat((words::MAX_REQUEST - 4) / piece.len());
+    let fill = |piece: &str| piece.repeat((super::super::MAX_REQUEST - 4) / piece.len());
     for text in [fill("a "), fill("a=1 "), fill("'' "), fill("@"), fill("--x "), fill("\"\\"), fill("\\a"), fill("'")] {
         _ = parse_request(format!("rex {text}").as_bytes());
     }
@@ -455,7 +455,7 @@ fn the_tables_agree_with_each_other() {
 
 /// Words that get deep into the grammar more often than chance does.
 fn piece() -> impl Strategy<Value = String> {
-    let known = [
+    const KNOWN: &[&str] = &[
         "rex",
         "run",
         "check",
@@ -481,7 +481,7 @@ fn piece() -> impl Strategy<Value = String> {
         "--principal",
         "root",
     ];
-    prop_oneof![4 => prop::sample::select(&known[..]).prop_map(str::to_owned), 1 => any::<String>()]
+    prop_oneof![4 => prop::sample::select(KNOWN).prop_map(str::to_owned), 1 => any::<String>()]
 }
 
 proptest! {

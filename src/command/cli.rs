@@ -1,0 +1,188 @@
+//! The owner's own command line, parsed by clap: a grammar of its own that no request ever reaches.
+
+use crate::error::Exit;
+use crate::os::process::Environment;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Policy-gated script execution over the SSH that is already there.
+#[derive(Parser)]
+#[command(name = "rex", version, about, disable_help_subcommand = false, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a script here, under policies, as you would see it run over ssh.
+    Run(RunArgs),
+    /// Check policies, or print their schema.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Show the audit records of a file.
+    Audit(AuditArgs),
+    /// The script functions, or the manual of one.
+    Functions {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// A function's name.
+        name: Option<String>,
+    },
+    /// Serve sessions with the embedded SSH server (containers, bastions, demos).
+    Serve {
+        /// The rex.toml; policies, principals.toml and scripts lie beside it.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Listen here instead of where rex.toml says.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Vec<std::net::SocketAddr>,
+    },
+    /// Show the whole of it on this machine: server, policy, script, a denial, the record.
+    Demo,
+    /// Print completions for a shell.
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page (roff).
+    Man,
+}
+
+/// Options of `rex run`. The short ones are those of the reference's runner.
+#[derive(Args, Default)]
+pub struct RunArgs {
+    /// The script; `-` is standard input.
+    #[arg(value_name = "SCRIPT|NAME=VALUE")]
+    pub words: Vec<String>,
+    /// The script.
+    #[arg(short = 's', long, value_name = "FILE")]
+    pub script_file: Option<PathBuf>,
+    /// Run this expression.
+    #[arg(short = 'e', long, value_name = "EXPR", allow_hyphen_values = true)]
+    pub expression: Option<String>,
+    /// A policy file, or a folder of *.cedar files; may be given more than once.
+    #[arg(short = 'p', long = "policy", visible_alias = "policy-file", value_name = "FILE|DIR")]
+    pub policy: Vec<PathBuf>,
+    /// A JSON file of arguments, typed as for the reference's runner.
+    #[arg(short = 'a', long, value_name = "FILE")]
+    pub script_arguments_file: Option<PathBuf>,
+    /// Arguments as a JSON object.
+    #[arg(long, value_name = "TEXT")]
+    pub arguments_json: Option<String>,
+    /// The form of the result.
+    #[arg(short = 'o', long, value_enum, default_value = "human")]
+    pub output_format: OutputFormat,
+    /// More on stderr.
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+    /// The rex.toml; without it and with --policy, the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Run as this principal (User::"NAME"); without it, your Unix user.
+    #[arg(long, value_name = "NAME")]
+    pub principal: Option<String>,
+    /// A group of that principal; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub group: Vec<String>,
+    /// Seconds; can only lower the limit of rex.toml.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<f64>,
+}
+
+/// The form of a result.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum OutputFormat {
+    #[default]
+    Human,
+    Json,
+    PrettyJson,
+    Ndjson,
+}
+
+#[derive(Subcommand)]
+pub enum PolicyCommand {
+    /// Parse and strictly validate policies; exit 78 when they would stop everything.
+    Check {
+        /// Files, or folders of *.cedar files; without any, those of rex.toml.
+        files: Vec<PathBuf>,
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print the Cedar schema that policies are validated against.
+    Schema,
+}
+
+/// Which records to show.
+#[derive(Args)]
+pub struct AuditArgs {
+    /// Files of JSON lines (rotated and gzipped ones too); without any, the file of rex.toml.
+    pub files: Vec<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the chain of digests instead of showing records.
+    #[arg(long)]
+    pub verify: bool,
+    /// As JSON lines.
+    #[arg(long)]
+    pub json: bool,
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub principal: Option<String>,
+    /// A part of the action, e.g. `read`.
+    #[arg(long)]
+    pub action: Option<String>,
+    /// `allow` or `deny`.
+    #[arg(long)]
+    pub decision: Option<String>,
+    /// run_start, decision, walk_summary, effect, run_end, refused.
+    #[arg(long)]
+    pub event: Option<String>,
+    /// RFC 3339, e.g. 2026-01-31T14:00:00Z.
+    #[arg(long)]
+    pub since: Option<String>,
+    #[arg(long)]
+    pub until: Option<String>,
+}
+
+/// Runs the owner's command; gives the exit code.
+#[must_use]
+pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
+    let argv = std::iter::once(OsString::from("rex")).chain(words);
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let text = error.render().to_string();
+            return if error.use_stderr() {
+                super::say(text.trim_end());
+                Exit::Usage as u8
+            } else {
+                super::show(&text)
+            };
+        }
+    };
+    match cli.command {
+        Command::Run(args) => super::local::run(args, environment),
+        Command::Policy(PolicyCommand::Check { files, config }) => super::policy::check(&files, config.as_deref()),
+        Command::Policy(PolicyCommand::Schema) => super::show(&crate::terms::schema()),
+        Command::Audit(args) => super::audit::run(&args),
+        Command::Functions { json, name } => match super::verbs::functions(json, name.as_deref()) {
+            Ok(code) => code,
+            Err(error) => super::local::failed(&error),
+        },
+        Command::Serve { config, listen } => super::serve::run(config.as_deref(), &listen),
+        Command::Demo => super::demo::run(),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rex", &mut text);
+            super::show(&String::from_utf8_lossy(&text))
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            match clap_mangen::Man::new(Cli::command()).render(&mut text) {
+                Ok(()) => super::show(&String::from_utf8_lossy(&text)),
+                Err(error) => super::local::failed(&error.into()),
+            }
+        }
+    }
+}

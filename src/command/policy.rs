@@ -1,0 +1,51 @@
+//! `rex policy`: what the owner does with policies before they count.
+
+use crate::error::{Error, Exit, Kind, Result};
+use crate::os::trusted::Owner;
+use crate::policy::{Policies, Scope};
+use crate::terms::OwnersFiles;
+use std::path::{Path, PathBuf};
+
+/// Parses and validates; prints every fault with its place. Exit 78 when there is one.
+#[must_use]
+pub fn check(files: &[PathBuf], config: Option<&Path>) -> u8 {
+    match try_check(files, config) {
+        Ok(policies) => {
+            for warning in &policies.warnings {
+                super::say(&format!("warning: {}", warning.trim_end()));
+            }
+            super::show(&format!(
+                "{} policies are valid ({} warnings), digest {}\n",
+                policies.total,
+                policies.warnings.len(),
+                policies.digest
+            ))
+        }
+        Err(error) => {
+            // Pointed errors have lines of their own.
+            let text = format!("rex: {}\n", error.message);
+            let _ = crate::output::write_all(rustix::stdio::stderr(), crate::output::neutralise(&text).as_bytes());
+            if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
+                super::say(&format!("  hint: {hint}"));
+            }
+            if error.kind == Kind::Config { Exit::ConfigInvalid as u8 } else { error.kind.exit() as u8 }
+        }
+    }
+}
+
+fn try_check(named: &[PathBuf], config: Option<&Path>) -> Result<Policies> {
+    // Files that are named may lie anywhere; those of rex.toml must be fit for sessions.
+    let owner = if named.is_empty() { Owner::RootOnly } else { Owner::Unchecked };
+    let files = OwnersFiles::new(config, owner);
+    let mut sources = Vec::new();
+    if named.is_empty() {
+        sources = files.policies()?;
+    }
+    for path in named {
+        if !path.exists() {
+            return Err(Error::new(Kind::Config, format!("no policy at {}", path.display())));
+        }
+        sources.extend(files.sources(path)?);
+    }
+    Policies::load(&sources, &crate::terms::schema(), &Scope::default(), None)
+}

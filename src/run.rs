@@ -1,0 +1,223 @@
+//! One run on one page: what is asked → who asks → on what terms → what is allowed → the script → what comes back.
+
+use crate::audit::{Audit, Event, Refused, RunEnd, RunInfo};
+use crate::config::Config;
+use crate::engine::{Library, Outcome, Runner};
+use crate::error::{Error, Kind, Result};
+use crate::functions::convert;
+use crate::functions::function::Host;
+use crate::functions::value::Dynamic;
+use crate::identity::Identity;
+use crate::invocation::{Argument, Source};
+use crate::limits::{Limits, Watch};
+use crate::output::{Form, Output};
+use crate::policy::{Gate, Policies, Session as PolicySession};
+use crate::report::{self, Facts};
+use crate::resource::closed::Closed;
+use crate::sys::supervise::{Ended, supervise};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that is settled before a script is looked at.
+pub struct Terms {
+    pub run: String,
+    /// How it came in: `session`, `serve` or `local`.
+    pub mode: &'static str,
+    pub config: Config,
+    pub identity: Identity,
+    pub audit: Arc<Audit>,
+    pub policies: Arc<Policies>,
+    pub limits: Limits,
+    pub layers: Vec<&'static str>,
+    pub closed: Closed,
+    pub files: crate::terms::OwnersFiles,
+}
+
+/// What to run, and how to answer.
+pub struct Job {
+    pub script: String,
+    /// The owner's script that it is, for `run @name`.
+    pub runbook: Option<String>,
+    pub constants: Vec<(String, Dynamic)>,
+    pub form: Form,
+    pub verbose: bool,
+}
+
+/// Runs one script to its end: start record, script, report, end record. Gives the exit code.
+#[must_use]
+pub fn run(terms: Terms, job: Job) -> u8 {
+    let watch = Arc::new(Watch::new(terms.limits.clone()));
+    run_watched(terms, job, watch)
+}
+
+/// The same with a clock that is running already, since reading the script counts too.
+#[must_use]
+pub fn run_watched(terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
+    let output = Arc::new(Output::new(job.form, job.verbose, Arc::clone(&watch)));
+    let digest = crate::os::digest::hex_sha256(job.script.as_bytes());
+    terms.audit.set_script(&digest);
+    if let Err(error) = terms.audit.record(&Event::RunStart { layers: &terms.layers }) {
+        return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None));
+    }
+    let gate = match gate(&terms, &watch, job.runbook.as_deref(), &digest) {
+        Ok(gate) => gate,
+        Err(error) => return end(&terms, &Outcome::failed(error), &job.script, &output, &watch, None),
+    };
+    let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output) });
+    let script = job.script.clone();
+    let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
+    let ended = supervise(&watch, move || Runner::new(inside, library).run(&script, &constants));
+    let outcome = match ended {
+        Ok(Ended::Finished(outcome)) => outcome,
+        Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),
+        Err(error) => Outcome::failed(error),
+    };
+    end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate))
+}
+
+/// The end record, then the report.
+fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &Watch, gate: Option<&Gate>) -> u8 {
+    let (allowed, denied) = gate.map_or((0, 0), Gate::counts);
+    let exit = report::exit_code(outcome);
+    let record = RunEnd {
+        exit,
+        class: outcome.failure.as_ref().map_or("", |failure| failure.error.kind.class().name()),
+        duration_us: u64::try_from(watch.started().elapsed().as_micros()).unwrap_or(u64::MAX),
+        decisions: allowed + denied,
+        denials: denied,
+        bytes_out: watch.output_so_far(),
+    };
+    let mut facts = facts(terms, gate);
+    facts.metrics = vec![
+        ("RexRunDuration", watch.started().elapsed().as_secs_f64() * 1e9, "TIME"),
+        ("RexRunMemoryPeak", peak_mebibytes(), "MEGABYTES"),
+    ];
+    let recorded = terms.audit.record(&Event::RunEnd(record));
+    match recorded {
+        // What was done is done and on record; that its end could not be recorded is the result then.
+        Err(error) if outcome.failure.is_none() => report::write(&Outcome::failed(error), script, output, &facts),
+        _ => report::write(outcome, script, output, &facts),
+    }
+}
+
+fn peak_mebibytes() -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+    let bytes = crate::sys::memory::peak() as f64;
+    (bytes / 1_048_576.0 * 1000.0).round() / 1000.0
+}
+
+fn facts(terms: &Terms, gate: Option<&Gate>) -> Facts {
+    Facts {
+        run: terms.run.clone(),
+        policy: Some(terms.policies.digest.clone()),
+        layers: terms.layers.iter().map(|layer| (*layer).to_owned()).collect(),
+        denials: gate.map(Gate::denials).unwrap_or_default(),
+        denied: gate.map_or(0, |gate| gate.counts().1),
+        metrics: Vec::new(),
+    }
+}
+
+/// The gate of this run.
+///
+/// # Errors
+/// As [`Gate::new`].
+pub fn gate(terms: &Terms, watch: &Arc<Watch>, runbook: Option<&str>, script_digest: &str) -> Result<Gate> {
+    let closed = terms.closed.clone();
+    let open = match terms.config.open {
+        crate::config::Open::Implied => crate::policy::Open::Implied,
+        crate::config::Open::Explicit => crate::policy::Open::Explicit,
+    };
+    Gate::new(
+        Arc::clone(&terms.policies),
+        crate::terms::principal(&terms.identity),
+        PolicySession { run: terms.run.clone(), attributes: crate::terms::session_attributes(terms, runbook, script_digest) },
+        Box::new(crate::terms::Records(Arc::clone(&terms.audit))),
+        Arc::clone(watch),
+        crate::policy::Rules { open, closed: Box::new(move |ask, noun, id| closed.reason(ask, noun, id)) },
+    )
+}
+
+/// The owner's library for `import`.
+#[must_use]
+pub fn library(terms: &Terms) -> Option<Library> {
+    let files = terms.files.clone();
+    Some(Library { lookup: Box::new(move |name| files.library(name)) })
+}
+
+/// The script of a request whose source is not stdin.
+///
+/// # Errors
+/// [`Kind::Usage`] when there is no such runbook; [`Kind::Config`] when it is not the owner's alone.
+pub fn script_of(source: &Source, files: &crate::terms::OwnersFiles) -> Result<Option<String>> {
+    match source {
+        Source::Stdin => Ok(None),
+        Source::Expression(text) => Ok(Some(text.clone())),
+        Source::Runbook(name) => files.runbook(name).map(Some),
+    }
+}
+
+/// Arguments as constants of the script.
+///
+/// # Errors
+/// [`Kind::Arguments`] for a value that no script can hold.
+pub fn constants(
+    arguments: &[(String, Argument)],
+    json: Option<&serde_json::Map<String, serde_json::Value>>,
+) -> Result<Vec<(String, Dynamic)>> {
+    let typed = |name: &str, value: &serde_json::Value| {
+        convert::from_json(value)
+            .map(|value| (name.to_owned(), value))
+            .map_err(|error| Error::new(Kind::Arguments, format!("`{name}`: {}", error.message)))
+    };
+    let mut constants = Vec::with_capacity(arguments.len());
+    for (name, argument) in arguments {
+        constants.push(match argument {
+            Argument::Int(int) => (name.clone(), Dynamic::from_int(*int)),
+            Argument::Float(float) => (name.clone(), Dynamic::from_float(*float)),
+            Argument::Bool(flag) => (name.clone(), Dynamic::from_bool(*flag)),
+            Argument::Text(text) => (name.clone(), text.clone().into()),
+            Argument::Json(value) => typed(name, value)?,
+        });
+    }
+    for (name, value) in json.into_iter().flatten() {
+        constants.push(typed(name, value)?);
+    }
+    Ok(constants)
+}
+
+/// Records that nothing ran.
+pub fn refuse(audit: &Audit, what: &str, error: &Error) {
+    // A session that is refused stays refused whether or not that can be recorded.
+    let _ = audit.record(&Event::Refused(Refused { what, kind: error.kind, message: &error.message }));
+}
+
+/// A new id for a run: the time, so that ids sort, and chance.
+#[must_use]
+pub fn new_id() -> String {
+    let mut chance = [0u8; 5];
+    let _ = rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty());
+    let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("r-{}-{chance}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"))
+}
+
+/// The record's standing part.
+#[must_use]
+pub fn run_info(run: &str, identity: Option<&Identity>, uid: u32, request: &str) -> RunInfo {
+    let mut info = RunInfo { run: run.to_owned(), uid, request: request.to_owned(), ..RunInfo::default() };
+    if let Some(identity) = identity {
+        info.principal.clone_from(&identity.name);
+        info.groups.clone_from(&identity.groups);
+        info.evidence = identity.evidence.name().to_owned();
+        info.client = identity.facts.client_address.map(|address| address.to_string());
+        if let Ok(serde_json::Value::Object(facts)) = serde_json::to_value(&identity.facts) {
+            info.facts = facts.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        }
+    }
+    info
+}
+
+/// The wall clock that a request asks for: never more than the host's.
+#[must_use]
+pub fn wall(limits: &Limits, asked: Option<Duration>) -> Duration {
+    asked.map_or(limits.wall, |asked| asked.min(limits.wall))
+}

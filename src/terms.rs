@@ -1,0 +1,286 @@
+//! The terms of a run, found out in order: configuration, identity, records, policies. Each failure is on record and nothing runs.
+
+use crate::audit::{Audit, Decision, Effect, Event, WalkSummary};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::identity::{Evidence, Identity, Principals};
+use crate::os::cache::CacheFolder;
+use crate::os::trusted::{Owner, Trusted};
+use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
+use crate::run::Terms;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where the owner's configuration is unless `--config` says otherwise.
+pub const CONFIG: &str = "/etc/rex/rex.toml";
+/// Where what was found out about policies is kept for the configuration above.
+const CACHE: &str = "/var/cache/rex";
+/// The last second of the year 9999, for certificates that never expire.
+const FOR_EVER: i64 = 253_402_300_799_000;
+const MAX_CONFIG: u64 = 1 << 20;
+const MAX_POLICY: u64 = 4 << 20;
+const MAX_SCRIPT: u64 = 4 << 20;
+
+/// The files of the host's owner: rex.toml and what lies beside it.
+#[derive(Clone, Debug)]
+pub struct OwnersFiles {
+    pub config: PathBuf,
+    pub trusted: Trusted,
+    rule: Owner,
+}
+
+impl OwnersFiles {
+    #[must_use]
+    pub fn new(config: Option<&Path>, rule: Owner) -> Self {
+        Self { config: config.unwrap_or(Path::new(CONFIG)).to_path_buf(), trusted: Trusted::new(rule), rule }
+    }
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.config.parent().map(Path::to_path_buf).unwrap_or_default()
+    }
+    /// rex.toml; without one, the defaults.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it is not the owner's alone, or not valid.
+    pub fn config(&self) -> Result<Config> {
+        match self.trusted.read(&self.config, MAX_CONFIG) {
+            Ok(bytes) => Config::parse(&text(bytes, &self.config)?, &self.config),
+            Err(error) if error.kind == Kind::NotFound && self.config == Path::new(CONFIG) => Ok(Config::default()),
+            Err(error) => Err(as_config(error)),
+        }
+    }
+    /// principals.toml; without one, nobody is mapped.
+    ///
+    /// # Errors
+    /// As [`OwnersFiles::config`].
+    pub fn principals(&self) -> Result<Principals> {
+        let path = self.folder().join("principals.toml");
+        match self.trusted.read(&path, MAX_CONFIG) {
+            Ok(bytes) => Principals::parse(&text(bytes, &path)?, &path.to_string_lossy()),
+            Err(error) if error.kind == Kind::NotFound => Ok(Principals::absent()),
+            Err(error) => Err(as_config(error)),
+        }
+    }
+    /// Every policy beside rex.toml.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when there is none, or one is not the owner's alone.
+    pub fn policies(&self) -> Result<Vec<Source>> {
+        let folder = self.folder().join("policies");
+        self.sources(&folder)
+    }
+    /// The policies in a file, or in the `*.cedar` files of a folder.
+    ///
+    /// # Errors
+    /// As [`OwnersFiles::policies`].
+    pub fn sources(&self, path: &Path) -> Result<Vec<Source>> {
+        let none = || Error::new(Kind::Config, format!("no policy at all: there is no *.cedar file in {}", path.display()));
+        if path.is_dir() || path.extension().is_none_or(|extension| extension != "cedar") && !path.is_file() {
+            let files = match self.trusted.read_dir(path, ".cedar", MAX_POLICY) {
+                Ok(files) => files,
+                Err(error) if error.kind == Kind::NotFound => return Err(none()),
+                Err(error) => return Err(as_config(error)),
+            };
+            if files.is_empty() {
+                return Err(none());
+            }
+            return files
+                .into_iter()
+                .map(|(path, bytes)| Ok(Source { text: text(bytes, &path)?, name: path.to_string_lossy().into_owned() }))
+                .collect();
+        }
+        let bytes = self.trusted.read(path, MAX_POLICY).map_err(as_config)?;
+        Ok(vec![Source { text: text(bytes, path)?, name: path.to_string_lossy().into_owned() }])
+    }
+    /// A runbook, `scripts/NAME.rhai`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when there is none of that name.
+    pub fn runbook(&self, name: &str) -> Result<String> {
+        let path = self.folder().join("scripts").join(format!("{name}.rhai"));
+        match self.trusted.read(&path, MAX_SCRIPT) {
+            Ok(bytes) => crate::os::script::prepare(text(bytes, &path)?),
+            Err(error) if error.kind == Kind::NotFound => Err(Error::new(Kind::Usage, format!("no runbook `@{name}` on this host"))),
+            Err(error) => Err(as_config(error)),
+        }
+    }
+    /// A module of the library, `scripts/lib/NAME.rhai`.
+    #[must_use]
+    pub fn library(&self, name: &str) -> Option<String> {
+        let path = self.folder().join("scripts/lib").join(format!("{name}.rhai"));
+        self.trusted.read(&path, MAX_SCRIPT).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+    }
+    /// The folder of the policy cache that belongs to this configuration.
+    #[must_use]
+    pub fn cache(&self) -> Cache {
+        let folder = if self.config == Path::new(CONFIG) { PathBuf::from(CACHE) } else { self.folder().join("cache") };
+        Cache(CacheFolder::new(folder, self.rule))
+    }
+}
+
+/// The policy cache in its folder.
+pub struct Cache(pub CacheFolder);
+
+impl Store for Cache {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.0.get(key)
+    }
+    fn put(&self, key: &str, bytes: &[u8]) {
+        // Only the owner of the policies may vouch for them.
+        if rustix::process::geteuid().is_root() {
+            self.0.put(key, bytes);
+        }
+    }
+}
+
+fn text(bytes: Vec<u8>, path: &Path) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| Error::new(Kind::Config, format!("{}: not UTF-8 text", path.display())))
+}
+
+/// Errors of the owner's files are errors of the configuration, whatever the system said.
+fn as_config(error: Error) -> Error {
+    let message = error.to_string();
+    Error { kind: Kind::Config, message, path: None, ..error }
+}
+
+/// The schema that every policy is validated against: nouns and verbs of the function table.
+#[must_use]
+pub fn schema() -> String {
+    let (asks, nouns) = crate::functions::vocabulary();
+    crate::policy::schema::render(&asks, &nouns)
+}
+
+/// Loads the policies for one caller.
+///
+/// # Errors
+/// As [`Policies::load`].
+pub fn load_policies(sources: &[Source], identity: &Identity, cache: Option<&dyn Store>) -> Result<Arc<Policies>> {
+    let scope = Scope { name: identity.name.clone(), groups: identity.groups.clone() };
+    Policies::load(sources, &schema(), &scope, cache).map(Arc::new)
+}
+
+/// The kinds of evidence that rex.toml demands, in the words of `identity`.
+#[must_use]
+pub fn demanded(config: &Config) -> Vec<Evidence> {
+    config.identity.iter().filter_map(|kind| Evidence::of_word(crate::config::evidence_word(*kind))).collect()
+}
+
+/// Who asks, as the policy language sees it.
+#[must_use]
+pub fn principal(identity: &Identity) -> Principal {
+    let facts = &identity.facts;
+    let mut attributes: Vec<(&'static str, Value)> = vec![
+        ("unix_user", Value::String(facts.unix_user.clone())),
+        ("uid", Value::Long(facts.uid.into())),
+        ("evidence", Value::String(identity.evidence.name().to_owned())),
+    ];
+    let texts = [
+        ("method", &facts.method),
+        ("key_fingerprint", &facts.key_fingerprint),
+        ("key_type", &facts.key_type),
+        ("agent", &facts.agent),
+        ("task", &facts.task),
+        ("on_behalf_of", &facts.on_behalf_of),
+        ("via", &facts.via),
+    ];
+    attributes.extend(texts.into_iter().filter_map(|(name, text)| text.as_ref().map(|text| (name, Value::String(text.clone())))));
+    if let Some(address) = facts.client_address {
+        attributes.push(("client_address", Value::Ip(address.to_string())));
+    }
+    if let Some(certificate) = &facts.certificate {
+        attributes.push((
+            "certificate",
+            Value::Record(vec![
+                ("key_id", Value::String(certificate.key_id.clone())),
+                ("serial", Value::Long(i64::try_from(certificate.serial).unwrap_or(i64::MAX))),
+                ("authority", Value::String(certificate.authority.clone())),
+                ("principals", Value::Set(certificate.principals.iter().cloned().map(Value::String).collect())),
+                (
+                    "expiry",
+                    Value::Datetime(
+                        certificate.valid_before.and_then(|end| i64::try_from(end.checked_mul(1000)?).ok()).unwrap_or(FOR_EVER),
+                    ),
+                ),
+                ("extensions", Value::Set(certificate.extensions.keys().cloned().map(Value::String).collect())),
+            ]),
+        ));
+    }
+    Principal { name: identity.name.clone(), groups: identity.groups.clone(), attributes }
+}
+
+/// The circumstances of the run, as the policy language sees them.
+#[must_use]
+pub fn session_attributes(terms: &Terms, runbook: Option<&str>, script_digest: &str) -> Vec<(&'static str, Value)> {
+    let mut attributes = vec![
+        ("mode", Value::String(terms.mode.to_owned())),
+        ("interactive", Value::Bool(false)),
+        ("script", Value::String(script_digest.to_owned())),
+        ("layers", Value::Set(terms.layers.iter().map(|layer| Value::String((*layer).to_owned())).collect())),
+    ];
+    if let Some(host) = rustix::system::uname().nodename().to_str().ok().filter(|name| !name.is_empty()) {
+        attributes.push(("host", Value::String(host.to_owned())));
+    }
+    if let Some(runbook) = runbook {
+        attributes.push(("runbook", Value::String(runbook.to_owned())));
+    }
+    if let Some(address) = terms.identity.facts.client_address {
+        attributes.push(("client_address", Value::Ip(address.to_string())));
+    }
+    attributes
+}
+
+/// The gate's records, written to the audit.
+pub struct Records(pub Arc<Audit>);
+
+impl Recorder for Records {
+    fn decision(&self, record: &DecisionRecord<'_>) -> Result<()> {
+        let resource = written(record.resource);
+        let requested = (record.shown != record.resource.1).then_some(record.shown);
+        self.0.record(&Event::Decision(Decision {
+            allow: record.allowed,
+            action: record.action,
+            resource: &resource,
+            requested,
+            why: record.why,
+            policies: &record.policies,
+            reference: record.reference,
+            function: record.function,
+            line: record.line,
+            column: record.column,
+            memoized: record.remembered,
+        }))
+    }
+    fn walk(&self, record: &WalkRecord<'_>) -> Result<()> {
+        let root = written(record.root);
+        for (action, allowed, denied) in record.counts {
+            self.0.record(&Event::WalkSummary(WalkSummary { root: &root, action, allowed: *allowed, denied: *denied }))?;
+        }
+        Ok(())
+    }
+    fn effect(&self, record: &EffectRecord<'_>) -> Result<()> {
+        self.0.record(&Event::Effect(Effect {
+            action: record.action,
+            resource: &written(record.resource),
+            failed: record.failed,
+            bytes: record.bytes,
+            duration_us: u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
+            detail: record.detail,
+        }))
+    }
+}
+
+/// An entity in Cedar notation.
+fn written((kind, id): (&str, &str)) -> String {
+    let mut text = String::with_capacity(kind.len() + id.len() + 4);
+    text.push_str(kind);
+    text.push_str("::\"");
+    for c in id.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            c if c.is_control() => text.extend(c.escape_unicode()),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
