@@ -1,5 +1,5 @@
 //! For tests of functions: a host with given policies, and calls without a script.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "compiled for tests only")]
 
 use super::function::{Call, Host};
 use super::value::{Array, Dynamic, Map};
