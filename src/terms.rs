@@ -1,12 +1,12 @@
 //! The terms of a run, found out in order: configuration, identity, records, policies. Each failure is on record and nothing runs.
 
-use crate::audit::{Audit, Decision, Event, WalkSummary};
+use crate::audit::{Audit, Decision, Effect, Event, WalkSummary};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Evidence, Identity, Principals};
 use crate::os::cache::CacheFolder;
 use crate::os::trusted::{Owner, Trusted};
-use crate::policy::{DecisionRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
+use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
 use crate::run::Terms;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -256,6 +256,16 @@ impl Recorder for Records {
             self.0.record(&Event::WalkSummary(WalkSummary { root: &root, action, allowed: *allowed, denied: *denied }))?;
         }
         Ok(())
+    }
+    fn effect(&self, record: &EffectRecord<'_>) -> Result<()> {
+        self.0.record(&Event::Effect(Effect {
+            action: record.action,
+            resource: &written(record.resource),
+            failed: record.failed,
+            bytes: record.bytes,
+            duration_us: u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
+            detail: record.detail,
+        }))
     }
 }
 

@@ -125,7 +125,7 @@ fn raw(module: &mut Module, function: &'static Function, types: &[TypeId], host:
 }
 
 /// The engine's form of an error: catchable, or not for limits.
-fn raise(error: Error, thrown: &Thrown, at: (u32, u32), position: Position) -> Box<EvalAltResult> {
+pub(super) fn raise(error: Error, thrown: &Thrown, at: (u32, u32), position: Position) -> Box<EvalAltResult> {
     if is_fatal(error.kind) {
         thrown.set_fatal(error);
         return EvalAltResult::ErrorTerminated(Dynamic::UNIT, position).into();
@@ -188,6 +188,7 @@ fn flags(engine: &mut Engine, function: &'static str, options: &'static [OptionR
 /// What is not in the table because Rhai treats it specially: print, debug, exit, and the text of errors.
 pub fn language(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
     super::datetime::register(engine);
+    super::handle::register(engine, thrown);
     engine.register_type_with_name::<Flag>("Flag");
     let printer = Arc::clone(host);
     let failed = Arc::clone(thrown);

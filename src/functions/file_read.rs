@@ -9,7 +9,7 @@ use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys;
 
-pub const FUNCTIONS: &[Function] = &[CAT];
+pub const FUNCTIONS: &[Function] = &[CAT, READ_LINES];
 
 /// `file_system::Action::"read"`: see what is in a file, or the names in a directory.
 pub enum Read {}
@@ -56,6 +56,46 @@ fn cat(call: &Call<'_>, path: AbsPath, options: CatOptions) -> Result<ImmutableS
     }
     let numbered: String = text.split_inclusive('\n').enumerate().map(|(at, line)| format!("{:>6}\t{line}", at + 1)).collect();
     Ok(numbered.into())
+}
+
+options! {
+    /// Options of `read_lines`.
+    ReadLinesOptions {
+        from: u64 = 1, "The first line, counted from 1.";
+        count: Option<i64> = None, "So many lines at most; negative: the last so many of those from `from` on.";
+        max_line: u64 = 1 << 20, "Refuse a line of more bytes than this.";
+        max_bytes: u64 = 16 << 20, "Refuse to return more than this.";
+        lossy: bool = false, "Show bytes that are not UTF-8 as U+FFFD instead of failing with `not_text`.";
+    }
+}
+
+const READ_LINES: Function = Function {
+    name: "read_lines",
+    doc: "Lines of a file as an array: all, some from a line on, or the last ones.\n\nLine ends, `\\n` or `\\r\\n`, are not part of them. For a file of any size use `for line in open(path).lines()`.",
+    body: &with2(read_lines, [param("path", "The file."), param("options", "")]),
+    asks: &[ask::<Read>()],
+    fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],
+    examples: &[
+        Example { given: &[("three", "a\nb\nc")], script: r#"read_lines(dir + "/three", #{from: 2})"#, gives: r#"["b", "c"]"# },
+        Example { given: &[("three", "a\nb\nc\n")], script: r#"read_lines(dir + "/three", #{count: -2})"#, gives: r#"["b", "c"]"# },
+        Example { given: &[("three", "a\nb\nc\n")], script: r#"read_lines(dir + "/three", #{from: 2, count: 1})"#, gives: r#"["b"]"# },
+    ],
+};
+
+fn read_lines(call: &Call<'_>, path: AbsPath, options: ReadLinesOptions) -> Result<Vec<String>> {
+    let skipped = options.from.checked_sub(1).ok_or_else(|| bad_argument("read_lines: lines are counted from 1, got `from` 0"))?;
+    let file = call.permit::<Read>(File::locate(&path)?)?;
+    let bounds = sys::handle::Bounds { max_line: size(options.max_line), max_bytes: size(options.max_bytes) };
+    let lines = match options.count {
+        None => sys::handle::Opened::to_read(&file)?.first_lines(skipped, u64::MAX, bounds, &call.host.watch),
+        Some(count) if count >= 0 => sys::handle::Opened::to_read(&file)?.first_lines(skipped, count.unsigned_abs(), bounds, &call.host.watch),
+        Some(count) => sys::handle::Opened::to_read(&file)?.last_lines(skipped, count.unsigned_abs(), bounds, &call.host.watch),
+    };
+    lines.map_err(|error| error.with_path(path.shown()))?.into_iter().map(|line| text(line, options.lossy, &path)).collect()
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Bytes as text.

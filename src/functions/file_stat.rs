@@ -2,6 +2,7 @@
 
 use super::datetime::DateTime;
 use super::function::{Call, Example, Function, param, with1, with2};
+use super::handle::Target;
 use super::value::{Dynamic, IntoScript, Map, name_value, record};
 use crate::error::{Kind, Result};
 use crate::options;
@@ -37,7 +38,7 @@ options! {
 const STAT: Function = Function {
     name: "stat",
     doc: "What the filesystem knows about a file.\n\nA map: `name`, `path`, `type` (file, dir, symlink, fifo, socket, char_device, block_device), `size`, `mode` (permission bits), `owner`, `group`, `uid`, `gid`, `mtime`, `atime`, `ctime` (DateTimes), `inode`, `links`, `blocks` (of 512 bytes), `device`, and `target` of a symbolic link.",
-    body: &with2(stat, [param("path", "The file or directory."), param("options", "")]),
+    body: &with2(stat, [param("path", "The file or directory, or an open file."), param("options", "")]),
     asks: &[ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
     examples: &[
@@ -46,8 +47,12 @@ const STAT: Function = Function {
     ],
 };
 
-fn stat(call: &Call<'_>, path: AbsPath, options: StatOptions) -> Result<Map> {
-    let file = call.permit::<Stat>(File::locate_with(&path, options.follow)?)?;
+fn stat(call: &Call<'_>, target: Target, options: StatOptions) -> Result<Map> {
+    let file = match target {
+        Target::Path(path) => File::locate_with(&path, options.follow)?,
+        Target::Open(handle) => handle.again()?,
+    };
+    let file = call.permit::<Stat>(file)?;
     Ok(details(&file))
 }
 

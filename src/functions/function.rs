@@ -4,8 +4,8 @@ use super::value::{Dynamic, FnPtr, FromScript, IntoScript, OptionRow};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Watch;
 use crate::output::Output;
-use crate::policy::{Action, Ask, Site, Value};
 use crate::policy::{Gate, Granted, Walk};
+use crate::policy::{Action, Ask, Effect, Site, Value};
 use rhai::NativeCallContext;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ pub trait Body: Sync + Send {
 
 /// One call of a function: where it stands in the script, and the way to everything else.
 pub struct Call<'a> {
-    pub host: &'a Host,
+    pub host: &'a Arc<Host>,
     pub function: &'static Function,
     pub line: u32,
     pub column: u32,
@@ -83,7 +83,7 @@ pub struct Call<'a> {
 
 impl<'a> Call<'a> {
     #[must_use]
-    pub fn new(host: &'a Host, function: &'static Function, context: Option<&'a NativeCallContext<'a>>) -> Self {
+    pub fn new(host: &'a Arc<Host>, function: &'static Function, context: Option<&'a NativeCallContext<'a>>) -> Self {
         let position = context.map_or(rhai::Position::NONE, NativeCallContext::call_position);
         let number = |n: Option<usize>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         Self { host, function, line: number(position.line()), column: number(position.position()), context, thrown: RefCell::new(None) }
@@ -113,6 +113,18 @@ impl<'a> Call<'a> {
     /// As [`Call::permit`], for the root.
     pub fn walk<A: Action>(&self, root: &A::On) -> Result<Walk<'_, A>> {
         self.host.gate.walk::<A>(&self.site(), root)
+    }
+    /// Does what was granted and records what became of it; `bytes` and `detail` tell of a success.
+    ///
+    /// # Errors
+    /// Those of the deed; [`Kind::Audit`] when it could not be recorded.
+    pub fn effect<A: Action, T>(&self, granted: &Granted<A>, deed: impl FnOnce() -> Result<T>, tell: impl FnOnce(&T) -> (u64, &'static str)) -> Result<T> {
+        let began = std::time::Instant::now();
+        let result = deed();
+        let (bytes, detail) = result.as_ref().map_or((0, ""), tell);
+        let failed = result.as_ref().err().map(|error| error.kind);
+        self.host.gate.effect::<A>(&self.site(), granted.resource(), Effect { failed, bytes, duration: began.elapsed(), detail })?;
+        result
     }
     /// Ends the call when the run has to stop; every loop asks.
     ///

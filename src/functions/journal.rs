@@ -159,7 +159,7 @@ const JOURNAL_BOOTS: Function = Function {
     body: &with0(journal_boots, []),
     asks: &[ask::<ReadLog>()],
     fails: &[Kind::Permission, Kind::Unsupported],
-    examples: &[Example { given: &[], script: "journal_boots().len() >= 0", gives: "true" }],
+    examples: &[Example { given: &[], script: "journal_boots().map(|b| b.boot_id)", gives: "" }],
 };
 
 const JOURNAL_DISK_USAGE: Function = Function {
@@ -168,7 +168,7 @@ const JOURNAL_DISK_USAGE: Function = Function {
     body: &with0(journal_disk_usage, []),
     asks: &[ask::<ReadLog>()],
     fails: &[Kind::Permission, Kind::Unsupported],
-    examples: &[Example { given: &[], script: "journal_disk_usage().bytes > 0", gives: "true" }],
+    examples: &[Example { given: &[], script: "journal_disk_usage().bytes", gives: "" }],
 };
 
 fn context(level: u8, fields: &BTreeSet<String>, all: bool) -> Vec<(&'static str, Value)> {

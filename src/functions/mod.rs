@@ -6,6 +6,7 @@ pub mod datetime;
 pub mod dir;
 pub mod file_read;
 pub mod file_stat;
+pub mod file_write;
 pub mod function;
 pub mod journal;
 pub mod machine;
@@ -13,10 +14,11 @@ pub mod manual;
 pub mod processes;
 #[cfg(test)]
 mod rig;
+pub mod handle;
 pub mod say;
 pub mod search;
-pub mod service;
 pub mod text_stats;
+pub mod service;
 pub mod time;
 pub mod value;
 
@@ -26,14 +28,16 @@ use function::Function;
 /// Every topic: its name, what it is about, and its functions.
 pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
+    ("file_write", "Writing files", file_write::FUNCTIONS),
+    ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
-    ("service", "Services", service::FUNCTIONS),
-    ("journal", "Logs", journal::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("service", "Services", service::FUNCTIONS),
+    ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),

@@ -3,15 +3,15 @@
 
 use super::function::{Call, Host};
 use super::value::{Array, Dynamic, Map};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::{Limits, Watch};
 use crate::output::{Form, Output};
-use crate::policy::{Ask, DecisionRecord, Gate, Noun, Policies, Principal, Recorder, Rules, Scope, Session, Source, WalkRecord};
+use crate::policy::{DecisionRecord, EffectRecord, Gate, Policies, Principal, Recorder, Rules, Scope, Session, Source, WalkRecord};
 use std::sync::Arc;
 
 /// A run's host without a run.
 pub struct Rig {
-    pub host: Host,
+    pub host: Arc<Host>,
 }
 
 /// Records nothing.
@@ -23,21 +23,9 @@ impl Recorder for Deaf {
     fn walk(&self, _: &WalkRecord<'_>) -> Result<()> {
         Ok(())
     }
-}
-
-fn schema() -> String {
-    let (mut asks, mut nouns): (Vec<Ask>, Vec<Noun>) = (Vec::new(), Vec::new());
-    for ask in super::all().flat_map(|function| function.asks) {
-        if !asks.iter().any(|known| (known.namespace, known.name) == (ask.namespace, ask.name)) {
-            asks.push(*ask);
-        }
+    fn effect(&self, _: &EffectRecord<'_>) -> Result<()> {
+        Ok(())
     }
-    for noun in asks.iter().flat_map(|ask| ask.nouns) {
-        if !nouns.iter().any(|known| known.name == noun.name) {
-            nouns.push(*noun);
-        }
-    }
-    crate::policy::schema::render(&asks, &nouns)
 }
 
 impl Rig {
@@ -45,15 +33,17 @@ impl Rig {
         let watch = Arc::new(Watch::new(Limits::default()));
         let scope = Scope { name: "alice".into(), groups: Vec::new() };
         let sources = [Source { name: "test.cedar".into(), text: policy.into() }];
-        let policies = Arc::new(Policies::load(&sources, &schema(), &scope, None).unwrap());
+        let (asks, nouns) = super::vocabulary();
+        let schema = crate::policy::schema::render(&asks, &nouns);
+        let policies = Arc::new(Policies::load(&sources, &schema, &scope, None).unwrap());
         let principal = Principal { name: "alice".into(), ..Principal::default() };
         let session = Session { run: "test".into(), ..Session::default() };
         let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
         let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
-        Self { host: Host { gate, watch, out } }
+        Self { host: Arc::new(Host { gate, watch, out }) }
     }
 
-    pub fn call<const N: usize>(&self, name: &str, args: [Dynamic; N]) -> Result<Dynamic, Error> {
+    pub fn call<const N: usize>(&self, name: &str, args: [Dynamic; N]) -> Result<Dynamic> {
         let function = super::by_name(name).unwrap();
         function.body.call(&Call::new(&self.host, function, None), &mut Vec::from(args))
     }

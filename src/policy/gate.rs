@@ -5,7 +5,7 @@ mod named;
 mod record;
 mod walk;
 
-pub use record::{DecisionRecord, Recorder, WalkRecord};
+pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub use walk::Walk;
 
 use super::load::{Policies, Scope};
@@ -242,6 +242,26 @@ impl Gate {
         Ok(Walk { gate: self, site: *site, root, state: Mutex::default(), finished: false, verb: PhantomData })
     }
 
+    /// Records what became of an allowed deed on this resource.
+    ///
+    /// # Errors
+    /// [`Kind::Audit`] when it could not be recorded.
+    pub fn effect<A: Action>(&self, site: &Site<'_>, on: &A::On, effect: Effect<'_>) -> Result<()> {
+        let record = EffectRecord {
+            principal: &self.principal_text,
+            action: &values::written(&format!("{}::Action", A::NAMESPACE), A::NAME),
+            resource: (Resource::noun(on).name, Resource::id(on)),
+            failed: effect.failed,
+            bytes: effect.bytes,
+            duration: effect.duration,
+            detail: effect.detail,
+            function: site.function,
+            line: site.line,
+            column: site.column,
+        };
+        self.recorder.effect(&record).map_err(unrecorded)
+    }
+
     /// What the answer would be. Nothing is recorded.
     pub fn would<A: Action>(&self, on: &A::On) -> Answer {
         let full = self.judge(&const { ask::<A>() }, A::NEEDS_OPEN, on, &[]);
@@ -331,7 +351,7 @@ impl Gate {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
         let shown = on.shown();
-        let question = Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown: &shown, remembered };
+        let question = Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown_as: on.shown_as(), shown: &shown, remembered };
         if full.verdict.why.is_some() {
             return Err(self.deny(&question, &full));
         }
@@ -407,7 +427,7 @@ impl Gate {
             why: if silent { Why::NotPermitted } else { why },
             // A caller is told of the verb it asked for, on what it named: that `open` on a folder was the matter may tell what the name leads to.
             action: full.instead.as_ref().map_or_else(own, |(action, _)| action.clone()),
-            resource: values::written(question.kind, question.shown),
+            resource: values::written(question.shown_as, question.shown),
             principal: self.principal_text.clone(),
             // What the author wrote of a policy that failed is not about why.
             hint: if silent || why == Why::PolicyError { None } else { hint },
@@ -455,6 +475,7 @@ struct Question<'a> {
     ask: &'a Ask,
     kind: &'static str,
     id: &'a str,
+    shown_as: &'static str,
     shown: &'a str,
     remembered: bool,
 }

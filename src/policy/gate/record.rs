@@ -1,6 +1,6 @@
 //! What is recorded of each decision, and whom the gate tells it.
 
-use crate::error::{Error, Result, Why};
+use crate::error::{Error, Kind, Result, Why};
 
 /// One decision, to be recorded before anything is done.
 #[derive(Clone, Debug)]
@@ -48,6 +48,37 @@ pub struct WalkRecord<'a> {
     pub column: u32,
 }
 
+/// A change that was made, or tried in vain, after it was allowed.
+#[derive(Clone, Debug)]
+pub struct EffectRecord<'a> {
+    pub principal: &'a str,
+    /// Cedar notation.
+    pub action: &'a str,
+    /// Entity type and canonical id; the id is free text.
+    pub resource: (&'a str, &'a str),
+    /// `None`: done.
+    pub failed: Option<Kind>,
+    /// Bytes that went in.
+    pub bytes: u64,
+    pub duration: std::time::Duration,
+    /// What the numbers do not tell, in words of rex.
+    pub detail: &'a str,
+    pub function: &'a str,
+    /// From 1; 0 when unknown.
+    pub line: u32,
+    pub column: u32,
+}
+
+/// What a change came to, see [`Gate::effect`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Effect<'a> {
+    /// `None`: done.
+    pub failed: Option<Kind>,
+    pub bytes: u64,
+    pub duration: std::time::Duration,
+    pub detail: &'a str,
+}
+
 /// Where decisions are recorded.
 pub trait Recorder: Send + Sync {
     /// # Errors
@@ -56,4 +87,7 @@ pub trait Recorder: Send + Sync {
     /// # Errors
     /// When it could not be recorded.
     fn walk(&self, record: &WalkRecord<'_>) -> Result<()>;
+    /// # Errors
+    /// When it could not be recorded; the change has happened by then, and the run ends.
+    fn effect(&self, record: &EffectRecord<'_>) -> Result<()>;
 }

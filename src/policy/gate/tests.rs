@@ -114,6 +114,9 @@ impl Notes {
 }
 
 impl Recorder for Notes {
+    fn effect(&self, _: &crate::policy::EffectRecord<'_>) -> Result<()> {
+        Ok(())
+    }
     fn decision(&self, r: &DecisionRecord<'_>) -> Result<()> {
         if self.1 {
             return Err(Error::new(Kind::Io, "disk full"));
