@@ -34,7 +34,7 @@ impl Action for ReadLog {
 
 /// A moment in a call: a DateTime, text of RFC 3339, seconds since the epoch, or a distance from now.
 #[derive(Clone, Copy, Debug)]
-struct Moment(u64);
+pub struct Moment(u64);
 
 impl FromScript for Moment {
     const TYPE: &'static str = "a moment: a DateTime, `2026-01-31T14:30:00Z`, seconds since the epoch, or `-1h30m` before now";
@@ -79,7 +79,7 @@ fn distance(text: &str) -> Option<i64> {
 
 /// A level of syslog(3): its number or its name.
 #[derive(Clone, Copy, Debug)]
-struct Level(u8);
+pub struct Level(u8);
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 impl FromScript for Level {
@@ -101,7 +101,7 @@ impl FromScript for Level {
 
 /// A boot: its id, or 0 for the last, -1 for the one before …
 #[derive(Clone, Debug)]
-enum BootOf {
+pub enum BootOf {
     Id(String),
     Back(usize),
 }
@@ -305,13 +305,15 @@ fn logs_of(entry: &Entry) -> Vec<Log> {
 
 fn shown(entry: &Entry, fields: &[String], all: bool) -> Map {
     let number = |name| text(entry, name).and_then(|text| text.trim().parse::<u64>().ok());
+    // What PID 1 says about a unit is of that unit, as it counts for the policy.
+    let about = text(entry, "UNIT").filter(|_| first(entry, "_PID") == Some(b"1"));
     let mut map = record([
         ("time", moment(entry.realtime_us).into_script()),
         ("message", text(entry, "MESSAGE").into_script()),
         ("priority", number("PRIORITY").into_script()),
         ("identifier", text(entry, "SYSLOG_IDENTIFIER").or_else(|| text(entry, "_COMM")).into_script()),
         ("pid", number("_PID").into_script()),
-        ("unit", text(entry, "_SYSTEMD_UNIT").or_else(|| text(entry, "UNIT")).into_script()),
+        ("unit", about.or_else(|| text(entry, "_SYSTEMD_UNIT")).into_script()),
         ("boot_id", entry.boot_id.clone().into_script()),
         ("cursor", entry.cursor.to_string().into_script()),
     ]);
