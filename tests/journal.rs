@@ -27,7 +27,14 @@ fn a_log_is_read_as_journalctl_reads_it_and_no_other_is_without_a_permit() {
         assert!(run.stdout.contains(line), "journalctl tells {line:?}: {run:#?}");
     }
     assert!(!run.stdout.contains("rextest-ok"), "{run:#?}");
-    for other in [r#"journal(#{unit: "rextest-ok"})"#, r#"journal(#{unit: ["rextest-once", "rextest-ok"]})"#, "journal()", "journal(#{kernel: true})", "journal_boots()", "journal_disk_usage()"] {
+    for other in [
+        r#"journal(#{unit: "rextest-ok"})"#,
+        r#"journal(#{unit: ["rextest-once", "rextest-ok"]})"#,
+        "journal()",
+        "journal(#{kernel: true})",
+        "journal_boots()",
+        "journal_disk_usage()",
+    ] {
         systemd.run(&rex, other).is_denied();
     }
 }
@@ -52,7 +59,9 @@ fn a_policy_can_hold_a_caller_to_fields_and_levels() {
     let rex = Rex::new().policy(MESSAGES_ONLY);
     let systemd = Systemd::boot(&rex, &[]);
     systemd.run(&rex, r#"journal(#{priority: "info", lines: 3})"#).ends(0);
-    for more in [r#"journal(#{lines: 3})"#, r#"journal(#{priority: "info", fields: "*"})"#, r#"journal(#{priority: "info", fields: ["_CMDLINE"]})"#] {
+    for more in
+        [r#"journal(#{lines: 3})"#, r#"journal(#{priority: "info", fields: "*"})"#, r#"journal(#{priority: "info", fields: ["_CMDLINE"]})"#]
+    {
         systemd.run(&rex, more).is_denied();
     }
 }
