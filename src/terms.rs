@@ -7,7 +7,8 @@ use crate::identity::{Evidence, Identity, Principals};
 use crate::os::cache::CacheFolder;
 use crate::os::trusted::{Owner, Trusted};
 use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
-use crate::run::Terms;
+use crate::limits::Limits;
+use crate::resource::closed::Closed;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,21 @@ const FOR_EVER: i64 = 253_402_300_799_000;
 const MAX_CONFIG: u64 = 1 << 20;
 const MAX_POLICY: u64 = 4 << 20;
 const MAX_SCRIPT: u64 = 4 << 20;
+
+/// Everything that is settled before a script is looked at.
+pub struct Terms {
+    pub run: String,
+    /// How it came in: `session`, `serve` or `local`.
+    pub mode: &'static str,
+    pub config: Config,
+    pub identity: Identity,
+    pub audit: Arc<Audit>,
+    pub policies: Arc<Policies>,
+    pub limits: Limits,
+    pub layers: Vec<&'static str>,
+    pub closed: Closed,
+    pub files: OwnersFiles,
+}
 
 /// The files of the host's owner: rex.toml and what lies beside it.
 #[derive(Clone, Debug)]

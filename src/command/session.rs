@@ -227,7 +227,7 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
-    let canonical = |path: std::path::PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+    let canonical = crate::os::trusted::real_path;
     let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
     own.extend(crate::sys::inherit::own_program());
     if !config.audit.file.is_empty() {

@@ -19,8 +19,6 @@ pub mod say;
 pub mod search;
 pub mod text_stats;
 pub mod service;
-pub mod service;
-pub mod text_stats;
 pub mod time;
 pub mod value;
 
