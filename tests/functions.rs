@@ -93,9 +93,9 @@ impl Subject {
     }
     /// Whether this host lacks what the example is about, which its function says can be.
     fn is_lacking(&self, example: &Example, run: &Run) -> bool {
-        let kind = run.kind();
-        example.gives.is_empty()
-            && [Kind::Unsupported, Kind::Permission].into_iter().any(|lack| self.function.fails.contains(&lack) && kind == lack.name())
+        let lacks = |kind: Kind| self.function.fails.contains(&kind) && run.kind() == kind.name();
+        // What an unprivileged user may not see is no reason to give another value than promised.
+        lacks(Kind::Unsupported) || (example.gives.is_empty() && lacks(Kind::Permission))
     }
     /// What is tried where it has to be denied: examples that ask for what `asks` tells, or would if the host had it.
     fn to_be_denied(&self, asks: impl Fn(&Observed) -> bool) -> Result<Vec<&'static Example>, String> {

@@ -4,7 +4,7 @@ use super::file_read::Read;
 use super::file_stat::{Stat, details};
 use super::function::{Call, Example, Function, param, with2, with3};
 use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, name_value, record};
-use crate::error::{Error, Kind, Result, bad_argument};
+use crate::error::{Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
 use crate::policy::{Answer, Granted, Walk};
@@ -205,7 +205,7 @@ options! {
 
 const FIND: Function = Function {
     name: "find",
-    doc: "What lies at and below a path and fits: an array of entries, as `stat` gives them.\n\nThey come in the order of the walk: a folder before what is in it, by name.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record.",
+    doc: "What lies at and below a path and fits: an array of entries, as `stat` gives them.\n\nThey come in the order of the walk: a folder before what is in it, by name.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record. Of an entry whose `stat` is denied there are only `name`, `path` and `type`; an option that looks at more leaves it out.",
     body: &with3(find, [param("path", "Where to begin."), param("options", ""), param("each", "Called with each entry.")]),
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
