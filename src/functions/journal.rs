@@ -168,7 +168,7 @@ const JOURNAL: Function = Function {
 
 const JOURNAL_BOOTS: Function = Function {
     name: "journal_boots",
-    doc: "The starts of the machine that the journal knows, the oldest first: maps with `index` (0 is the last), `boot_id`, `first` and `last` (times of entries).",
+    doc: "The starts of the machine that the journal knows, the oldest first.\n\nMaps with `index` (0 is the last), `boot_id`, `first` and `last` (times of entries).",
     body: &with0(journal_boots, []),
     asks: &[ask::<ReadLog>()],
     fails: &[Kind::Permission, Kind::Unsupported],

@@ -133,7 +133,7 @@ const SERVICE_TRY_RESTART: Function = Function {
 
 const SERVICE_RELOAD: Function = Function {
     name: "service_reload",
-    doc: "Have a service read its configuration again, without a break. The result is as for [service_start]; a unit that cannot is the error `job_failed`.",
+    doc: "Have a service read its configuration again, without a break.\n\nThe result is as for [service_start]; a unit that cannot is the error `job_failed`.",
     body: &with2(service_reload, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Reload>()],
     fails: FAILS,
