@@ -1,7 +1,5 @@
 //! Limits of a run, and the watch that holds them: flags and counters that the script's thread, native calls and the supervisor share.
 
-pub mod memory;
-
 use crate::error::{Error, Kind, Result};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};

@@ -136,7 +136,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// The limit reached, or that the caller is gone.
     pub fn check(&self) -> Result<()> {
-        if crate::limits::memory::over_limit() {
+        if crate::sys::memory::over_limit() {
             self.host.watch.stop(crate::limits::Stop::Memory);
         }
         self.host.watch.check()

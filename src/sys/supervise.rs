@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Stop, Watch};
-use crate::limits::memory;
+use crate::sys::memory;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
