@@ -236,7 +236,10 @@ pub fn log_value(log: &Log) -> Value {
 /// Text in which no character can steer a terminal: C0 and C1 controls but tab and line end, and bidirectional overrides, are shown as escapes.
 #[must_use]
 pub fn neutralise(text: &str) -> String {
-    let steers = |c: char| (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let steers = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
     if !text.chars().any(steers) {
         return text.to_owned();
     }

@@ -160,9 +160,14 @@ pub fn script_of(source: &Source, files: &crate::terms::OwnersFiles) -> Result<O
 ///
 /// # Errors
 /// [`Kind::Arguments`] for a value that no script can hold.
-pub fn constants(arguments: &[(String, Argument)], json: Option<&serde_json::Map<String, serde_json::Value>>) -> Result<Vec<(String, Dynamic)>> {
+pub fn constants(
+    arguments: &[(String, Argument)],
+    json: Option<&serde_json::Map<String, serde_json::Value>>,
+) -> Result<Vec<(String, Dynamic)>> {
     let typed = |name: &str, value: &serde_json::Value| {
-        convert::from_json(value).map(|value| (name.to_owned(), value)).map_err(|error| Error::new(Kind::Arguments, format!("`{name}`: {}", error.message)))
+        convert::from_json(value)
+            .map(|value| (name.to_owned(), value))
+            .map_err(|error| Error::new(Kind::Arguments, format!("`{name}`: {}", error.message)))
     };
     let mut constants = Vec::with_capacity(arguments.len());
     for (name, argument) in arguments {

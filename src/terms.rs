@@ -84,7 +84,10 @@ impl OwnersFiles {
             if files.is_empty() {
                 return Err(none());
             }
-            return files.into_iter().map(|(path, bytes)| Ok(Source { text: text(bytes, &path)?, name: path.to_string_lossy().into_owned() })).collect();
+            return files
+                .into_iter()
+                .map(|(path, bytes)| Ok(Source { text: text(bytes, &path)?, name: path.to_string_lossy().into_owned() }))
+                .collect();
         }
         let bytes = self.trusted.read(path, MAX_POLICY).map_err(as_config)?;
         Ok(vec![Source { text: text(bytes, path)?, name: path.to_string_lossy().into_owned() }])
@@ -203,7 +206,12 @@ pub fn principal(identity: &Identity) -> Principal {
                 ("serial", Value::Long(i64::try_from(certificate.serial).unwrap_or(i64::MAX))),
                 ("authority", Value::String(certificate.authority.clone())),
                 ("principals", Value::Set(certificate.principals.iter().cloned().map(Value::String).collect())),
-                ("expiry", Value::Datetime(certificate.valid_before.and_then(|end| i64::try_from(end.checked_mul(1000)?).ok()).unwrap_or(FOR_EVER))),
+                (
+                    "expiry",
+                    Value::Datetime(
+                        certificate.valid_before.and_then(|end| i64::try_from(end.checked_mul(1000)?).ok()).unwrap_or(FOR_EVER),
+                    ),
+                ),
                 ("extensions", Value::Set(certificate.extensions.keys().cloned().map(Value::String).collect())),
             ]),
         ));

@@ -22,7 +22,8 @@ fn files(args: &AuditArgs) -> Result<Vec<PathBuf>> {
     }
     let config = OwnersFiles::new(args.config.as_deref(), Owner::Unchecked).config()?;
     if config.audit.file.is_empty() {
-        return Err(Error::new(Kind::Usage, "no file of records: `audit.file` of rex.toml is empty").with_hint("name a file, or look in the system's log: `journalctl -t rex`"));
+        return Err(Error::new(Kind::Usage, "no file of records: `audit.file` of rex.toml is empty")
+            .with_hint("name a file, or look in the system's log: `journalctl -t rex`"));
     }
     Ok(vec![PathBuf::from(&config.audit.file)])
 }
@@ -62,7 +63,13 @@ fn try_run(args: &AuditArgs) -> Result<u8> {
                 super::say(&format!("{}: run {run} has no end record", path.display()));
             }
             broken |= !verdict.problems.is_empty();
-            let _ = super::show(&format!("{}: {} records of {} runs, {} problems\n", path.display(), verdict.records, verdict.runs, verdict.problems.len()));
+            let _ = super::show(&format!(
+                "{}: {} records of {} runs, {} problems\n",
+                path.display(),
+                verdict.records,
+                verdict.runs,
+                verdict.problems.len()
+            ));
         } else {
             let mut out = Stdout;
             let summary = show(reader(file)?, &filter, &mut out)?;

@@ -58,7 +58,10 @@ fn prepare(args: RunArgs, form: Form) -> Result<(Terms, Job)> {
         .inspect_err(|error| run::refuse(&audit, "policy", error))?;
     audit.set_policy(&policies.digest);
     let mut limits = config.limits_for(&identity.groups);
-    let timeout = args.timeout.map(|seconds| std::time::Duration::try_from_secs_f64(seconds).map_err(|_| Error::new(Kind::Usage, "--timeout takes seconds"))).transpose()?;
+    let timeout = args
+        .timeout
+        .map(|seconds| std::time::Duration::try_from_secs_f64(seconds).map_err(|_| Error::new(Kind::Usage, "--timeout takes seconds")))
+        .transpose()?;
     limits.wall = run::wall(&limits, timeout);
     let script = source.read(&limits, &files, &config)?;
     let constants = constants(&args, &source.arguments)?;
@@ -122,7 +125,9 @@ impl Source {
             From::File(path) => {
                 let bytes = match Trusted::new(Owner::Unchecked).read(path, limits.script.saturating_add(1)) {
                     Ok(bytes) => bytes,
-                    Err(error) if error.kind == Kind::NotFound => return Err(Error::new(Kind::Communication, format!("no script at {}", path.display()))),
+                    Err(error) if error.kind == Kind::NotFound => {
+                        return Err(Error::new(Kind::Communication, format!("no script at {}", path.display())));
+                    }
                     Err(error) => return Err(Error { kind: Kind::Communication, ..error }),
                 };
                 if too_long(bytes.len()) {
@@ -187,7 +192,10 @@ fn constants(args: &RunArgs, words: &[String]) -> Result<Vec<(String, crate::fun
 fn typed(name: &str, value: &serde_json::Value) -> Result<serde_json::Value> {
     use serde_json::Value;
     let wrong = || {
-        Error::new(Kind::Arguments, format!("`{name}`: expected one of stringValue, integerValue, longValue, doubleValue, booleanValue, listValue, mapValue"))
+        Error::new(
+            Kind::Arguments,
+            format!("`{name}`: expected one of stringValue, integerValue, longValue, doubleValue, booleanValue, listValue, mapValue"),
+        )
     };
     let fields = value.as_object().filter(|fields| fields.len() == 1).ok_or_else(wrong)?;
     let (kind, inner) = fields.iter().next().ok_or_else(wrong)?;
@@ -197,9 +205,11 @@ fn typed(name: &str, value: &serde_json::Value) -> Result<serde_json::Value> {
         ("longValue", Value::Number(number)) if number.is_i64() => Ok(inner.clone()),
         ("doubleValue", Value::Number(number)) => Ok(serde_json::json!(number.as_f64().ok_or_else(wrong)?)),
         ("listValue", Value::Array(items)) => items.iter().map(|item| typed(name, item)).collect::<Result<Vec<_>>>().map(Value::Array),
-        ("mapValue", Value::Object(fields)) => {
-            fields.iter().map(|(key, item)| Ok((key.clone(), typed(name, item)?))).collect::<Result<serde_json::Map<_, _>>>().map(Value::Object)
-        }
+        ("mapValue", Value::Object(fields)) => fields
+            .iter()
+            .map(|(key, item)| Ok((key.clone(), typed(name, item)?)))
+            .collect::<Result<serde_json::Map<_, _>>>()
+            .map(Value::Object),
         _ => Err(wrong()),
     }
 }

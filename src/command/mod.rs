@@ -5,6 +5,7 @@ mod cli;
 mod demo;
 mod local;
 mod policy;
+mod serve;
 mod session;
 mod verbs;
 
@@ -26,7 +27,8 @@ pub fn main() -> std::process::ExitCode {
     };
     crate::sys::inherit::shut();
     let argv: Vec<OsString> = std::env::args_os().collect();
-    let original: Vec<OsString> = environment.all("SSH_ORIGINAL_COMMAND").into_iter().map(|value| OsString::from_vec(value.to_vec())).collect();
+    let original: Vec<OsString> =
+        environment.all("SSH_ORIGINAL_COMMAND").into_iter().map(|value| OsString::from_vec(value.to_vec())).collect();
     let code = match from_process(&argv, &original) {
         Ok(Invocation::Session(session)) => session::run(&session, &environment),
         Ok(Invocation::Local(words)) => cli::run(words, &environment),

@@ -14,7 +14,12 @@ pub fn check(files: &[PathBuf], config: Option<&Path>) -> u8 {
             for warning in &policies.warnings {
                 super::say(&format!("warning: {}", warning.trim_end()));
             }
-            super::show(&format!("{} policies are valid ({} warnings), digest {}\n", policies.total, policies.warnings.len(), policies.digest))
+            super::show(&format!(
+                "{} policies are valid ({} warnings), digest {}\n",
+                policies.total,
+                policies.warnings.len(),
+                policies.digest
+            ))
         }
         Err(error) => {
             // Pointed errors have lines of their own.

@@ -104,7 +104,8 @@ fn owner(session: &Session) -> Owner {
 fn identity(session: &Session, environment: &Environment, config: &Config, files: &OwnersFiles, uid: u32) -> Result<Identity> {
     let names = Names::of_host();
     let inherited = session.identity_fd.map(crate::sys::inherit::read_identity).transpose()?;
-    let sources = EvidenceSources { argument: session.principal.as_deref(), environment, uid, names: &names, inherited: inherited.as_deref() };
+    let sources =
+        EvidenceSources { argument: session.principal.as_deref(), environment, uid, names: &names, inherited: inherited.as_deref() };
     let now = u64::try_from(crate::sys::clock::now_millis() / 1000).unwrap_or(0);
     establish(&sources, &terms::demanded(config), &files.principals()?, now)
 }
@@ -135,9 +136,11 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     if let Some(sentence) = invocation::unavailable(&Request { verb: verb.clone() }) {
         return stop("request", Error::new(Kind::Usage, sentence));
     }
-    let reads_script = matches!(&verb, Verb::Run(run) if run.source == invocation::Source::Stdin) || matches!(&verb, Verb::Check(check) if check.source == invocation::Source::Stdin);
+    let reads_script = matches!(&verb, Verb::Run(run) if run.source == invocation::Source::Stdin)
+        || matches!(&verb, Verb::Check(check) if check.source == invocation::Source::Stdin);
     if reads_script && script::on_a_terminal() {
-        let error = Error::new(Kind::Usage, "a script cannot come from a terminal").with_hint("use `ssh -T`, and send the script on standard input");
+        let error = Error::new(Kind::Usage, "a script cannot come from a terminal")
+            .with_hint("use `ssh -T`, and send the script on standard input");
         return stop("request", error);
     }
     let uid = identity.facts.uid;
@@ -190,7 +193,9 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
             Err(error) => stop("request", error),
         },
         Verb::Whoami { .. } => verbs::whoami(&terms, form),
-        Verb::Why { .. } | Verb::Mcp | Verb::Help { .. } | Verb::Version => stop("request", Error::new(Kind::Usage, "not available in this version")),
+        Verb::Why { .. } | Verb::Mcp | Verb::Help { .. } | Verb::Version => {
+            stop("request", Error::new(Kind::Usage, "not available in this version"))
+        }
     }
 }
 
@@ -198,7 +203,9 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
 fn demand(config: &Config, layers: Vec<&'static str>) -> Result<Vec<&'static str>> {
     match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
         None => Ok(layers),
-        Some(missing) => Err(Error::new(Kind::Layer, format!("the layer `{missing}` that rex.toml demands is not in force on this host; nothing ran"))),
+        Some(missing) => {
+            Err(Error::new(Kind::Layer, format!("the layer `{missing}` that rex.toml demands is not in force on this host; nothing ran")))
+        }
     }
 }
 
@@ -231,4 +238,3 @@ pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
     let exceptions = config.allow_writes_to.iter().map(|path| canonical(std::path::PathBuf::from(path))).collect();
     Closed { home: crate::resource::file::names().home(uid).map(canonical), own, exceptions }
 }
-

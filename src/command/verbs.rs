@@ -37,7 +37,8 @@ pub fn check(terms: &Terms, script: &str, constants: &[(String, Dynamic)], form:
     let ast = match runner.compile(script, constants) {
         Ok(ast) => ast,
         Err(failure) => {
-            let outcome = crate::engine::Outcome { failure: Some(*failure), ..crate::engine::Outcome::failed(Error::new(Kind::Compile, "")) };
+            let outcome =
+                crate::engine::Outcome { failure: Some(*failure), ..crate::engine::Outcome::failed(Error::new(Kind::Compile, "")) };
             return report::write(&outcome, script, &out, &report::Facts { run: terms.run.clone(), ..report::Facts::default() });
         }
     };
@@ -86,11 +87,14 @@ fn everything(gate: &Gate, form: Form) -> u8 {
     let mut text = format!("{} may, on this host:\n", gate.principal());
     let mut values = Vec::new();
     for line in &lines {
-        values.push(json!({"action": line.action, "answer": line.answer(), "on": line.scopes, "conditional": line.conditional}));
+        let on: Vec<String> = line.scopes.iter().map(ToString::to_string).collect();
+        let except: Vec<String> = line.except.iter().map(ToString::to_string).collect();
         if line.answer() != "no" {
-            let scopes = if line.scopes.is_empty() { String::new() } else { format!(" on {}", line.scopes.join(", ")) };
-            text.push_str(&format!("  {}: {}{scopes}\n", line.action, line.answer()));
+            let when = if line.conditional { ", under conditions" } else { "" };
+            let but = if except.is_empty() { String::new() } else { format!(", but not {}", except.join(", ")) };
+            text.push_str(&format!("  {} on {}{but}{when}\n", line.action, on.join(", ")));
         }
+        values.push(json!({"action": line.action, "answer": line.answer(), "on": on, "except": except, "conditional": line.conditional}));
     }
     if lines.iter().all(|line| line.answer() == "no") {
         text.push_str("  nothing\n");
@@ -107,7 +111,11 @@ fn one(gate: &Gate, action: &str, resource: &str, form: Form) -> Result<u8> {
         Answer::Depends(on) => ("depends", Exit::Ok, on),
     };
     let text = if on.is_empty() { format!("{answer}\n") } else { format!("{answer}: on {}\n", on.join(", ")) };
-    let _ = write(form, &text, &json!({"schema": "rex.can/1", "action": action_text(&ask), "resource": resource, "answer": answer, "depends_on": on}));
+    let _ = write(
+        form,
+        &text,
+        &json!({"schema": "rex.can/1", "action": action_text(&ask), "resource": resource, "answer": answer, "depends_on": on}),
+    );
     Ok(code as u8)
 }
 
@@ -126,11 +134,16 @@ fn question(action: &str, resource: &str) -> Result<(Ask, &'static Noun, String)
     let ask = asks
         .iter()
         .filter(fits)
-        .find(|ask| kind.is_none_or(|kind| nouns(ask).iter().any(|noun| noun.name == kind)) && (kind.is_some() || id.starts_with('/') == (ask.namespace == "file_system")))
+        .find(|ask| {
+            kind.is_none_or(|kind| nouns(ask).iter().any(|noun| noun.name == kind))
+                && (kind.is_some() || id.starts_with('/') == (ask.namespace == "file_system"))
+        })
         .or_else(|| asks.iter().find(fits));
     let Some(ask) = ask else {
         let near = nearest(name, asks.iter().map(|ask| ask.name)).map(|near| format!("did you mean `{near}`?"));
-        return Err(Error::new(Kind::Usage, format!("no action `{}`", crate::invocation::words::shown(action))).with_hint(near.unwrap_or_default()));
+        return Err(
+            Error::new(Kind::Usage, format!("no action `{}`", crate::invocation::words::shown(action))).with_hint(near.unwrap_or_default())
+        );
     };
     let known = nouns(ask);
     let noun = match kind {
@@ -153,7 +166,9 @@ pub fn functions(json: bool, name: Option<&str>) -> Result<u8> {
         && functions::by_name(name).is_none()
     {
         let near = nearest(name, functions::all().map(|function| function.name)).map(|near| format!("did you mean `{near}`?"));
-        return Err(Error::new(Kind::Usage, format!("no function `{}`", crate::invocation::words::shown(name))).with_hint(near.unwrap_or_default()));
+        return Err(
+            Error::new(Kind::Usage, format!("no function `{}`", crate::invocation::words::shown(name))).with_hint(near.unwrap_or_default())
+        );
     }
     Ok(match (json, name) {
         (true, name) => super::show(&format!("{:#}\n", functions::manual::json(name))),
@@ -167,7 +182,8 @@ pub fn functions(json: bool, name: Option<&str>) -> Result<u8> {
 pub fn whoami(terms: &Terms, form: Form) -> u8 {
     let identity = crate::identity::whoami(&terms.identity);
     let limits = &terms.limits;
-    let lacking: Vec<&str> = terms.config.require_layers.iter().map(|layer| layer_word(*layer)).filter(|layer| !terms.layers.contains(layer)).collect();
+    let lacking: Vec<&str> =
+        terms.config.require_layers.iter().map(|layer| layer_word(*layer)).filter(|layer| !terms.layers.contains(layer)).collect();
     let value = json!({
         "schema": "rex.whoami/1",
         "run": terms.run,
@@ -201,7 +217,15 @@ pub fn whoami(terms: &Terms, form: Form) -> u8 {
         limits.script
     ));
     text.push_str(&format!("layers     {}\n", terms.layers.join(", ")));
-    text.push_str(&format!("policy     {} ({} policies, {} concern you)\n", terms.policies.digest, terms.policies.total, terms.policies.names().count()));
-    text.push_str(&format!("records    {}\n", if terms.audit.sinks().is_empty() { "none".to_owned() } else { terms.audit.sinks().join(", ") }));
+    text.push_str(&format!(
+        "policy     {} ({} policies, {} concern you)\n",
+        terms.policies.digest,
+        terms.policies.total,
+        terms.policies.names().count()
+    ));
+    text.push_str(&format!(
+        "records    {}\n",
+        if terms.audit.sinks().is_empty() { "none".to_owned() } else { terms.audit.sinks().join(", ") }
+    ));
     write(form, &text, &value)
 }

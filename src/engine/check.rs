@@ -10,7 +10,10 @@ pub fn functions_used(ast: &AST) -> Vec<(&'static Function, u32)> {
     let mut used: Vec<(&'static Function, u32)> = Vec::new();
     ast.walk(&mut |path: &[ASTNode]| {
         let call = match path.last() {
-            Some(ASTNode::Expr(Expr::FnCall(call, position) | Expr::MethodCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position))) => Some((call.name.as_str(), position)),
+            Some(
+                ASTNode::Expr(Expr::FnCall(call, position) | Expr::MethodCall(call, position))
+                | ASTNode::Stmt(Stmt::FnCall(call, position)),
+            ) => Some((call.name.as_str(), position)),
             _ => None,
         };
         if let Some((name, position)) = call

@@ -20,7 +20,9 @@ pub fn register(engine: &mut Engine) {
         .register_fn(">=", |a: DateTime, b: DateTime| a >= b)
         .register_fn("-", |a: DateTime, b: DateTime| a.0.duration_since(b.0).as_secs())
         .register_fn("+", move |time: DateTime, seconds: i64| time.plus(seconds).map_err(fail))
-        .register_fn("-", move |time: DateTime, seconds: i64| seconds.checked_neg().map_or_else(|| Err("out of range".into()), |back| time.plus(back).map_err(fail)))
+        .register_fn("-", move |time: DateTime, seconds: i64| {
+            seconds.checked_neg().map_or_else(|| Err("out of range".into()), |back| time.plus(back).map_err(fail))
+        })
         .register_get("year", |time: &mut DateTime| i64::from(time.civil().year()))
         .register_get("month", |time: &mut DateTime| i64::from(time.civil().month()))
         .register_get("day", |time: &mut DateTime| i64::from(time.civil().day()))

@@ -15,10 +15,11 @@ use crate::functions::function::Host;
 use crate::functions::value::{Dynamic, nearest};
 use crate::limits::{Limits, Stop};
 use rhai::packages::{
-    ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage, BasicStringPackage, BasicTimePackage,
-    BitFieldPackage, LogicPackage, MoreStringPackage, Package,
+    ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
+    BasicStringPackage, BasicTimePackage, BitFieldPackage, LogicPackage, MoreStringPackage, Package,
 };
 use rhai::{AST, Engine, EvalAltResult, ParseErrorType, Position, Scope};
+use std::collections::HashMap;
 use std::sync::Arc;
 use thrown::Thrown;
 
@@ -81,6 +82,8 @@ impl Runner {
         BasicMapPackage::new().register_into_engine(&mut engine);
         BasicTimePackage::new().register_into_engine(&mut engine);
         BitFieldPackage::new().register_into_engine(&mut engine);
+        // Rhai's optimiser is quadratic in the number of statements and cannot be interrupted.
+        engine.set_optimization_level(rhai::OptimizationLevel::None);
         engine.disable_symbol("eval").set_strict_variables(true).set_fail_on_invalid_map_property(false);
         set_limits(&mut engine, &host.watch.limits);
         register::functions(&mut engine, &host, &thrown);
@@ -118,11 +121,26 @@ impl Runner {
 
     /// Compiles and runs a script.
     #[must_use]
-    pub fn run(&self, script: &str, constants: &[(String, Dynamic)]) -> Outcome {
-        match self.compile(script, constants) {
-            Ok(ast) => self.run_compiled(&ast, constants),
+    pub fn run(self, script: &str, constants: &[(String, Dynamic)]) -> Outcome {
+        let runner = self.with_constants(constants);
+        match runner.compile(script, constants) {
+            Ok(ast) => runner.run_compiled(&ast, constants),
             Err(failure) => Outcome { failure: Some(*failure), ..Outcome::failed(Error::new(Kind::Compile, "")) },
         }
+    }
+
+    /// Lets the script's functions see the constants too.
+    fn with_constants(mut self, constants: &[(String, Dynamic)]) -> Self {
+        if constants.is_empty() {
+            return self;
+        }
+        let values: HashMap<String, Dynamic> = constants.iter().cloned().collect();
+        // The hook is a volatile interface of Rhai in name only; it is the documented way to give functions values from outside.
+        #[allow(deprecated, reason = "marked as volatile, not as going away")]
+        self.engine.on_var(move |name, _, context| {
+            Ok(if context.scope().contains(name) { None } else { values.get(name).cloned().map(Dynamic::into_read_only) })
+        });
+        self
     }
 
     /// Runs what [`Runner::compile`] made.
@@ -152,7 +170,10 @@ impl Runner {
     /// What an error of the engine means.
     fn ended(&self, error: EvalAltResult) -> Outcome {
         let at = place(innermost(&error).position()).or_else(|| place(error.position()));
-        let fail = |error: Error, thrown| Outcome { failure: Some(Failure { error, at, thrown }), ..Outcome::failed(Error::new(Kind::Script, "")) };
+        let fail = |error: Error, thrown| Outcome {
+            failure: Some(Failure { error, at, thrown }),
+            ..Outcome::failed(Error::new(Kind::Script, ""))
+        };
         if let Some(why) = self.host.watch.stopping() {
             return fail(why.error(&self.host.watch.limits), None);
         }
@@ -169,8 +190,12 @@ impl Runner {
                 None => fail(Error::new(Kind::Script, convert::thrown_message(value)), Some(convert::to_json(value))),
             },
             EvalAltResult::ErrorTooManyOperations(_) => fail(Stop::Operations.error(limits), None),
-            EvalAltResult::ErrorStackOverflow(_) => fail(Error::new(Kind::Limit, format!("the limit of {} nested calls was reached", limits.depth)), None),
-            EvalAltResult::ErrorDataTooLarge(what, _) => fail(Error::new(Kind::Limit, format!("a value grew too large ({})", what.to_lowercase())), None),
+            EvalAltResult::ErrorStackOverflow(_) => {
+                fail(Error::new(Kind::Limit, format!("the limit of {} nested calls was reached", limits.depth)), None)
+            }
+            EvalAltResult::ErrorDataTooLarge(what, _) => {
+                fail(Error::new(Kind::Limit, format!("a value grew too large ({})", what.to_lowercase())), None)
+            }
             EvalAltResult::ErrorTooManyVariables(_) => fail(Error::new(Kind::Limit, "too many variables"), None),
             EvalAltResult::ErrorTooManyModules(_) => fail(Error::new(Kind::Limit, "too many modules"), None),
             EvalAltResult::ErrorFunctionNotFound(signature, _) => fail(unknown_function(signature), None),
@@ -179,7 +204,9 @@ impl Runner {
                 fail(Error::new(Kind::Script, format!("no module `{}` in the library of this host", name.escape_debug())), None)
             }
             EvalAltResult::LoopBreak(..) => fail(Error::new(Kind::Script, "`break` or `continue` outside a loop"), None),
-            EvalAltResult::Exit(..) | EvalAltResult::Return(..) => Outcome { text: None, value: serde_json::Value::Null, exit: None, failure: None },
+            EvalAltResult::Exit(..) | EvalAltResult::Return(..) => {
+                Outcome { text: None, value: serde_json::Value::Null, exit: None, failure: None }
+            }
             other => fail(Error::new(Kind::Script, engine_message(other)), None),
         }
     }

@@ -1,8 +1,8 @@
 //! Puts the function table into the engine: one raw fn per number of arguments, so that wrong calls get our messages and not "Function not found".
 
-use crate::functions::convert;
 use super::thrown::{Thrown, is_fatal};
 use crate::error::{Error, bad_argument};
+use crate::functions::convert;
 use crate::functions::function::{Call, Function, Host};
 use crate::functions::value::{Array, Dynamic, Map, OptionRow};
 use rhai::{Engine, EvalAltResult, FuncRegistration, Module, NativeCallContext, Position};
@@ -11,9 +11,49 @@ use std::sync::Arc;
 
 /// Names that the language itself brings, for hints.
 pub const LANGUAGE: &[&str] = &[
-    "print", "debug", "exit", "type_of", "to_string", "to_int", "to_float", "parse_int", "parse_float", "len", "push", "pop", "insert", "remove", "keys", "values", "contains",
-    "split", "trim", "replace", "sub_string", "starts_with", "ends_with", "to_upper", "to_lower", "index_of", "filter", "map", "reduce", "sort", "reverse", "some", "all", "range",
-    "abs", "min", "max", "round", "floor", "ceiling", "sqrt", "timestamp", "is_def_var",
+    "print",
+    "debug",
+    "exit",
+    "type_of",
+    "to_string",
+    "to_int",
+    "to_float",
+    "parse_int",
+    "parse_float",
+    "len",
+    "push",
+    "pop",
+    "insert",
+    "remove",
+    "keys",
+    "values",
+    "contains",
+    "split",
+    "trim",
+    "replace",
+    "sub_string",
+    "starts_with",
+    "ends_with",
+    "to_upper",
+    "to_lower",
+    "index_of",
+    "filter",
+    "map",
+    "reduce",
+    "sort",
+    "reverse",
+    "some",
+    "all",
+    "range",
+    "abs",
+    "min",
+    "max",
+    "round",
+    "floor",
+    "ceiling",
+    "sqrt",
+    "timestamp",
+    "is_def_var",
 ];
 
 /// A flag of the reference's command style, e.g. `grep::ignore_case` or `tail::n(5)`.
@@ -59,7 +99,13 @@ fn raw(module: &mut Module, function: &'static Function, types: &[TypeId], host:
             let mut values: Vec<Dynamic> = args.iter_mut().map(|arg| arg.flatten_clone()).collect();
             take_flags(function, &mut values)?;
             if values.len() < least || values.len() > most {
-                return Err(bad_argument(format!("{}: takes {}, got {}: {}", function.name, count_words(least, most), values.len(), function.signature())));
+                return Err(bad_argument(format!(
+                    "{}: takes {}, got {}: {}",
+                    function.name,
+                    count_words(least, most),
+                    values.len(),
+                    function.signature()
+                )));
             }
             function.body.call(&call, &mut values)
         });
@@ -71,7 +117,7 @@ fn raw(module: &mut Module, function: &'static Function, types: &[TypeId], host:
             raise(error, &thrown, (call.line, call.column), position)
         })
     };
-    FuncRegistration::new(function.name).with_volatility(true).set_into_module_raw(
+    FuncRegistration::new(function.name).set_into_module_raw(
         module,
         types,
         rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },
@@ -170,11 +216,15 @@ pub fn language(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
     });
     for count in 0..=1 {
         let thrown = Arc::clone(thrown);
-        engine.register_raw_fn("exit", vec![TypeId::of::<Dynamic>(); count], move |context: NativeCallContext, args: &mut [&mut Dynamic]| -> Result<Dynamic, Box<EvalAltResult>> {
-            let code = args.first().map_or(Some(0), |code| code.as_int().ok());
-            thrown.set_exit(code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code <= 125).unwrap_or(1));
-            Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, context.call_position()).into())
-        });
+        engine.register_raw_fn(
+            "exit",
+            vec![TypeId::of::<Dynamic>(); count],
+            move |context: NativeCallContext, args: &mut [&mut Dynamic]| -> Result<Dynamic, Box<EvalAltResult>> {
+                let code = args.first().map_or(Some(0), |code| code.as_int().ok());
+                thrown.set_exit(code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code <= 125).unwrap_or(1));
+                Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, context.call_position()).into())
+            },
+        );
     }
     engine.register_fn("to_string", |map: &mut Map| convert::display_map(map));
     engine.register_fn("print", |map: &mut Map| convert::display_map(map));

@@ -1,7 +1,7 @@
 //! Script values as JSON and as text, and JSON as script values.
 
-use crate::error::{Error, Kind, Result};
 use super::value::{Array, Dynamic, Map};
+use crate::error::{Error, Kind, Result};
 use serde_json::Value;
 
 /// How deep values may nest on their way in or out.

@@ -18,8 +18,9 @@ const PARSE_JSON: Function = Function {
 };
 
 fn parse_json(_: &Call<'_>, text: String) -> Result<Dynamic> {
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| Error::new(Kind::BadData, format!("not JSON: line {}, column {}", error.line(), error.column())).with_hint(plain(&error)))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        Error::new(Kind::BadData, format!("not JSON: line {}, column {}", error.line(), error.column())).with_hint(plain(&error))
+    })?;
     convert::from_json(&value)
 }
 

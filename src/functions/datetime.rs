@@ -43,7 +43,10 @@ impl DateTime {
     /// # Errors
     /// [`Kind::BadArgument`] outside the years -9999 to 9999.
     pub fn from_epoch(seconds: i64, nanos: i64) -> Result<Self> {
-        let nanos = i32::try_from(nanos).ok().filter(|nanos| (0..1_000_000_000).contains(nanos)).ok_or_else(|| bad_argument("nanoseconds go from 0 to 999,999,999"))?;
+        let nanos = i32::try_from(nanos)
+            .ok()
+            .filter(|nanos| (0..1_000_000_000).contains(nanos))
+            .ok_or_else(|| bad_argument("nanoseconds go from 0 to 999,999,999"))?;
         Timestamp::new(seconds, nanos).map(Self).map_err(|_| out_of_range())
     }
     /// From text: RFC 3339 (with its offset), RFC 2822, or a strptime(3) format.
@@ -75,7 +78,8 @@ impl DateTime {
             None => TimeZone::UTC,
             Some(name) => TimeZone::get(name).map_err(|_| bad_argument(format!("no time zone `{}` on this host", name.escape_debug())))?,
         };
-        jiff::fmt::strtime::format(format, &self.0.to_zoned_datetime(zone)).map_err(|_| bad_argument(format!("`{}` is not a strftime format", format.escape_debug())))
+        jiff::fmt::strtime::format(format, &self.0.to_zoned_datetime(zone))
+            .map_err(|_| bad_argument(format!("`{}` is not a strftime format", format.escape_debug())))
     }
     /// Later (or earlier) by so many seconds.
     ///

@@ -6,8 +6,8 @@ use super::function::{Call, Example, Function, param, with2, with3};
 use super::value::{Array, Dynamic, FnPtr, IntoScript, Map, name_value, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Answer, Granted, Walk};
 use crate::policy::ask;
+use crate::policy::{Answer, Granted, Walk};
 use crate::resource::file::{File, kind_word, names};
 use crate::resource::path::AbsPath;
 use crate::sys;
@@ -105,7 +105,11 @@ enum Looked {
 impl Looked {
     /// With `must`, a `stat` that is not permitted is a denial on record; else it is not asked for.
     fn at(call: &Call<'_>, walk: &Walk<'_, Read>, entry: File, kind: FileType, must: bool) -> Result<Self> {
-        let outside = record([("name", name_value(entry.name())), ("path", name_value(entry.asked().as_bytes())), ("type", kind_word(kind).into_script())]);
+        let outside = record([
+            ("name", name_value(entry.name())),
+            ("path", name_value(entry.asked().as_bytes())),
+            ("type", kind_word(kind).into_script()),
+        ]);
         if !must && call.host.gate.would::<Stat>(&entry) != Answer::Yes {
             return Ok(Self::Outside(outside));
         }
@@ -201,8 +205,16 @@ const FIND: Function = Function {
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
     examples: &[
-        Example { given: &[("a/x.log", "1"), ("a/y.txt", ""), ("z.log", "22")], script: r#"find(dir, #{name: "*.log"}).map(|e| e.name)"#, gives: r#"["x.log", "z.log"]"# },
-        Example { given: &[("big", "0123456789"), ("small", "0")], script: r#"find(dir, #{type: "file", size: ">5"}).map(|e| e.name)"#, gives: r#"["big"]"# },
+        Example {
+            given: &[("a/x.log", "1"), ("a/y.txt", ""), ("z.log", "22")],
+            script: r#"find(dir, #{name: "*.log"}).map(|e| e.name)"#,
+            gives: r#"["x.log", "z.log"]"#,
+        },
+        Example {
+            given: &[("big", "0123456789"), ("small", "0")],
+            script: r#"find(dir, #{type: "file", size: ">5"}).map(|e| e.name)"#,
+            gives: r#"["big"]"#,
+        },
         Example { given: &[("a", ""), ("b", "")], script: r#"find(dir, #{type: "file"}, |e| false)"#, gives: "1" },
     ],
 };
@@ -241,7 +253,12 @@ impl Span {
         if let Ok(int) = value.as_int() {
             return Ok(Self { least: int as f64, most: int as f64 });
         }
-        let form = || bad_argument(format!("option `{option}`: expected an int or text such as `>10`, `<=4`, `1..2`, with a unit of {}", units.iter().map(|(unit, _)| format!("`{unit}`")).collect::<Vec<_>>().join(", ")));
+        let form = || {
+            bad_argument(format!(
+                "option `{option}`: expected an int or text such as `>10`, `<=4`, `1..2`, with a unit of {}",
+                units.iter().map(|(unit, _)| format!("`{unit}`")).collect::<Vec<_>>().join(", ")
+            ))
+        };
         let text = value.as_immutable_string_ref().map_err(|_| form())?;
         let text = text.trim();
         let number = |text: &str| -> Result<f64> {
@@ -277,7 +294,11 @@ enum Perm {
 
 impl Perm {
     fn parse(value: &Dynamic) -> Result<Self> {
-        let form = || bad_argument("option `perm`: expected an int such as 0o644, or text such as `644`, `-644` (all of them) or `/022` (any of them)");
+        let form = || {
+            bad_argument(
+                "option `perm`: expected an int such as 0o644, or text such as `644`, `-644` (all of them) or `/022` (any of them)",
+            )
+        };
         if let Ok(int) = value.as_int() {
             return u32::try_from(int).ok().filter(|bits| *bits <= 0o7777).map(Self::Exactly).ok_or_else(form);
         }
@@ -299,8 +320,19 @@ impl Perm {
 }
 
 const SIZES: &[(&str, f64)] = &[
-    ("b", 512.0), ("c", 1.0), ("k", 1024.0), ("K", 1024.0), ("M", 1_048_576.0), ("G", 1_073_741_824.0), ("T", 1_099_511_627_776.0),
-    ("KiB", 1024.0), ("MiB", 1_048_576.0), ("GiB", 1_073_741_824.0), ("kB", 1000.0), ("MB", 1e6), ("GB", 1e9),
+    ("b", 512.0),
+    ("c", 1.0),
+    ("k", 1024.0),
+    ("K", 1024.0),
+    ("M", 1_048_576.0),
+    ("G", 1_073_741_824.0),
+    ("T", 1_099_511_627_776.0),
+    ("KiB", 1024.0),
+    ("MiB", 1_048_576.0),
+    ("GiB", 1_073_741_824.0),
+    ("kB", 1000.0),
+    ("MB", 1e6),
+    ("GB", 1e9),
 ];
 const AGES: &[(&str, f64)] = &[("s", 1.0), ("m", 60.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0), ("w", 604_800.0)];
 
@@ -323,14 +355,19 @@ fn kind_of_word(word: &str) -> Result<FileType> {
         "socket" | "s" => FileType::Socket,
         "char_device" | "c" => FileType::CharacterDevice,
         "block_device" | "b" => FileType::BlockDevice,
-        _ => return Err(bad_argument("option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`")),
+        _ => {
+            return Err(bad_argument("option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`"));
+        }
     })
 }
 
 impl Tests {
     fn new(options: &FindOptions) -> Result<Self> {
         let id = |text: &str, of: &dyn Fn(&str) -> Option<u32>, what: &str| {
-            text.parse().ok().or_else(|| of(text)).ok_or_else(|| bad_argument(format!("option `{what}`: no {what} `{}` on this host", text.escape_debug())))
+            text.parse()
+                .ok()
+                .or_else(|| of(text))
+                .ok_or_else(|| bad_argument(format!("option `{what}`: no {what} `{}` on this host", text.escape_debug())))
         };
         if options.name.is_some() && options.iname.is_some() {
             return Err(bad_argument("give `name` or `iname`, not both"));
@@ -345,7 +382,12 @@ impl Tests {
             regex: options
                 .regex
                 .as_deref()
-                .map(|pattern| regex::bytes::RegexBuilder::new(pattern).size_limit(1 << 20).build().map_err(|_| bad_argument("option `regex`: not a regular expression, or too large a one")))
+                .map(|pattern| {
+                    regex::bytes::RegexBuilder::new(pattern)
+                        .size_limit(1 << 20)
+                        .build()
+                        .map_err(|_| bad_argument("option `regex`: not a regular expression, or too large a one"))
+                })
                 .transpose()?,
             kinds: options.r#type.as_ref().map(|words| words.iter().map(|word| kind_of_word(word)).collect::<Result<_>>()).transpose()?,
             size: options.size.as_ref().map(|value| Span::parse(value, "size", SIZES)).transpose()?,
@@ -369,7 +411,12 @@ impl Tests {
     }
     /// Whether any test looks at more than name and type.
     fn look_at_stat(&self) -> bool {
-        self.size.is_some() || self.mtime.is_some() || self.ctime.is_some() || self.uid.is_some() || self.gid.is_some() || self.perm.is_some()
+        self.size.is_some()
+            || self.mtime.is_some()
+            || self.ctime.is_some()
+            || self.uid.is_some()
+            || self.gid.is_some()
+            || self.perm.is_some()
     }
     fn stat_fits(&self, stat: &rustix::fs::Stat) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&FileType::from_raw_mode(stat.st_mode)))
@@ -394,7 +441,8 @@ fn find(call: &Call<'_>, path: AbsPath, options: Option<Dynamic>, each: Option<F
         Some(value) if value.is_fnptr() && each.is_none() => (None, value.try_cast::<FnPtr>()),
         other => (other, each),
     };
-    let options = super::value::FromScript::from_script(options.unwrap_or(Dynamic::UNIT)).map_err(|error: Error| Error { message: format!("find: {}", error.message), ..error })?;
+    let options = super::value::FromScript::from_script(options.unwrap_or(Dynamic::UNIT))
+        .map_err(|error: Error| Error { message: format!("find: {}", error.message), ..error })?;
     Finder::new(call, &options, each.as_ref())?.run(&path)
 }
 
@@ -412,7 +460,16 @@ struct Finder<'c, 'h> {
 
 impl<'c, 'h> Finder<'c, 'h> {
     fn new(call: &'c Call<'h>, options: &'c FindOptions, each: Option<&'c FnPtr>) -> Result<Self> {
-        Ok(Self { call, options, tests: Tests::new(options)?, each, found: Array::new(), count: 0, device: None, seen: std::collections::HashSet::new() })
+        Ok(Self {
+            call,
+            options,
+            tests: Tests::new(options)?,
+            each,
+            found: Array::new(),
+            count: 0,
+            device: None,
+            seen: std::collections::HashSet::new(),
+        })
     }
 
     fn run(mut self, path: &AbsPath) -> Result<Dynamic> {
@@ -443,9 +500,11 @@ impl<'c, 'h> Finder<'c, 'h> {
         let depth = levels.len() as u64;
         let Some(level) = levels.last() else { return Ok(false) };
         let folder = level.dir.resource();
-        let may_enter = matches!(name.kind, FileType::Directory | FileType::Unknown) || (self.options.follow && name.kind == FileType::Symlink);
+        let may_enter =
+            matches!(name.kind, FileType::Directory | FileType::Unknown) || (self.options.follow && name.kind == FileType::Symlink);
         let enters = depth < self.options.max_depth && may_enter;
-        let fits = depth >= self.options.min_depth && self.tests.name_fits(&name.bytes, &join(folder.asked().as_bytes(), &name.bytes), name.kind);
+        let fits =
+            depth >= self.options.min_depth && self.tests.name_fits(&name.bytes, &join(folder.asked().as_bytes(), &name.bytes), name.kind);
         if !fits && !enters {
             return Ok(true);
         }

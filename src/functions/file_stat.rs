@@ -78,7 +78,11 @@ const IS_FILE: Function = Function {
     body: &with1(is_file, [param("path", "Any path.")]),
     asks: &[ask::<Stat>()],
     fails: &[],
-    examples: &[Example { given: &[("here", ""), ("sub/", "")], script: r#"[is_file(dir + "/here"), is_file(dir + "/sub"), is_file(dir + "/gone")]"#, gives: "[true, false, false]" }],
+    examples: &[Example {
+        given: &[("here", ""), ("sub/", "")],
+        script: r#"[is_file(dir + "/here"), is_file(dir + "/sub"), is_file(dir + "/gone")]"#,
+        gives: "[true, false, false]",
+    }],
 };
 
 fn is_file(call: &Call<'_>, path: AbsPath) -> Result<bool> {
@@ -91,7 +95,11 @@ const IS_DIR: Function = Function {
     body: &with1(is_dir, [param("path", "Any path.")]),
     asks: &[ask::<Stat>()],
     fails: &[],
-    examples: &[Example { given: &[("here", ""), ("sub/", "")], script: r#"[is_dir(dir + "/here"), is_dir(dir + "/sub")]"#, gives: "[false, true]" }],
+    examples: &[Example {
+        given: &[("here", ""), ("sub/", "")],
+        script: r#"[is_dir(dir + "/here"), is_dir(dir + "/sub")]"#,
+        gives: "[false, true]",
+    }],
 };
 
 fn is_dir(call: &Call<'_>, path: AbsPath) -> Result<bool> {
@@ -111,7 +119,9 @@ fn kind_of(call: &Call<'_>, path: &AbsPath, follow: bool) -> Result<Option<FileT
 pub fn details(file: &Granted<Stat>) -> Map {
     let target = (file.resource().kind() == Some(FileType::Symlink)).then(|| sys::dir::link_target(file).ok()).flatten();
     let Some(stat) = file.resource().stat() else { return Map::new() };
-    let time = |seconds: i64, nanos: u64| DateTime::from_epoch(seconds, i64::try_from(nanos).unwrap_or(0)).map_or(Dynamic::UNIT, IntoScript::into_script);
+    let time = |seconds: i64, nanos: u64| {
+        DateTime::from_epoch(seconds, i64::try_from(nanos).unwrap_or(0)).map_or(Dynamic::UNIT, IntoScript::into_script)
+    };
     let mut map = record([
         ("name", name_value(file.resource().name())),
         ("path", name_value(file.resource().asked().as_bytes())),

@@ -9,7 +9,12 @@ pub mod file_stat;
 pub mod file_write;
 pub mod function;
 pub mod handle;
+pub mod machine;
+pub mod manual;
+pub mod processes;
 pub mod say;
+pub mod search;
+pub mod text_stats;
 pub mod time;
 pub mod value;
 
@@ -22,6 +27,10 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("search", "Searching in files", search::FUNCTIONS),
+    ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("processes", "Processes", processes::FUNCTIONS),
+    ("machine", "The machine", machine::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),

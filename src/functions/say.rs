@@ -1,8 +1,8 @@
 //! Functions with which a script says something: log lines, records, progress, alarms, metrics, tables. (`print`, `debug` with one argument and `exit` are the language's own.)
 
+use super::convert::{display, to_json};
 use super::function::{Call, Example, Function, param, with1, with2, with3, with4};
 use super::value::{Array, Dynamic, ImmutableString, Map};
-use super::convert::{display, to_json};
 use crate::error::{Result, bad_argument};
 use crate::options;
 use crate::output::Log;
@@ -21,14 +21,41 @@ const INFO: Function = logger(
     &with2(info, [param("message", "The text; any value is shown as `print` shows it."), param("fields", "More, as a map.")]),
     &[Example { given: &[], script: r#"info("rotated", #{files: 3})"#, gives: "()" }],
 );
-const WARN: Function = logger("warn", "A log line of the script, level WARN.", &with2(warn, [param("message", "The text."), param("fields", "More, as a map.")]), &[]);
-const ERROR: Function = logger("error", "A log line of the script, level ERROR.", &with2(error, [param("message", "The text."), param("fields", "More, as a map.")]), &[]);
-const DEBUG: Function = logger("debug", "A log line of the script, level DEBUG.", &with2(debug, [param("message", "The text."), param("fields", "More, as a map.")]), &[]);
-const TRACE: Function = logger("trace", "A log line of the script, level TRACE.", &with2(trace, [param("message", "The text."), param("fields", "More, as a map.")]), &[]);
+const WARN: Function = logger(
+    "warn",
+    "A log line of the script, level WARN.",
+    &with2(warn, [param("message", "The text."), param("fields", "More, as a map.")]),
+    &[],
+);
+const ERROR: Function = logger(
+    "error",
+    "A log line of the script, level ERROR.",
+    &with2(error, [param("message", "The text."), param("fields", "More, as a map.")]),
+    &[],
+);
+const DEBUG: Function = logger(
+    "debug",
+    "A log line of the script, level DEBUG.",
+    &with2(debug, [param("message", "The text."), param("fields", "More, as a map.")]),
+    &[],
+);
+const TRACE: Function = logger(
+    "trace",
+    "A log line of the script, level TRACE.",
+    &with2(trace, [param("message", "The text."), param("fields", "More, as a map.")]),
+    &[],
+);
 
 fn log(call: &Call<'_>, level: &'static str, message: &Dynamic, fields: Option<Map>) -> Result<()> {
     let fields = fields.unwrap_or_default().iter().map(|(key, value)| (key.to_string(), to_json(value))).collect();
-    call.host.out.log(Log { level, message: display(message), fields, line: call.line, function: None, time: crate::sys::clock::now_rfc3339() })
+    call.host.out.log(Log {
+        level,
+        message: display(message),
+        fields,
+        line: call.line,
+        function: None,
+        time: crate::sys::clock::now_rfc3339(),
+    })
 }
 fn info(call: &Call<'_>, message: Dynamic, fields: Option<Map>) -> Result<()> {
     log(call, "INFO", &message, fields)
@@ -109,7 +136,8 @@ const METRIC: Function = Function {
 
 fn metric(call: &Call<'_>, name: String, value: f64, unit: Option<String>, dimensions: Option<Map>) -> Result<()> {
     own_name(&name, "a metric")?;
-    let dimensions: serde_json::Map<_, _> = dimensions.unwrap_or_default().iter().map(|(key, value)| (key.to_string(), display(value).into())).collect();
+    let dimensions: serde_json::Map<_, _> =
+        dimensions.unwrap_or_default().iter().map(|(key, value)| (key.to_string(), display(value).into())).collect();
     call.host.out.metric(json!({
         "metric_name": name,
         "metric_value": value,
@@ -187,7 +215,9 @@ fn table(call: &Call<'_>, rows: Array, options: TableOptions) -> Result<Immutabl
         }
     }
     // A column's name stands where its numbers stand.
-    let numeric: Vec<bool> = (0..widths.len()).map(|at| cells.iter().skip(usize::from(options.header && maps)).any(|row| row.get(at).is_some_and(|(_, number)| *number))).collect();
+    let numeric: Vec<bool> = (0..widths.len())
+        .map(|at| cells.iter().skip(usize::from(options.header && maps)).any(|row| row.get(at).is_some_and(|(_, number)| *number)))
+        .collect();
     let lines: Vec<String> = cells
         .iter()
         .map(|row| {

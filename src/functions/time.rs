@@ -12,7 +12,9 @@ impl FromScript for DateTime {
     const TYPE: &'static str = "a DateTime";
     fn from_script(value: Dynamic) -> Result<Self> {
         let name = value.type_name();
-        value.try_cast::<Self>().ok_or_else(|| bad_argument(format!("expected a DateTime (as `now()` gives), got {}", super::value::plain_type(name))))
+        value
+            .try_cast::<Self>()
+            .ok_or_else(|| bad_argument(format!("expected a DateTime (as `now()` gives), got {}", super::value::plain_type(name))))
     }
 }
 impl IntoScript for DateTime {
@@ -21,7 +23,13 @@ impl IntoScript for DateTime {
     }
 }
 
-const fn plain(name: &'static str, doc: &'static str, body: &'static dyn super::function::Body, fails: &'static [Kind], examples: &'static [Example]) -> Function {
+const fn plain(
+    name: &'static str,
+    doc: &'static str,
+    body: &'static dyn super::function::Body,
+    fails: &'static [Kind],
+    examples: &'static [Example],
+) -> Function {
     Function { name, doc, body, asks: &[], fails, examples }
 }
 
@@ -32,7 +40,13 @@ const NOW: Function = plain(
     &[],
     &[Example { given: &[], script: "now() - now() <= 0 && now().year > 2000", gives: "true" }],
 );
-const NOW_NANOS: Function = plain("now_nanos", "The present time, UTC, to the nanosecond.", &with0(now_nanos, []), &[], &[Example { given: &[], script: "now_nanos() >= now()", gives: "true" }]);
+const NOW_NANOS: Function = plain(
+    "now_nanos",
+    "The present time, UTC, to the nanosecond.",
+    &with0(now_nanos, []),
+    &[],
+    &[Example { given: &[], script: "now_nanos() >= now()", gives: "true" }],
+);
 const FROM_EPOCH_SECONDS: Function = plain(
     "from_epoch_seconds",
     "The point in time so many seconds after 1970-01-01T00:00:00Z.",
@@ -50,7 +64,10 @@ const EPOCH_SECONDS: Function = plain(
 const PARSE_DATETIME: Function = plain(
     "parse_datetime",
     "A point in time from text.\n\nThe offset in the text counts. Without a format the text is RFC 3339; `RFC2822` or a strptime format may be given.",
-    &with2(parse_datetime, [param("text", "e.g. `2026-01-31T14:30:00+05:00`."), param("format", "`RFC3339`, `RFC2822`, or e.g. `%Y-%m-%d %H:%M:%S`.")]),
+    &with2(
+        parse_datetime,
+        [param("text", "e.g. `2026-01-31T14:30:00+05:00`."), param("format", "`RFC3339`, `RFC2822`, or e.g. `%Y-%m-%d %H:%M:%S`.")],
+    ),
     &[Kind::BadData],
     &[
         Example { given: &[], script: r#"parse_datetime("2026-01-31T14:30:00+05:00").to_string()"#, gives: r#""2026-01-31T09:30:00Z""# },
@@ -60,7 +77,14 @@ const PARSE_DATETIME: Function = plain(
 const STRFTIME: Function = plain(
     "strftime",
     "A point in time as text in a strftime format.",
-    &with3(strftime, [param("time", "A DateTime."), param("format", "e.g. `%Y-%m-%d %H:%M`."), param("zone", "A zone such as `Europe/Berlin`; UTC without one.")]),
+    &with3(
+        strftime,
+        [
+            param("time", "A DateTime."),
+            param("format", "e.g. `%Y-%m-%d %H:%M`."),
+            param("zone", "A zone such as `Europe/Berlin`; UTC without one."),
+        ],
+    ),
     &[],
     &[Example { given: &[], script: r#"strftime(from_epoch_seconds(0), "%Y/%m/%d")"#, gives: r#""1970/01/01""# }],
 );

@@ -130,7 +130,10 @@ impl FromScript for AbsPath {
 impl FromScript for Duration {
     const TYPE: &'static str = "seconds (a number of 0 or more)";
     fn from_script(value: Dynamic) -> Result<Self> {
-        f64::from_script(value.clone()).ok().and_then(|seconds| Self::try_from_secs_f64(seconds).ok()).ok_or_else(|| expected::<Self>(&value))
+        f64::from_script(value.clone())
+            .ok()
+            .and_then(|seconds| Self::try_from_secs_f64(seconds).ok())
+            .ok_or_else(|| expected::<Self>(&value))
     }
 }
 impl<T: FromScript> FromScript for Option<T> {
@@ -152,7 +155,11 @@ where
     fn from_script(value: Dynamic) -> Result<Self> {
         if value.is_array() {
             let items = value.into_array().unwrap_or_default();
-            return items.into_iter().enumerate().map(|(at, item)| T::from_script(item).map_err(|error| bad_argument(format!("item {at}: {error}")))).collect();
+            return items
+                .into_iter()
+                .enumerate()
+                .map(|(at, item)| T::from_script(item).map_err(|error| bad_argument(format!("item {at}: {error}"))))
+                .collect();
         }
         Ok(vec![T::from_script(value)?])
     }

@@ -64,7 +64,8 @@ impl Handover {
     /// # Errors
     /// [`Kind::Internal`] if it is larger than [`MAX_BYTES`].
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        let bytes = serde_json::to_vec(self).map_err(|error| Error::new(Kind::Internal, format!("the handover cannot be written: {error}")))?;
+        let bytes =
+            serde_json::to_vec(self).map_err(|error| Error::new(Kind::Internal, format!("the handover cannot be written: {error}")))?;
         if bytes.len() > MAX_BYTES {
             return Err(Error::new(Kind::Internal, format!("the handover is larger than {MAX_BYTES} bytes")));
         }

@@ -2,9 +2,9 @@
 
 pub mod auth_info;
 pub mod declared;
-pub mod handover;
 #[cfg(test)]
 mod fixtures;
+pub mod handover;
 pub mod key;
 pub mod name;
 pub mod principals;

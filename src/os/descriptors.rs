@@ -16,6 +16,7 @@ pub fn allow_descriptors(wanted: u64) -> Result<u64> {
         return Ok(soft);
     }
     let raised = wanted.min(maximum.unwrap_or(u64::MAX));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).map_err(|errno| Error::os("raise the limit of open files", errno.raw_os_error()))?;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum })
+        .map_err(|errno| Error::os("raise the limit of open files", errno.raw_os_error()))?;
     Ok(raised)
 }

@@ -4,7 +4,7 @@ pub mod cache;
 pub mod descriptors;
 pub mod digest;
 pub mod private;
+pub mod process;
 pub mod script;
 pub mod secret;
-pub mod process;
 pub mod trusted;

@@ -74,7 +74,8 @@ pub fn caller_is_gone() -> bool {
     let stdout = rustix::stdio::stdout();
     let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0) && fds.iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL))
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+        && fds.iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL))
 }
 
 /// Checks what arrived against what was declared, and makes it text.
@@ -88,7 +89,10 @@ pub fn whole(bytes: Vec<u8>, declared: &Declared) -> Result<String> {
         return Err(Error::new(Kind::Incomplete, "the script does not have the SHA-256 that was declared; nothing ran"));
     }
     let mut text = String::from_utf8(bytes).map_err(|error| {
-        Error::new(Kind::Compile, format!("the script is not UTF-8 text (byte {} is no part of a character)", error.utf8_error().valid_up_to()))
+        Error::new(
+            Kind::Compile,
+            format!("the script is not UTF-8 text (byte {} is no part of a character)", error.utf8_error().valid_up_to()),
+        )
     })?;
     if let Some(marker) = &declared.end {
         let body = text.strip_suffix('\n').unwrap_or(&text);

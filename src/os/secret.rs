@@ -30,7 +30,11 @@ pub fn read_secret(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     }
     if stat.st_mode & 0o077 != 0 {
         let mode = stat.st_mode & 0o7777;
-        return Err(refused(path, format!("others can read or write this secret (mode {mode:04o})"), "chmod 0600, and make a new key if it was ever read"));
+        return Err(refused(
+            path,
+            format!("others can read or write this secret (mode {mode:04o})"),
+            "chmod 0600, and make a new key if it was ever read",
+        ));
     }
     // The folders and the file are judged again by Trusted; between the two looks only root or this user could have changed anything.
     Trusted::new(Owner::RootOrSelf).read(path, max).map(Some)
@@ -47,7 +51,8 @@ pub fn create_secret(path: &Path, content: &[u8]) -> Result<bool> {
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| at(folder, error.into()))?;
     let fail = |what: &'static str| move |errno: Errno| at(path, Error::os(what, errno.raw_os_error()));
-    let folder_fd = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(fail("open the folder"))?;
+    let folder_fd =
+        rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(fail("open the folder"))?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}.new", std::process::id()));

@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub start: u32,
     pub end: u32,
     pub line: u32,
+    /// 0 for the first policy of its line.
+    pub column: u32,
     /// Whom it concerns: the principal part of its scope.
     pub principal: Reach,
 }
@@ -67,7 +69,7 @@ pub(super) fn encode(findings: &Findings, key: Key<'_>) -> Vec<u8> {
     }
     put_number(&mut body, findings.entries.len());
     for entry in &findings.entries {
-        for number in [entry.source, entry.start, entry.end, entry.line] {
+        for number in [entry.source, entry.start, entry.end, entry.line, entry.column] {
             body.extend_from_slice(&number.to_le_bytes());
         }
         put_reach(&mut body, &entry.principal);
@@ -95,8 +97,9 @@ pub(super) fn decode(bytes: &[u8], key: Key<'_>) -> Option<Findings> {
         findings.verbs.push((namespace, name, groups));
     }
     for _ in 0..reader.number()? {
-        let (source, start, end, line) = (reader.number()?, reader.number()?, reader.number()?, reader.number()?);
-        findings.entries.push(Entry { source, start, end, line, principal: reader.reach()? });
+        let (source, start, end) = (reader.number()?, reader.number()?, reader.number()?);
+        let (line, column) = (reader.number()?, reader.number()?);
+        findings.entries.push(Entry { source, start, end, line, column, principal: reader.reach()? });
     }
     reader.0.is_empty().then_some(findings)
 }
@@ -177,7 +180,7 @@ mod tests {
 
     fn findings() -> Findings {
         let uid = |id: &str| Uid { kind: "file_system::Action".into(), id: id.into() };
-        let entry = |principal| Entry { source: 1, start: 2, end: 3, line: 4, principal };
+        let entry = |principal| Entry { source: 1, start: 2, end: 3, line: 4, column: 5, principal };
         Findings {
             warnings: vec!["one".into()],
             verbs: vec![("file_system".into(), "read".into(), vec![uid("view")])],

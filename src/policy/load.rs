@@ -1,13 +1,13 @@
 //! From policy text to the rules that concern one caller: bounds, digest, cache; or else parsing and strict validation, where one fault stops all.
 
 use super::cache::{self, Entry, Findings, Store};
-use super::pointed::pointed;
+use super::pointed::{pointed, position};
 use super::slice::{self, Line, Reach, Rule, Slice, Uid};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
-use cedar_policy_core::ast::{Policy, PolicyID, PolicySet, StaticPolicy, Template};
+use cedar_policy_core::ast::{Policy, PolicyID, PolicySet};
 use cedar_policy_core::extensions::Extensions;
-use cedar_policy_core::parser::{parse_policy, parse_policyset};
+use cedar_policy_core::parser::parse_policyset;
 use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
@@ -91,6 +91,14 @@ impl Policies {
         }
         let Findings { warnings, verbs, entries } = findings;
         Ok(Self { digest: hex, warnings, total: entries.len(), cached: false, scope: scope.clone(), slice: Slice::new(rules, verbs) })
+    }
+
+    /// The digest that these sources would have, see [`Policies::digest`]: whether they changed.
+    #[must_use]
+    pub fn digest_of(sources: &[Source]) -> String {
+        let mut sources: Vec<&Source> = sources.iter().collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        hex(&digest_of(&sources))
     }
 
     /// Names of the policies that concern the caller: `@id`, or `file:line`.
@@ -185,19 +193,34 @@ fn concerns(principal: &Reach, scope: &Scope) -> bool {
 
 /// The caller's rules from what the cache says. None when it does not fit the text after all.
 fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec<Rule>> {
-    let mine = entries.iter().filter(|entry| concerns(&entry.principal, scope));
-    mine.map(|entry| {
-        let source = sources.get(entry.source as usize)?;
-        let text = source.text.get(entry.start as usize..entry.end as usize)?;
-        let policy = parse_policy(None, text).ok()?;
-        let (_, policy) = Template::link_static_policy(StaticPolicy::from(policy));
+    let mine: Vec<&Entry> = entries.iter().filter(|entry| concerns(&entry.principal, scope)).collect();
+    // Parsed in one go: most of what parsing costs is the start (measured: 60 µs, and 7 µs for each policy).
+    let mut text = String::new();
+    let mut starts = Vec::with_capacity(mine.len());
+    for entry in &mine {
+        starts.push(text.len());
+        text.push_str(sources.get(entry.source as usize)?.text.get(entry.start as usize..entry.end as usize)?);
+        text.push('\n');
+    }
+    let set = if text.is_empty() { PolicySet::new() } else { parse_policyset(&text).ok()? };
+    if set.templates().next().is_some() {
+        return None;
+    }
+    let mut policies: Vec<(usize, Policy)> =
+        set.into_policies().map(|policy| Some((policy.loc()?.start(), policy))).collect::<Option<_>>()?;
+    policies.sort_by_key(|(start, _)| *start);
+    if policies.iter().map(|(start, _)| *start).ne(starts) {
+        return None;
+    }
+    let rules = mine.into_iter().zip(policies).map(|(entry, (_, policy))| {
         if slice::reach(policy.principal_constraint().as_inner())? != entry.principal {
             return None;
         }
-        let name = annotation(&policy, "id").unwrap_or_else(|| format!("{}:{}", source.name, entry.line));
+        let name = annotation(&policy, "id")
+            .unwrap_or_else(|| sources.get(entry.source as usize).map_or_else(String::new, |source| name_by_place(source, entry)));
         Rule::new(&policy, name)
-    })
-    .collect()
+    });
+    rules.collect()
 }
 
 fn annotation(policy: &Policy, key: &str) -> Option<String> {
@@ -260,7 +283,6 @@ fn place(index: u32, source: &Source, set: PolicySet, placed: &mut Vec<Placed>, 
         let offset = template.slots().find_map(|slot| slot.loc.as_ref().map(cedar_policy_core::parser::Loc::start)).unwrap_or(0);
         wrong.push(pointed(&source.name, &source.text, offset, "templates (`?principal`, `?resource`) are not supported"));
     }
-    let first = placed.len();
     let mut lines = Lines::of(&source.text);
     let mut policies: Vec<(usize, usize, Policy)> = set
         .into_policies()
@@ -272,13 +294,22 @@ fn place(index: u32, source: &Source, set: PolicySet, placed: &mut Vec<Placed>, 
         let Some(principal) = slice::reach(policy.principal_constraint().as_inner()) else { continue };
         let line = lines.at(start);
         // Bounded to 4 MiB above.
-        let entry =
-            Entry { source: index, start: start.try_into().unwrap_or(u32::MAX), end: end.try_into().unwrap_or(u32::MAX), line, principal };
-        let name = annotation(&policy, "id").unwrap_or_else(|| format!("{}:{line}", source.name));
+        let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+        let not_first = placed.last().is_some_and(|last| last.entry.source == index && last.entry.line == line);
+        let column = if not_first { number(position(&source.text, start).1) } else { 0 };
+        let entry = Entry { source: index, start: number(start), end: number(end), line, column, principal };
+        let name = annotation(&policy, "id").unwrap_or_else(|| name_by_place(source, &entry));
         let policy = policy.new_id(PolicyID::from_string(&name));
         placed.push(Placed { entry, name, policy });
     }
-    debug_assert!(placed.len() >= first);
+}
+
+/// `file:line`, with the column for the second policy of a line and those after it.
+fn name_by_place(source: &Source, entry: &Entry) -> String {
+    match entry.column {
+        0 => format!("{}:{}", source.name, entry.line),
+        column => format!("{}:{}:{column}", source.name, entry.line),
+    }
 }
 
 /// Line numbers of offsets that only grow.
@@ -304,7 +335,17 @@ fn point_at(source: &Source, error: &dyn Diagnostic) -> String {
     let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
     let label = error.labels().and_then(|mut labels| labels.find_map(|label| label.label().map(str::to_owned)));
     let more: Vec<String> = label.into_iter().chain(error.help().map(|help| help.to_string())).collect();
-    let message = if more.is_empty() { error.to_string() } else { format!("{error}: {}", more.join("; ")) };
+    let mut message = error.to_string();
+    // The place says which policy it is, unless that has a name of its own.
+    if let Some((name, rest)) = message.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, "))
+        && name.starts_with(&format!("{}:", source.name))
+    {
+        message = rest.to_owned();
+    }
+    for more in more {
+        message.push_str("; ");
+        message.push_str(&more);
+    }
     pointed(&source.name, &source.text, offset, &message)
 }
 
@@ -369,8 +410,10 @@ fn verbs_of(schema: &ValidatorSchema) -> Result<Vec<(String, String, Vec<Uid>)>>
             groups.sort();
             (namespace, uid.id, groups)
         })
+        // Groups apply to nothing themselves.
         .filter(|(namespace, name, _)| {
-            values::uid(&format!("{namespace}::Action"), name).is_some_and(|uid| schema.get_action_id(&uid).is_some())
+            let uid = values::uid(&format!("{namespace}::Action"), name);
+            uid.and_then(|uid| schema.resources_for_action(&uid).map(|mut kinds| kinds.next().is_some())).unwrap_or(false)
         })
         .collect();
     verbs.sort();
@@ -428,6 +471,8 @@ fn validate(
     }
     let mut found = found.into_inner().map_err(|_| Error::new(Kind::Internal, "validation failed"))?;
     found.sort();
+    // The same place is at fault once, however many entity types it is at fault for.
+    found.dedup_by(|later, first| later.1 > 0 && (later.0, later.1, later.2) == (first.0, first.1, first.2));
     for (_, _, error, message) in found {
         if error { wrong.push(message) } else { warnings.push(message) }
     }
@@ -435,5 +480,4 @@ fn validate(
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

@@ -65,7 +65,7 @@ mod tests {
     fn wide_characters_tabs_and_escapes_do_not_move_the_caret() {
         let text = "\t\"日本\" \u{1b}[31m x";
         let offset = text.find('x').unwrap_or(0);
-        assert_eq!(pointed("a", text, offset, "m"), "a:1:13: m\n1 |  \"日本\" \\u{1b}[31m x\n  |                     ^");
+        assert_eq!(pointed("a", text, offset, "m"), "a:1:13: m\n1 |  \"日本\" \\u{1b}[31m x\n  |                    ^");
     }
 
     #[test]

@@ -254,6 +254,7 @@ impl Words {
             namespace.groups.extend(GROUPS.iter().map(|(name, _)| name));
         }
         words.find_problems();
+        words.find_gaps(asks, nouns);
         words
     }
 
@@ -278,6 +279,29 @@ impl Words {
             entity.doc = noun.doc;
         }
         merge(&mut entity.shape, noun.attributes, || noun.name.to_owned(), &mut self.problems);
+    }
+
+    /// Attributes that policies may name but that a noun or verb will not tell: an optional one would silently be taken for absent.
+    fn find_gaps(&mut self, asks: &[Ask], nouns: &[Noun]) {
+        let missing = |shape: &Shape, attributes: &[Attribute]| -> Vec<&'static str> {
+            shape.keys().filter(|name| attributes.iter().all(|attribute| attribute.name != **name)).copied().collect()
+        };
+        for noun in asks.iter().flat_map(|ask| ask.nouns).chain(nouns) {
+            let (namespace, name) = noun.name.rsplit_once("::").unwrap_or(("", noun.name));
+            let Some(entity) = self.namespaces.get(namespace).and_then(|words| words.entities.get(name)) else { continue };
+            for gap in missing(&entity.shape, noun.attributes) {
+                self.problems.push(format!("{}: one of the nouns of this name lacks `{gap}`", noun.name));
+            }
+        }
+        for ask in asks {
+            let Some(verb) = self.namespaces.get(ask.namespace).and_then(|words| words.verbs.get(ask.name)) else { continue };
+            for gap in missing(&verb.context, ask.context) {
+                self.problems
+                    .push(format!("{}::Action::\"{}\": one that asks for it has no `{gap}` in its context", ask.namespace, ask.name));
+            }
+        }
+        self.problems.sort();
+        self.problems.dedup();
     }
 
     fn find_problems(&mut self) {

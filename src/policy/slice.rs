@@ -37,6 +37,19 @@ pub enum Reach {
     KindWithin(String, String, String),
 }
 
+impl Reach {
+    /// The narrower, the greater.
+    pub(super) fn nearness(&self) -> usize {
+        match self {
+            Self::Anything => 0,
+            Self::Kind(_) => 1,
+            // Of two folders the one with the longer path is the inner one.
+            Self::Within(_, id) | Self::KindWithin(_, _, id) => 2 + id.len(),
+            Self::Exactly(..) => usize::MAX,
+        }
+    }
+}
+
 impl std::fmt::Display for Reach {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -243,6 +256,10 @@ pub(super) trait Thing {
     fn id(&self) -> &str;
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str));
     fn attribute(&self, name: &str) -> Result<Option<Value>>;
+    /// Whether its noun lists every attribute it has, so that one that is not listed is not there. Else it is unknown.
+    fn complete(&self) -> bool {
+        true
+    }
 }
 
 impl<R: Resource> Thing for R {

@@ -5,13 +5,38 @@ use std::path::{Path, PathBuf};
 
 /// Start-up files of shells and login helpers, directly in a home folder.
 const START_UP: &[&str] = &[
-    ".bashrc", ".bash_profile", ".bash_login", ".bash_logout", ".bash_aliases", ".profile", ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".zlogout", ".cshrc",
-    ".tcshrc", ".login", ".logout", ".kshrc", ".mkshrc", ".inputrc", ".pam_environment", ".forward", ".rhosts", ".shosts", ".k5login", ".k5users", ".xsessionrc",
-    ".xprofile", ".hushlogin",
+    ".bashrc",
+    ".bash_profile",
+    ".bash_login",
+    ".bash_logout",
+    ".bash_aliases",
+    ".profile",
+    ".zshrc",
+    ".zshenv",
+    ".zprofile",
+    ".zlogin",
+    ".zlogout",
+    ".cshrc",
+    ".tcshrc",
+    ".login",
+    ".logout",
+    ".kshrc",
+    ".mkshrc",
+    ".inputrc",
+    ".pam_environment",
+    ".forward",
+    ".rhosts",
+    ".shosts",
+    ".k5login",
+    ".k5users",
+    ".xsessionrc",
+    ".xprofile",
+    ".hushlogin",
 ];
 
 /// Folders in a home folder from which a login starts programs.
-const START_UP_FOLDERS: &[&str] = &[".config/systemd", ".config/environment.d", ".config/fish", ".config/autostart", ".local/share/systemd", ".zsh", ".oh-my-zsh"];
+const START_UP_FOLDERS: &[&str] =
+    &[".config/systemd", ".config/environment.d", ".config/fish", ".config/autostart", ".local/share/systemd", ".zsh", ".oh-my-zsh"];
 
 /// What is closed in this run.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +73,8 @@ impl Closed {
             return Some("crontabs are closed to scripts");
         }
         if let Some(inside) = in_home(path, self.home.as_deref())
-            && (START_UP.iter().any(|name| inside == Path::new(name)) || START_UP_FOLDERS.iter().any(|folder| inside.starts_with(folder) || Path::new(folder).starts_with(inside)))
+            && (START_UP.iter().any(|name| inside == Path::new(name))
+                || START_UP_FOLDERS.iter().any(|folder| inside.starts_with(folder) || Path::new(folder).starts_with(inside)))
         {
             return Some("files that decide the next login are closed to scripts");
         }
@@ -104,14 +130,35 @@ mod tests {
 
     #[test]
     fn places_that_decide_the_next_login_are_closed_to_writing_and_keys_to_everything() {
-        let closed = Closed { home: Some("/srv/agent".into()), own: vec!["/etc/rex".into()], exceptions: vec!["/home/x/.config/systemd/user/y.service".into()] };
+        let closed = Closed {
+            home: Some("/srv/agent".into()),
+            own: vec!["/etc/rex".into()],
+            exceptions: vec!["/home/x/.config/systemd/user/y.service".into()],
+        };
         let writes = |path: &str| closed.reason(&ask(Access::Change), "file_system::File", path).is_some();
         let reads = |path: &str| closed.reason(&ask(Access::ReadOnly), "file_system::File", path).is_some();
-        for path in ["/srv/agent/.bashrc", "/root/.profile", "/home/x/.config/systemd/user/z.service", "/etc/rex/policies/a.cedar", "/etc/rex", "/etc", "/var/spool/cron/crontabs/x"] {
+        for path in [
+            "/srv/agent/.bashrc",
+            "/root/.profile",
+            "/home/x/.config/systemd/user/z.service",
+            "/etc/rex/policies/a.cedar",
+            "/etc/rex",
+            "/etc",
+            "/var/spool/cron/crontabs/x",
+        ] {
             assert!(writes(path), "{path}");
             assert!(!reads(path), "{path}");
         }
-        for path in ["/root/.ssh/id_ed25519", "/home/x/.ssh", "/srv/agent/.ssh/agent/s", "/tmp/sshauth.ABCDEFGHIJKLMNO", "/tmp/ssh-AAAA/agent.1", "/proc/1/mem", "/proc/1/environ", "/proc/1/task/1/environ"] {
+        for path in [
+            "/root/.ssh/id_ed25519",
+            "/home/x/.ssh",
+            "/srv/agent/.ssh/agent/s",
+            "/tmp/sshauth.ABCDEFGHIJKLMNO",
+            "/tmp/ssh-AAAA/agent.1",
+            "/proc/1/mem",
+            "/proc/1/environ",
+            "/proc/1/task/1/environ",
+        ] {
             assert!(writes(path) && reads(path), "{path}");
         }
         for path in ["/srv/agent2/.bashrc", "/srv/agent/notes", "/etc/rexfoo", "/home/x/.config/systemd/user/y.service", "/proc/1/status"] {

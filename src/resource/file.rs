@@ -29,7 +29,12 @@ const ATTRIBUTES: &[Attribute] = &[
     fact("world_writable", "Bool", "Whether anyone may write it."),
 ];
 
-pub const FILE: Noun = Noun { name: "file_system::File", parents: &["file_system::Dir"], attributes: ATTRIBUTES, doc: "Anything with a path that is not a directory." };
+pub const FILE: Noun = Noun {
+    name: "file_system::File",
+    parents: &["file_system::Dir"],
+    attributes: ATTRIBUTES,
+    doc: "Anything with a path that is not a directory.",
+};
 pub const DIR: Noun = Noun { name: "file_system::Dir", parents: &["file_system::Dir"], attributes: ATTRIBUTES, doc: "A directory." };
 
 /// Anything that has a path: found and pinned by a handle, or the place where it would be.
@@ -87,6 +92,14 @@ impl File {
         }
     }
 
+    /// A directory known by its canonical path alone; nothing is touched, so a mount point of a dead file server blocks nobody.
+    /// It has no attributes but those of its path, and nothing can be done to it through the files of `sys`.
+    #[must_use]
+    pub fn unvisited_dir(path: AbsPath) -> Self {
+        let place = path.as_bytes().to_vec();
+        Self { id: path::to_id(&place), place, asked: path, handle: None, stat: None, spot: None, why_not: None, expected: &DIR }
+    }
+
     /// The object that a path-only handle holds.
     ///
     /// # Errors
@@ -128,7 +141,16 @@ impl File {
         };
         let place = join(&folder.place);
         let asked = AbsPath::new(join(folder.asked.as_bytes()))?;
-        Ok(Self { id: path::to_id(&place), place, asked, stat: Some(stat), handle: Some(handle), spot: None, why_not: None, expected: &FILE })
+        Ok(Self {
+            id: path::to_id(&place),
+            place,
+            asked,
+            stat: Some(stat),
+            handle: Some(handle),
+            spot: None,
+            why_not: None,
+            expected: &FILE,
+        })
     }
 
     /// The handle, path-only. `sys` reopens it with the access of the verb that was granted.

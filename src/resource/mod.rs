@@ -2,4 +2,8 @@
 
 pub mod closed;
 pub mod file;
+pub mod journal;
+pub mod machine;
 pub mod path;
+pub mod process;
+pub mod service;

@@ -117,7 +117,8 @@ pub fn reopen(handle: &OwnedFd, flags: OFlags) -> Result<OwnedFd> {
     let mut name = itoa(handle.as_raw_fd());
     name.push('\0');
     let name = std::ffi::CStr::from_bytes_with_nul(name.as_bytes()).unwrap_or(c"-");
-    rustix::fs::openat(own_descriptors()?, name, flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty()).map_err(|errno| Error::os("open", errno.raw_os_error()))
+    rustix::fs::openat(own_descriptors()?, name, flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())
+        .map_err(|errno| Error::os("open", errno.raw_os_error()))
 }
 
 fn itoa(number: i32) -> String {
@@ -150,7 +151,13 @@ pub enum Found {
 /// Only faults of rex itself; a path that leads nowhere is an answer.
 pub fn look_up(path: &AbsPath, follow: bool) -> Result<Found> {
     let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-    let opened = rustix::fs::openat2(rustix::fs::CWD, path.as_os(), OFlags::PATH | OFlags::CLOEXEC | nofollow, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let opened = rustix::fs::openat2(
+        rustix::fs::CWD,
+        path.as_os(),
+        OFlags::PATH | OFlags::CLOEXEC | nofollow,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    );
     match opened {
         Ok(handle) => Ok(Found::Here(handle)),
         Err(Errno::NOSYS) => Err(Error::new(Kind::Unsupported, "this kernel lacks openat2 (Linux 5.6 or newer is needed)")),
@@ -177,7 +184,9 @@ fn walk(path: &AbsPath, follow: bool, first: Errno) -> Result<Found> {
                     // A magic link of procfs leads where no name can say; it is never followed.
                     let on_proc = rustix::fs::fstatfs(&next).is_ok_and(|fs| fs.f_type == 0x9fa0);
                     let target = rustix::fs::readlinkat(&next, c"", Vec::with_capacity(256))?.into_bytes();
-                    if links > MAX_LINKS || (on_proc && first == Errno::LOOP && !matches!(name.as_bytes(), b"self" | b"thread-self" | b"mounts" | b"net")) {
+                    if links > MAX_LINKS
+                        || (on_proc && first == Errno::LOOP && !matches!(name.as_bytes(), b"self" | b"thread-self" | b"mounts" | b"net"))
+                    {
                         todo.push(name);
                         why = Errno::LOOP;
                         break;
@@ -224,7 +233,11 @@ fn walk(path: &AbsPath, follow: bool, first: Errno) -> Result<Found> {
 
 /// The names of a path, last first, without empty ones and `.`.
 fn components(path: &[u8]) -> Vec<OsString> {
-    path.split(|byte| *byte == b'/').rev().filter(|name| !name.is_empty() && *name != b".").map(|name| OsString::from_vec(name.to_vec())).collect()
+    path.split(|byte| *byte == b'/')
+        .rev()
+        .filter(|name| !name.is_empty() && *name != b".")
+        .map(|name| OsString::from_vec(name.to_vec()))
+        .collect()
 }
 
 /// The folder that holds a canonical path, opened without following any link, and the last name.
@@ -264,7 +277,8 @@ mod tests {
 
     #[test]
     fn ids_of_any_bytes_are_reversible_and_distinct() {
-        for name in [&b"/a"[..], b"/a\xff", b"/a\\xff", b"/a\\x5cxff", b"/\\", b"/\\x", b"/\\xg0", "/\u{fffd}".as_bytes(), b"/\\x5c\xfe\\"] {
+        for name in [&b"/a"[..], b"/a\xff", b"/a\\xff", b"/a\\x5cxff", b"/\\", b"/\\x", b"/\\xg0", "/\u{fffd}".as_bytes(), b"/\\x5c\xfe\\"]
+        {
             let id = to_id(name);
             assert_eq!(from_id(&id), name, "{id}");
         }
@@ -276,7 +290,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let real = std::fs::canonicalize(dir.path()).unwrap();
         std::os::unix::fs::symlink(real.join("gone/x"), real.join("link")).unwrap();
-        let Found::Not { place, parent, .. } = look_up(&AbsPath::new(real.join("link").into_os_string().into_vec()).unwrap(), true).unwrap() else {
+        let Found::Not { place, parent, .. } =
+            look_up(&AbsPath::new(real.join("link").into_os_string().into_vec()).unwrap(), true).unwrap()
+        else {
             panic!("found")
         };
         assert_eq!(place, real.join("gone/x").as_os_str().as_bytes());

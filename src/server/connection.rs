@@ -1,8 +1,8 @@
 //! One connection: who authenticates, and which requests are granted. Everything that is not listed here is refused.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -30,7 +30,8 @@ const MAX_LOGIN: usize = 255;
 /// Channels that one connection may open in its life. The SSH library keeps a little of each one that the server closed.
 const MAX_OPENED: u32 = 4096;
 const SUBSYSTEM: &str = "rex";
-const NO_TERMINAL: &str = "rex: there is no terminal here: send a script with `ssh -T HOST < script.rhai`, or a request with `ssh HOST rex help`\r\n";
+const NO_TERMINAL: &str =
+    "rex: there is no terminal here: send a script with `ssh -T HOST < script.rhai`, or a request with `ssh HOST rex help`\r\n";
 
 /// What the connection's task needs to know of the handler, which the SSH library owns.
 #[derive(Debug, Default)]
@@ -40,6 +41,15 @@ pub struct Pulse {
     pub live: AtomicUsize,
     /// Whenever one of the two changes.
     pub changed: Notify,
+    /// Why the last key was not accepted. Told only if the connection ends without a login: trying several keys is normal.
+    pub last_refusal: Mutex<Option<Refusal>>,
+}
+
+impl Pulse {
+    fn not_accepted(&self, why: Refusal) -> Auth {
+        *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        Auth::reject()
+    }
 }
 
 /// Counts one running session, on its connection and on the server. A session may outlive its connection by a few seconds.
@@ -117,8 +127,7 @@ impl Connection {
 
     fn authenticate(&mut self, user: &str, proof: Proof) -> Auth {
         if let Err(why) = self.judge(&proof) {
-            self.server.log.refused(self.peer, &format!("login `{}`: {why}", shown(user)));
-            return Auth::reject();
+            return self.pulse.not_accepted(format!("login `{}`: {why}", shown(user)));
         }
         self.login = Some(Login { user: user.to_owned(), proof });
         Auth::Accept
@@ -182,8 +191,7 @@ impl Handler for Connection {
                 Err(error) => error.to_string(),
             }
         };
-        self.server.log.refused(self.peer, &refusal);
-        Ok(Auth::reject())
+        Ok(self.pulse.not_accepted(refusal))
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
@@ -200,7 +208,12 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn channel_open_session(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle, _session: &mut Session) -> Result<(), Self::Error> {
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
         self.slots.retain(|_, slot| !slot.port.as_ref().is_some_and(Port::is_done));
         self.opened = self.opened.saturating_add(1);
         if self.slots.len() >= self.server.limits.max_sessions || self.opened > MAX_OPENED {
@@ -221,7 +234,7 @@ impl Handler for Connection {
     }
 
     async fn channel_eof(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), Self::Error> {
-        if let Some(port) = self.slots.get(&channel).and_then(|slot| slot.port.as_ref()) {
+        if let Some(port) = self.slots.get_mut(&channel).and_then(|slot| slot.port.as_mut()) {
             port.end_of_input();
         }
         Ok(())
@@ -232,6 +245,10 @@ impl Handler for Connection {
             port.data(data);
         }
         Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        self.flow.window()
     }
 
     async fn exec_request(&mut self, channel: ChannelId, data: &[u8], session: &mut Session) -> Result<(), Self::Error> {
@@ -337,7 +354,8 @@ fn handover(login: &Login, peer: SocketAddr, env: &BTreeMap<String, String>, hos
         Proof::Key(key) => (key, None),
         Proof::Certificate(certificate) => (certificate.public_key(), Some(certificate)),
     };
-    let encoding = |error: ssh_key::Error| crate::error::Error::new(crate::error::Kind::Internal, format!("a key cannot be written: {error}"));
+    let encoding =
+        |error: ssh_key::Error| crate::error::Error::new(crate::error::Kind::Internal, format!("a key cannot be written: {error}"));
     let key = PublicKey::new(key.clone(), "");
     let handover = Handover {
         version: VERSION,

@@ -45,7 +45,8 @@ impl Roster {
     /// [`Kind::Config`] naming `file`, the line and what is wrong with it.
     pub fn parse(text: &[u8], file: &Path) -> Result<Self> {
         let fault = |line: usize, what: String| Error::new(Kind::Config, what).with_path(format!("{}:{line}", file.display()));
-        let text = std::str::from_utf8(text).map_err(|_| Error::new(Kind::Config, "not UTF-8 text").with_path(file.display().to_string()))?;
+        let text =
+            std::str::from_utf8(text).map_err(|_| Error::new(Kind::Config, "not UTF-8 text").with_path(file.display().to_string()))?;
         let mut entries = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -206,7 +207,8 @@ fn entry(line: &str) -> std::result::Result<Entry, String> {
     let (Some(kind), Some(blob)) = (words.next(), words.next()) else {
         return Err("a key type and a key are needed, e.g. `ssh-ed25519 AAAA…`".into());
     };
-    let key = PublicKey::from_openssh(&format!("{kind} {blob}")).map_err(|_| format!("`{}` is followed by no such key", kind.escape_debug()))?;
+    let key =
+        PublicKey::from_openssh(&format!("{kind} {blob}")).map_err(|_| format!("`{}` is followed by no such key", kind.escape_debug()))?;
     let mut entry =
         Entry { key: key.key_data().clone(), authority: false, from: None, expires: None, principals: None, touch_not_required: false };
     for option in options_of(options)? {

@@ -33,7 +33,6 @@ fn admits(text: &str, seed: u8) -> bool {
 
 fn certificate(change: impl FnOnce(&mut Builder)) -> Certificate {
     let mut builder = Builder::new([9_u8; 16], key(2).public_key().key_data().clone(), NOW - 60, NOW + 60).unwrap();
-    builder.cert_type(CertType::User).unwrap();
     change(&mut builder);
     builder.sign(&key(1)).unwrap()
 }
@@ -58,7 +57,9 @@ fn a_listed_key_is_admitted_and_another_is_not() {
 
 #[test]
 fn every_unknown_option_is_an_error_that_names_the_line() {
-    for option in ["command=\"/bin/sh\"", "environment=\"A=b\"", "permitopen=\"*:*\"", "no-pty", "tunnel=\"1\"", "verify-required", "pty", "x"] {
+    for option in
+        ["command=\"/bin/sh\"", "environment=\"A=b\"", "permitopen=\"*:*\"", "no-pty", "tunnel=\"1\"", "verify-required", "pty", "x"]
+    {
         let text = format!("{}\n{option} {}\n", line(1), line(2));
         let message = fault(&text);
         assert!(message.contains("unknown option") && message.ends_with("authorized_keys:2"), "{option}: {message}");
@@ -67,10 +68,26 @@ fn every_unknown_option_is_an_error_that_names_the_line() {
 
 #[test]
 fn malformed_lines_are_errors() {
-    for start in ["restrict,", "from=1.2.3.4", "from=\"\"", "from", "restrict=\"x\"", "from=\"1.2.3.4", "from=\"name.example\"", ",restrict", "from=\"::1\"x"] {
+    for start in [
+        "restrict,",
+        "from=1.2.3.4",
+        "from=\"\"",
+        "from",
+        "restrict=\"x\"",
+        "from=\"1.2.3.4",
+        "from=\"name.example\"",
+        ",restrict",
+        "from=\"::1\"x",
+    ] {
         assert!(!fault(&format!("{start} {}", line(1))).is_empty(), "{start}");
     }
-    for option in ["principals=\"a\"", "cert-authority,principals=\"a,,b\"", "from=\"::1\",from=\"::1\"", "expiry-time=\"2026\"", "expiry-time=\"20261301\""] {
+    for option in [
+        "principals=\"a\"",
+        "cert-authority,principals=\"a,,b\"",
+        "from=\"::1\",from=\"::1\"",
+        "expiry-time=\"2026\"",
+        "expiry-time=\"20261301\"",
+    ] {
         assert!(!fault(&format!("{option} {}", line(1))).is_empty(), "{option}");
     }
     for text in ["ssh-ed25519", "ssh-ed25519 AAAA", "hello", "ssh-dss AAAA", "\u{feff}#"] {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use core::net::SocketAddr;
 use russh::Disconnect;
 use russh::server::Handle;
+use rustix::net::SendFlags;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -24,8 +25,9 @@ use crate::error::{Error, Kind, Result};
 const BACKLOG: u32 = 128;
 /// After an error of accept(2) that will not go away by itself at once (no descriptors, no memory).
 const BREATH: Duration = Duration::from_millis(200);
-/// How long a goodbye may take, on each of its two steps.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a goodbye may take, on each of its steps.
+const FAREWELL: Duration = Duration::from_secs(1);
+const NO_LOGIN: &str = "the connection ended before login";
 /// What a refused client sees; RFC 4253 section 4.2 allows lines before the version.
 const TOO_MANY: &[u8] = b"rex: too many connections, try again later\r\n";
 
@@ -145,7 +147,7 @@ pub async fn accept(server: Arc<Server>, listener: TcpListener) {
                 }
                 Err(why) => {
                     // A fresh socket's buffer is empty, so this does not wait; if it fails, the client learns less.
-                    let _ = tcp.try_write(TOO_MANY);
+                    let _ = rustix::net::send(&tcp, TOO_MANY, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
                     server.log.refused(peer, why);
                 }
             },
@@ -201,10 +203,12 @@ async fn attend(tcp: TcpStream, peer: SocketAddr, mut seat: Seat) {
             seat.has_authenticated();
         }
         idle_since = (authenticated && live == 0).then(|| idle_since.unwrap_or_else(Instant::now));
-        let idle_until = idle_since.map(|since| since + server.limits.idle_timeout);
-        let stopping = live == 0 && *stop.borrow_and_update() >= Stop::Finishing;
+        let stopping = *stop.borrow_and_update() >= Stop::Finishing;
+        // A client whose last session has ended hangs up by itself, and is told goodbye only if it does not.
+        let patience = if stopping { FAREWELL.min(server.limits.idle_timeout) } else { server.limits.idle_timeout };
+        let idle_until = idle_since.map(|since| since + patience);
         let idle = idle_until.is_some_and(|until| Instant::now() >= until);
-        if leaving.is_none() && (stopping || idle) {
+        if leaving.is_none() && (idle || (stopping && !authenticated)) {
             say_goodbye(&handle, if stopping { "the server is shutting down" } else { "idle" }).await;
             leaving = Some(Instant::now() + FAREWELL);
         }
@@ -215,9 +219,10 @@ async fn attend(tcp: TcpStream, peer: SocketAddr, mut seat: Seat) {
         }
         tokio::select! {
             result = &mut running => {
-                match result {
-                    Err(error) if !authenticated => server.log.refused(peer, &reason(&error)),
-                    Ok(()) | Err(_) => {}
+                if !pulse.authenticated.load(Ordering::SeqCst) {
+                    let last = pulse.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let why = last.unwrap_or_else(|| result.map_or_else(|error| reason(&error), |()| NO_LOGIN.to_owned()));
+                    server.log.refused(peer, &why);
                 }
                 return;
             }
@@ -255,7 +260,7 @@ async fn say_goodbye(handle: &Handle, why: &str) {
 /// Why a connection failed before its login, for the log. The library's texts are short and hold no secrets.
 fn reason(error: &russh::Error) -> String {
     match error {
-        russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect => "the connection ended before login".into(),
+        russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect => NO_LOGIN.into(),
         russh::Error::NoCommonAlgo { kind, .. } => format!("no common algorithm ({kind:?})"),
         other => other.to_string().chars().take(200).flat_map(char::escape_debug).collect(),
     }

@@ -132,7 +132,7 @@ const SIGNATURES: &[Algorithm] = &[
     Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
 ];
 
-/// Serves until SIGTERM, SIGINT or SIGHUP, then lets running sessions finish for `shutdown_grace`; a second signal ends them at once.
+/// Serves until SIGTERM or SIGINT, then lets running sessions finish for `shutdown_grace`; a second signal ends them at once.
 ///
 /// # Errors
 /// [`Kind::Config`] when a key file or address is not usable (nothing was served), or the system's own error.
@@ -140,7 +140,7 @@ pub fn serve(settings: ServeSettings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (stopper, stops) = mpsc::channel(4);
-        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
             let mut signals = signal(kind)?;
             let stopper = stopper.clone();
             tokio::spawn(async move {
@@ -259,6 +259,7 @@ fn ssh_config(key: PrivateKey, limits: &Limits) -> russh::server::Config {
         // The opening `none` counts as a failure to the library.
         max_auth_attempts: limits.auth_attempts.saturating_add(1),
         inactivity_timeout: Some(WRITE_STALL.max(limits.login_grace)),
+        window_size: stream::WINDOW,
         keepalive_interval: Some(limits.keepalive),
         keepalive_max: limits.keepalive_max,
         preferred: Preferred {

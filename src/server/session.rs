@@ -1,7 +1,6 @@
 //! One session: a process of its own, and the channel that feeds it. It ends with the channel, whatever it is doing.
 
 use std::ffi::{OsStr, OsString};
-use std::future::Future;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -25,7 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(3);
 /// How long output may stay silent, after the process has ended, before a descendant that holds the pipe is no longer waited for.
 const LINGER: Duration = Duration::from_millis(500);
+/// Bytes that may still be in the pipe when the process has ended; no pipe is larger by default (pipe(7), pipe-max-size).
+const MAX_REMAINDER: usize = 1 << 20;
 const CHUNK: usize = 32 * 1024;
+/// What a queued packet costs beside its bytes, roughly: a client that sends single bytes must not get a hundred times the memory.
+const OVERHEAD: usize = 128;
 /// execve(2) refuses a single string of 128 KiB; the terminator and the variable's name count too.
 pub const MAX_REQUEST: usize = 128 * 1024 - 32;
 /// Nothing of it is used to find programs that a script names; the constant is there because some library may look.
@@ -104,6 +107,7 @@ pub struct Port {
     _alive: oneshot::Sender<()>,
     done: Arc<AtomicBool>,
     flow: Arc<Flow>,
+    ended: bool,
 }
 
 /// The session's end of the same.
@@ -130,17 +134,24 @@ impl Port {
         let (alive, gone) = oneshot::channel();
         let done = Arc::new(AtomicBool::new(false));
         let lines = Lines { input: receiver, gone, done: Done(Arc::clone(&done)) };
-        (Self { input: sender, _alive: alive, done, flow }, lines)
+        (Self { input: sender, _alive: alive, done, flow, ended: false }, lines)
     }
 
     /// Queues data without waiting; the connection is held back while too much is queued. After the session has closed its input,
     /// data is dropped, as sshd drops it.
     pub fn data(&self, data: &[u8]) {
-        let _ = self.input.send(Input::Data(data.to_vec(), self.flow.queue(data.len())));
+        if !self.ended {
+            let credit = self.flow.queue(data.len().saturating_add(OVERHEAD));
+            let _ = self.input.send(Input::Data(data.to_vec(), credit));
+        }
     }
 
-    pub fn end_of_input(&self) {
-        let _ = self.input.send(Input::End);
+    /// The client will send nothing more. Saying so twice changes nothing.
+    pub fn end_of_input(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            let _ = self.input.send(Input::End);
+        }
     }
 
     /// Whether the session is over and the channel closed from this side.
@@ -256,32 +267,30 @@ async fn feed(stdin: pipe::Sender, input: &mut mpsc::UnboundedReceiver<Input>) {
 
 /// Standard output or error → channel, at the pace of the client's window. `to`: `None` throws it away, `Some(None)` is channel data,
 /// `Some(Some(n))` extended data.
-fn copy(
-    mut pipe: pipe::Receiver,
-    to: Option<Option<u32>>,
-    channel: &ChannelWriteHalf<Msg>,
-    mut is_over: watch::Receiver<bool>,
-) -> impl Future<Output = ()> {
-    async move {
-        let mut buffer = vec![0_u8; CHUNK];
-        loop {
-            let read = tokio::select! {
-                biased;
-                read = pipe.read(&mut buffer) => read,
-                () = silence(&mut is_over) => return,
-            };
-            let data = match read {
-                Ok(0) | Err(_) => return,
-                Ok(count) => buffer.get(..count).unwrap_or_default().to_vec(),
-            };
-            let sent = match to {
-                None => Ok(()),
-                Some(None) => channel.data_bytes(data).await,
-                Some(Some(kind)) => channel.extended_data_bytes(kind, data).await,
-            };
-            if sent.is_err() {
-                return;
-            }
+async fn copy(mut pipe: pipe::Receiver, to: Option<Option<u32>>, channel: &ChannelWriteHalf<Msg>, mut is_over: watch::Receiver<bool>) {
+    let mut buffer = vec![0_u8; CHUNK];
+    let mut remainder = MAX_REMAINDER;
+    while remainder > 0 {
+        let over = *is_over.borrow();
+        let read = tokio::select! {
+            biased;
+            read = pipe.read(&mut buffer) => read,
+            () = silence(&mut is_over) => return,
+        };
+        let data = match read {
+            Ok(0) | Err(_) => return,
+            Ok(count) => buffer.get(..count).unwrap_or_default().to_vec(),
+        };
+        if over {
+            remainder = remainder.saturating_sub(data.len());
+        }
+        let sent = match to {
+            None => Ok(()),
+            Some(None) => channel.data_bytes(data).await,
+            Some(Some(kind)) => channel.extended_data_bytes(kind, data).await,
+        };
+        if sent.is_err() {
+            return;
         }
     }
 }

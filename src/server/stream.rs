@@ -13,10 +13,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// Bytes of input that the sessions of one connection have not taken yet, beyond which nothing more is read from the client.
-const HIGH: usize = 1 << 20;
-/// How often a held connection is looked at for a client that has gone.
-const LOOK: Duration = Duration::from_millis(250);
+/// The window that a channel is given, as long as sessions take their input.
+pub const WINDOW: u32 = 1 << 20;
+/// The window once [`LOW`] bytes wait: what the client still sends then lies between us and what it says about our output.
+const NARROW: u32 = 64 << 10;
+/// Bytes of input that the sessions of one connection have not taken yet. Over `LOW` the window narrows; over `HIGH` (more than `LOW` and
+/// the windows given before) the stream is only sipped from; over `HARD` nothing more is read.
+const LOW: usize = 256 << 10;
+const HIGH: usize = 2 << 20;
+const HARD: usize = 4 << 20;
+/// Bytes read from a held stream per [`LOOK`].
+const SIP: usize = 64 << 10;
+/// How often a held stream is sipped from, and looked at for a client that has gone.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a client that was told goodbye may take to close. Closing at once could answer its last packet with a reset.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -24,7 +33,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 ///
 /// The SSH library widens a channel's window as data arrives, not as it is consumed, and hands the data over in the one task that also
 /// sends; waiting there for a slow session would stop its output too, and the two would wait for each other. So data is queued
-/// without waiting, counted here, and the stream gives nothing more while the count is over [`HIGH`]: TCP then slows the client down.
+/// without waiting, counted here, and the stream is held while the count is high: TCP then slows the client down.
+///
+/// A held stream must not be shut altogether, because the client's permission to send it more output comes by the same way, behind
+/// its data: a session that waits for that permission before it takes input would wait for ever. Hence the narrow window and the sips.
+/// A client whose session takes nothing at all ends up at `HARD`, where its answers to keepalives do not arrive either, and is cut off.
 #[derive(Debug, Default)]
 pub struct Flow {
     queued: AtomicUsize,
@@ -59,8 +72,14 @@ impl Flow {
         self.cut.load(Ordering::SeqCst)
     }
 
-    fn is_held(&self) -> bool {
-        self.queued.load(Ordering::SeqCst) > HIGH
+    /// The window to offer next.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        if self.queued() > LOW { NARROW } else { WINDOW }
+    }
+
+    fn queued(&self) -> usize {
+        self.queued.load(Ordering::SeqCst)
     }
 }
 
@@ -93,13 +112,15 @@ pub struct Stream {
     tcp: TcpStream,
     flow: Arc<Flow>,
     look: Pin<Box<Sleep>>,
+    /// Bytes that may still be read from a held stream before the next look.
+    sip: usize,
     closing: bool,
 }
 
 impl Stream {
     #[must_use]
     pub fn new(tcp: TcpStream, flow: Arc<Flow>) -> Self {
-        Self { tcp, flow, look: Box::pin(tokio::time::sleep(LOOK)), closing: false }
+        Self { tcp, flow, look: Box::pin(tokio::time::sleep(LOOK)), sip: 0, closing: false }
     }
 
     /// Whether the client has closed its side, seen without reading what it sent before (poll(2), POLLRDHUP).
@@ -107,7 +128,8 @@ impl Stream {
         let mut fds = [PollFd::new(&self.tcp, PollFlags::RDHUP)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         let polled = rustix::event::poll(&mut fds, Some(&now));
-        polled.is_ok_and(|count| count > 0) && fds.iter().any(|fd| fd.revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
+        polled.is_ok_and(|count| count > 0)
+            && fds.iter().any(|fd| fd.revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
     }
 }
 
@@ -120,16 +142,21 @@ impl AsyncRead for Stream {
         if self.closing && self.look.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(was_cut()));
         }
-        while self.flow.is_held() && !self.closing {
+        let held = self.flow.queued() > HIGH && !self.closing;
+        while held && self.sip == 0 {
             if self.look.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
+            self.look.as_mut().reset(tokio::time::Instant::now() + LOOK);
             if self.client_is_gone() {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
             }
-            self.look.as_mut().reset(tokio::time::Instant::now() + LOOK);
+            self.sip = if self.flow.queued() > HARD { 0 } else { SIP };
         }
-        Pin::new(&mut self.tcp).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        self.sip = self.sip.saturating_sub(buffer.filled().len().saturating_sub(before));
+        read
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::Watch;
-use crate::policy::Granted;
 use crate::policy::Action;
+use crate::policy::Granted;
 use crate::resource::file::File;
 use rustix::fs::{FileType, OFlags, RawDir};
 
@@ -54,6 +54,10 @@ pub fn names<A: Action<On = File>>(granted: &Granted<A>, limit: usize, watch: &W
 /// What readlink(2) reports.
 pub fn link_target<A: Action<On = File>>(granted: &Granted<A>) -> Result<Vec<u8>> {
     let link = granted.resource();
-    let Some(handle) = link.handle() else { return Err(Error::new(Kind::NotFound, "no such file or directory").with_path(link.asked().shown())) };
-    Ok(rustix::fs::readlinkat(handle, c"", Vec::with_capacity(256)).map_err(|errno| Error::os("readlink", errno.raw_os_error()).with_path(link.asked().shown()))?.into_bytes())
+    let Some(handle) = link.handle() else {
+        return Err(Error::new(Kind::NotFound, "no such file or directory").with_path(link.asked().shown()));
+    };
+    Ok(rustix::fs::readlinkat(handle, c"", Vec::with_capacity(256))
+        .map_err(|errno| Error::os("readlink", errno.raw_os_error()).with_path(link.asked().shown()))?
+        .into_bytes())
 }

@@ -36,7 +36,13 @@ pub(super) fn open_as<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags)
 ///
 /// # Errors
 /// [`Kind::TooLarge`] when there is more than `max_bytes`; what read(2) reports; that the run has to stop.
-pub fn read<A: Action<On = File>>(granted: &Granted<A>, offset: u64, length: Option<u64>, max_bytes: u64, watch: &Watch) -> Result<Vec<u8>> {
+pub fn read<A: Action<On = File>>(
+    granted: &Granted<A>,
+    offset: u64,
+    length: Option<u64>,
+    max_bytes: u64,
+    watch: &Watch,
+) -> Result<Vec<u8>> {
     let shown = || granted.resource().asked().shown();
     let mut file = open(granted)?;
     if offset > 0 {
@@ -80,5 +86,6 @@ pub fn read<A: Action<On = File>>(granted: &Granted<A>, offset: u64, length: Opt
 }
 
 fn too_large(max_bytes: u64) -> Error {
-    Error::new(Kind::TooLarge, format!("larger than `max_bytes` ({max_bytes})")).with_hint("raise `max_bytes`, or read a part with `offset` and `length`, `head`, `tail` or `grep`")
+    Error::new(Kind::TooLarge, format!("larger than `max_bytes` ({max_bytes})"))
+        .with_hint("raise `max_bytes`, or read a part with `offset` and `length`, `head`, `tail` or `grep`")
 }

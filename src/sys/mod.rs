@@ -2,11 +2,18 @@
 
 pub mod clock;
 pub mod confine;
+pub mod decompress;
 pub mod dir;
 pub mod file;
 pub mod handle;
 pub mod inherit;
+pub mod journal;
 pub mod memory;
+pub mod proc;
+pub mod search;
 pub mod spawn;
+pub mod stream;
 pub mod supervise;
 pub mod write;
+pub mod text;
+pub mod systemd;

@@ -99,7 +99,8 @@ pub fn spawn_session(launch: &Launch<'_>) -> Result<(SessionProcess, Pipes)> {
 
 fn watch(child: &Child) -> Result<(Pid, AsyncFd<OwnedFd>)> {
     let pid = Pid::from_child(child);
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| Error::os("watch the session", errno.raw_os_error()))?;
+    let pidfd =
+        rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| Error::os("watch the session", errno.raw_os_error()))?;
     // SAFETY: the AsyncFd owns the descriptor, which is open, and an OwnedFd gives the same number until it is dropped with the AsyncFd.
     let registered = unsafe { AsyncFd::register_with_interest(pidfd, tokio::io::Interest::READABLE) };
     Ok((pid, registered.map_err(|error| Error::from(error.into_parts().1))?))

@@ -69,7 +69,11 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
             watch.stop(Stop::Cpu);
             continue;
         }
-        let wait = if told.is_some() || watch.stopping().is_some() { Duration::from_millis(20) } else { watch.remaining().min(TICK).max(Duration::from_millis(1)) };
+        let wait = if told.is_some() || watch.stopping().is_some() {
+            Duration::from_millis(20)
+        } else {
+            watch.remaining().min(TICK).max(Duration::from_millis(1))
+        };
         wait_for(watch, &signals, &done, wait);
     }
 }

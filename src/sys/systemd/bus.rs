@@ -1,0 +1,188 @@
+//! A connection to the system bus: calls with a time limit that the run can break off, and errors as ours.
+
+use crate::error::{Error, Kind, Result};
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+use zbus::{OwnedVariant, Variant};
+
+/// Where systemd and every distribution put it. Never from the environment: DBUS_SYSTEM_BUS_ADDRESS could name anything.
+const ADDRESS: &str = "unix:path=/run/dbus/system_bus_socket";
+/// The longest that any answer may take; each call has its own limit besides.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// How long a call that does not wait for a job may take.
+const CALL: Duration = Duration::from_secs(25);
+/// How often a waiting call looks whether the run has to stop.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The system bus, for one thread.
+pub struct Bus<'a> {
+    runtime: tokio::runtime::Runtime,
+    pub connection: zbus::Connection,
+    check: &'a dyn Fn() -> Result<()>,
+}
+
+impl<'a> Bus<'a> {
+    /// # Errors
+    /// [`Kind::Unsupported`] when there is no bus, [`Kind::Permission`] when it may not be used.
+    pub fn connect(check: &'a dyn Fn() -> Result<()>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::new(Kind::Unavailable, format!("the system bus: {error}")))?;
+        let build = async { zbus::connection::Builder::address(ADDRESS).method_timeout(LONGEST).build().await.map_err(|error| failure(&error)) };
+        let connection = wait(&runtime, check, CALL, build)?;
+        Ok(Self { runtime, connection, check })
+    }
+    /// Waits for `work`, at most so long.
+    ///
+    /// # Errors
+    /// Its own, [`Kind::Timeout`], or why the run has to stop.
+    pub fn wait<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        wait(&self.runtime, self.check, limit, work)
+    }
+    /// Calls a method of systemd's objects, with the default limit of time.
+    ///
+    /// # Errors
+    /// What systemd answers; [`Kind::Timeout`]; why the run has to stop.
+    pub fn call<B, R>(&self, path: &str, interface: &str, method: &str, body: &B) -> Result<R>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+        R: serde::de::DeserializeOwned + zbus::Type,
+    {
+        self.wait(CALL, call(&self.connection, path, interface, method, body))
+    }
+    /// All properties of an interface of an object.
+    ///
+    /// # Errors
+    /// As [`Bus::call`].
+    pub fn properties(&self, path: &str, interface: &str) -> Result<Properties> {
+        self.wait(CALL, properties(&self.connection, path, interface))
+    }
+}
+
+/// # Errors
+/// What systemd answers.
+pub async fn call<B, R>(connection: &zbus::Connection, path: &str, interface: &str, method: &str, body: &B) -> Result<R>
+where
+    B: serde::Serialize + zbus::DynamicType,
+    R: serde::de::DeserializeOwned + zbus::Type,
+{
+    let answer = connection.call_method(Some("org.freedesktop.systemd1"), path, Some(interface), method, body).await;
+    let answer = answer.map_err(|error| failure(&error))?;
+    answer.body().deserialize().map_err(|error| failure(&error))
+}
+
+/// # Errors
+/// What systemd answers.
+pub async fn properties(connection: &zbus::Connection, path: &str, interface: &str) -> Result<Properties> {
+    Ok(Properties(call(connection, path, "org.freedesktop.DBus.Properties", "GetAll", &interface).await?))
+}
+
+fn wait<T>(
+    runtime: &tokio::runtime::Runtime,
+    check: &dyn Fn() -> Result<()>,
+    limit: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    check()?;
+    let end = Instant::now() + limit;
+    runtime.block_on(async {
+        let mut work = std::pin::pin!(work);
+        loop {
+            if let Ok(done) = tokio::time::timeout(TICK, &mut work).await {
+                return done;
+            }
+            check()?;
+            if Instant::now() >= end {
+                return Err(Error::new(Kind::Timeout, format!("the service manager did not answer within {} s", limit.as_secs_f64())));
+            }
+        }
+    })
+}
+
+/// The error of the bus or of systemd as ours. Its text is not passed on: it can hold bytes of the host.
+pub fn failure(error: &zbus::Error) -> Error {
+    use zbus::fdo::Error as Fdo;
+    let of = |kind, text: &str| Error::new(kind, text);
+    match error {
+        zbus::Error::Connection(cause, _) | zbus::Error::InputOutput(cause) => match cause.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => no_systemd(),
+            std::io::ErrorKind::PermissionDenied => of(Kind::Permission, "the system bus may not be used by this Unix user"),
+            _ => of(Kind::Unavailable, "the connection to the system bus broke"),
+        },
+        zbus::Error::FDO(fdo) => match &**fdo {
+            Fdo::ServiceUnknown(_) | Fdo::NameHasNoOwner(_) | Fdo::NoServer(_) => no_systemd(),
+            Fdo::AccessDenied(_) | Fdo::AuthFailed(_) | Fdo::InteractiveAuthorizationRequired(_) => refused(),
+            Fdo::Timeout(_) | Fdo::TimedOut(_) | Fdo::NoReply(_) => of(Kind::Timeout, "the service manager did not answer in time"),
+            Fdo::Disconnected(_) => of(Kind::Unavailable, "the connection to the system bus broke"),
+            Fdo::InvalidArgs(_) => of(Kind::BadArgument, "the service manager does not accept this name"),
+            Fdo::NotSupported(_) | Fdo::UnknownMethod(_) | Fdo::UnknownInterface(_) => of(Kind::Unsupported, "this systemd cannot do that"),
+            Fdo::UnknownObject(_) => of(Kind::NotFound, "there is no such unit"),
+            _ => of(Kind::Io, "the service manager reported an error"),
+        },
+        zbus::Error::MethodError(name, ..) => match name.as_str().strip_prefix("org.freedesktop.systemd1.").unwrap_or_default() {
+            "NoSuchUnit" => of(Kind::NotFound, "there is no such unit"),
+            "UnitMasked" => of(Kind::JobFailed, "the unit is masked"),
+            "LoadFailed" | "BadUnitSetting" => of(Kind::BadData, "the unit file cannot be loaded"),
+            "OnlyByDependency" => of(Kind::JobFailed, "the unit may only be started or stopped through another"),
+            "JobTypeNotApplicable" => of(Kind::JobFailed, "the unit does not support this job"),
+            "TransactionIsDestructive" => of(Kind::Busy, "another job stands in the way"),
+            "TransactionJobsConflicting" | "TransactionOrderIsCyclic" => of(Kind::JobFailed, "the jobs that this needs contradict each other"),
+            "ShuttingDown" => of(Kind::Unavailable, "the host is shutting down"),
+            _ if name.as_str() == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => refused(),
+            _ => of(Kind::JobFailed, "the service manager refused it"),
+        },
+        zbus::Error::Unsupported => of(Kind::Unsupported, "the system bus cannot be used"),
+        _ => of(Kind::Io, "the system bus gave an answer that was not understood"),
+    }
+}
+
+fn no_systemd() -> Error {
+    Error::new(Kind::Unsupported, "there is no systemd to talk to on this host")
+}
+
+fn refused() -> Error {
+    Error::new(Kind::Permission, "the service manager does not allow it to this Unix user")
+}
+
+/// Properties of a D-Bus object.
+pub struct Properties(HashMap<String, OwnedVariant>);
+
+impl Properties {
+    /// A string or object path; empty where there is none.
+    #[must_use]
+    pub fn text(&self, name: &str) -> String {
+        match self.0.get(name).map(|value| &**value) {
+            Some(Variant::Str(text)) => text.as_str().to_owned(),
+            Some(Variant::ObjectPath(path)) => path.as_str().to_owned(),
+            _ => String::new(),
+        }
+    }
+    /// A number; `None` where there is none, and for the largest value of its type, which systemd uses for "not set".
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.0.get(name).map(|value| &**value)? {
+            Variant::U64(u64::MAX) | Variant::U32(u32::MAX) => None,
+            Variant::U64(number) => Some(*number),
+            Variant::U32(number) => Some((*number).into()),
+            Variant::I32(number) => u64::try_from(*number).ok(),
+            Variant::I64(number) => u64::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        matches!(self.0.get(name).map(|value| &**value), Some(Variant::Bool(true)))
+    }
+    /// An array of strings.
+    #[must_use]
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        self.0.get(name).and_then(|value| value.try_clone().ok()).and_then(|value| Vec::<String>::try_from(value).ok()).unwrap_or_default()
+    }
+    /// An array of bytes.
+    #[must_use]
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        self.0.get(name).and_then(|value| value.try_clone().ok()).and_then(|value| Vec::<u8>::try_from(value).ok()).unwrap_or_default()
+    }
+}
