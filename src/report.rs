@@ -60,7 +60,8 @@ pub fn write(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) ->
 
 fn human(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) {
     if let Some(text) = &outcome.text
-        && output.print(text).is_err()
+        // Text that ends its last line itself, as that of a file does, gets no second end.
+        && output.print(text.strip_suffix('\n').unwrap_or(text)).is_err()
     {
         return;
     }

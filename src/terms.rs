@@ -146,18 +146,7 @@ fn as_config(error: Error) -> Error {
 /// The schema that every policy is validated against: nouns and verbs of the function table.
 #[must_use]
 pub fn schema() -> String {
-    let mut asks: Vec<crate::policy::Ask> = Vec::new();
-    for ask in crate::functions::all().flat_map(|function| function.asks) {
-        if !asks.iter().any(|known| (known.namespace, known.name) == (ask.namespace, ask.name)) {
-            asks.push(*ask);
-        }
-    }
-    let mut nouns: Vec<crate::policy::Noun> = Vec::new();
-    for noun in asks.iter().flat_map(|ask| ask.nouns) {
-        if !nouns.iter().any(|known| known.name == noun.name) {
-            nouns.push(*noun);
-        }
-    }
+    let (asks, nouns) = crate::functions::vocabulary();
     crate::policy::schema::render(&asks, &nouns)
 }
 

@@ -48,10 +48,8 @@ pub fn run(session: &Session, environment: &Environment) -> u8 {
 fn refused(error: &Error, form: Form) -> u8 {
     match form {
         Form::Human => {
-            super::say(&format!("rex: {error}"));
-            if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
-                super::say(&format!("  hint: {hint}"));
-            }
+            let hint = error.hint.as_ref().filter(|hint| !hint.is_empty()).map(|hint| format!("; {hint}")).unwrap_or_default();
+            super::say(&format!("rex: {error}{hint}"));
             error.kind.exit() as u8
         }
         form => crate::report::early(error.clone(), form),

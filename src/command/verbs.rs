@@ -162,17 +162,16 @@ fn question(action: &str, resource: &str) -> Result<(Ask, &'static Noun, String)
 /// # Errors
 /// [`Kind::Usage`] when there is no such function, naming the nearest.
 pub fn functions(json: bool, name: Option<&str>) -> Result<u8> {
-    if let Some(name) = name
-        && functions::by_name(name).is_none()
-    {
-        let near = nearest(name, functions::all().map(|function| function.name)).map(|near| format!("did you mean `{near}`?"));
-        return Err(
+    let function = match name {
+        None => None,
+        Some(name) => Some(functions::by_name(name).ok_or_else(|| {
+            let near = nearest(name, functions::all().map(|function| function.name)).map(|near| format!("did you mean `{near}`?"));
             Error::new(Kind::Usage, format!("no function `{}`", crate::invocation::words::shown(name))).with_hint(near.unwrap_or_default())
-        );
-    }
-    Ok(match (json, name) {
-        (true, name) => super::show(&format!("{:#}\n", functions::manual::json(name))),
-        (false, Some(name)) => super::show(&functions::manual::text(name)),
+        })?),
+    };
+    Ok(match (json, function) {
+        (true, _) => super::show(&format!("{:#}\n", functions::manual::json(name).unwrap_or_default())),
+        (false, Some(function)) => super::show(&functions::manual::text(function)),
         (false, None) => super::show(&functions::manual::list()),
     })
 }

@@ -156,6 +156,14 @@ impl Runner {
 
     /// The final value as text and JSON, within the run's limits.
     fn finish(&self, value: Dynamic) -> Result<(Option<String>, serde_json::Value), Box<EvalAltResult>> {
+        let ended = || Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE));
+        // What the last statement did may have gone past a limit, or may not have reached the caller.
+        if crate::sys::memory::over_limit() {
+            self.host.watch.stop(Stop::Memory);
+        }
+        if self.host.watch.stopping().is_some() || self.thrown.fatal().is_some() {
+            return Err(ended());
+        }
         if value.is_unit() {
             return Ok((None, serde_json::Value::Null));
         }
@@ -163,7 +171,7 @@ impl Runner {
         let text = convert::display(&value);
         match self.host.watch.check() {
             Ok(()) => Ok((Some(text), typed)),
-            Err(_) => Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE).into()),
+            Err(_) => Err(ended()),
         }
     }
 

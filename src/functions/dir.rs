@@ -43,7 +43,12 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
     let by = Sort::of(&options.sort)?;
     let found = File::locate_dir(&path)?;
     if found.exists() && !found.is_dir() {
-        return Ok(vec![Dynamic::from_map(details(&call.permit::<Stat>(found)?))]);
+        if call.host.gate.would::<Stat>(&found) == Answer::Yes {
+            return Ok(vec![Dynamic::from_map(details(&call.permit::<Stat>(found)?))]);
+        }
+        // Whoever may not look at it gets the answer that a missing path gets.
+        drop(call.permit::<Read>(found.taken_for_a_directory())?);
+        return Ok(Array::new());
     }
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
     let must = options.long || matches!(by, Sort::Size | Sort::Mtime);
@@ -356,7 +361,9 @@ fn kind_of_word(word: &str) -> Result<FileType> {
         "char_device" | "c" => FileType::CharacterDevice,
         "block_device" | "b" => FileType::BlockDevice,
         _ => {
-            return Err(bad_argument("option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`"));
+            return Err(bad_argument(
+                "option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`",
+            ));
         }
     })
 }

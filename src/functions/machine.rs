@@ -293,3 +293,6 @@ fn row(mount: &Mount, answer: &Answer) -> Map {
         ("mount_options", options),
     ])
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,16 +8,21 @@ pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod function;
-pub mod handle;
+pub mod journal;
 pub mod machine;
 pub mod manual;
 pub mod processes;
+#[cfg(test)]
+mod rig;
+pub mod handle;
 pub mod say;
 pub mod search;
 pub mod text_stats;
+pub mod service;
 pub mod time;
 pub mod value;
 
+use crate::policy::{Ask, Noun};
 use function::Function;
 
 /// Every topic: its name, what it is about, and its functions.
@@ -27,10 +32,13 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("service", "Services", service::FUNCTIONS),
+    ("journal", "Logs", journal::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("service", "Services", service::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
@@ -45,4 +53,22 @@ pub fn all() -> impl Iterator<Item = &'static Function> {
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Function> {
     all().find(|function| function.name == name)
+}
+
+/// Every verb that functions ask for, with its noun: what the schema and the policy reference are made from.
+#[must_use]
+pub fn vocabulary() -> (Vec<Ask>, Vec<Noun>) {
+    let mut asks: Vec<Ask> = Vec::new();
+    for ask in all().flat_map(|function| function.asks) {
+        if !asks.iter().any(|known| (known.namespace, known.name) == (ask.namespace, ask.name)) {
+            asks.push(*ask);
+        }
+    }
+    let mut nouns: Vec<Noun> = Vec::new();
+    for noun in asks.iter().flat_map(|ask| ask.nouns) {
+        if !nouns.iter().any(|known| known.name == noun.name) {
+            nouns.push(*noun);
+        }
+    }
+    (asks, nouns)
 }

@@ -310,3 +310,6 @@ fn more(map: &mut Map, table: &kernel::Table, row: &Row, options: &PsOptions) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

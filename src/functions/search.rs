@@ -374,3 +374,6 @@ fn globs(option: &str, patterns: &[String]) -> Result<Option<GlobSet>> {
 fn fits(set: Option<&GlobSet>, path: &[u8]) -> bool {
     set.is_some_and(|set| set.is_match(std::path::Path::new(std::ffi::OsStr::from_bytes(path))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,3 +139,6 @@ fn wc(call: &Call<'_>, path: AbsPath, options: WcOptions) -> Result<Map> {
     ];
     Ok(rows.into_iter().filter(|(_, wanted, _)| all || *wanted).map(|(name, _, count)| (name.into(), count.into_script())).collect())
 }
+
+#[cfg(test)]
+mod tests;

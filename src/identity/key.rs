@@ -15,15 +15,6 @@ const MAX_KEY_ID: usize = 4096;
 const MAX_PRINCIPALS: usize = 256;
 const CERT_SUFFIX: &str = "-cert-v01@openssh.com";
 
-/// Who has already checked the critical options of a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckedBy {
-    /// sshd, which refuses options it does not know and enforces those it does (sshd(8), `source-address` and so on).
-    Sshd,
-    /// Nobody yet: `rex serve` accepts certificates without critical options only.
-    Nobody,
-}
-
 /// A key or certificate that an authentication step was passed with.
 #[derive(Clone, Debug)]
 pub enum Key {
@@ -52,6 +43,12 @@ pub struct Certificate {
 
 fn denied(message: impl Into<String>) -> Error {
     Error::new(Kind::Denied, message)
+}
+
+/// The key type that a blob says it is of (RFC 4253 section 6.6).
+#[must_use]
+pub fn declared_type(blob: &[u8]) -> Option<&str> {
+    leading_string(blob).and_then(|name| std::str::from_utf8(name).ok())
 }
 
 impl Key {
@@ -115,7 +112,7 @@ pub fn authority_of(certificate: &ssh_key::Certificate) -> String {
 ///
 /// # Errors
 /// [`Kind::Denied`], saying which of them does not hold.
-pub fn check(certificate: &ssh_key::Certificate, registered: bool, now: u64, checked_by: CheckedBy) -> Result<Certificate> {
+pub fn check(certificate: &ssh_key::Certificate, registered: bool, now: u64) -> Result<Certificate> {
     if certificate.cert_type() != CertType::User {
         return Err(denied("the certificate is not for users"));
     }
@@ -147,8 +144,8 @@ pub fn check(certificate: &ssh_key::Certificate, registered: bool, now: u64, che
         return Err(denied(format!("the certificate's key id is longer than {MAX_KEY_ID} bytes or contains a control character")));
     }
     for option in certificate.critical_options().keys() {
-        let known = matches!(option.as_str(), "source-address" | "force-command" | "verify-required");
-        if !known || checked_by == CheckedBy::Nobody {
+        // These are enforced by whoever verified the login, sshd or rex serve, which both refuse what they do not know.
+        if !matches!(option.as_str(), "source-address" | "force-command" | "verify-required") {
             return Err(denied(format!(
                 "the certificate has the critical option `{}`, which is not understood here",
                 option.escape_debug()

@@ -13,13 +13,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::key::{Certificate, CheckedBy, Key};
+pub use self::handover::Handover;
+pub use self::key::{Certificate, Key};
 pub use self::principals::{Person, Principals};
 use crate::error::{Error, Kind, Result};
 use crate::os::process::{Environment, Names};
-
-/// Bytes of an identity handed over by `rex serve`.
-const MAX_INHERITED: usize = 1 << 20;
 
 /// A kind of evidence; the words are those of `identity` in rex.toml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,7 +66,7 @@ pub struct EvidenceSources<'a> {
     /// The real uid.
     pub uid: u32,
     pub names: &'a Names,
-    /// JSON of an [`Identity`] that `rex serve` established and handed to this process on a channel of its own.
+    /// JSON of a [`Handover`] that `rex serve` gave this process on a descriptor of its own.
     pub inherited: Option<&'a [u8]>,
 }
 
@@ -140,7 +138,7 @@ fn denied(message: impl Into<String>) -> Error {
 /// [`Kind::Denied`] when nobody is proved; [`Kind::Config`] when `demanded` is empty or lists what this version does not have.
 pub fn establish(asked: &EvidenceSources<'_>, demanded: &[Evidence], principals: &Principals, now: u64) -> Result<Identity> {
     if let Some(json) = asked.inherited {
-        return inherited(asked, json, now);
+        return of_server_login(asked, json, principals, now);
     }
     // Skipping `record` would let a weaker kind decide where the owner believes that the record does.
     if demanded.contains(&Evidence::Record) {
@@ -183,7 +181,7 @@ fn of_kind(kind: Evidence, asked: &EvidenceSources<'_>, principals: &Principals,
             facts.method = Some(methods(&steps));
             let keys: Vec<&Key> = steps.iter().filter_map(|step| step.key.as_ref()).collect();
             derivation.push("sshd's account of the login (ExposeAuthInfo) gives the key".to_owned());
-            of_keys(&keys, asked.environment, principals, now, CheckedBy::Sshd, &mut derivation)?
+            of_keys(&keys, asked.environment, principals, now, &mut derivation)?
         }
         (Evidence::User, _) => {
             let user = asked.names.user(asked.uid).ok_or_else(|| denied(format!("the user id {} has no name on this host", asked.uid)))?;
@@ -195,23 +193,31 @@ fn of_kind(kind: Evidence, asked: &EvidenceSources<'_>, principals: &Principals,
     finish(kind, proved, facts, derivation, asked.environment)
 }
 
-/// Who logged in to `rex serve` with `key`, which the server has verified the possession of. `environment` is what the client sent.
-///
-/// # Errors
-/// [`Kind::Denied`] if the key or certificate means nobody.
-pub fn of_server_login(
-    key: &Key,
-    client: Option<IpAddr>,
-    asked: &EvidenceSources<'_>,
-    principals: &Principals,
-    now: u64,
-) -> Result<Identity> {
-    let mut derivation = vec!["rex serve verified the key".to_owned()];
-    let proved = of_keys(&[key], asked.environment, principals, now, CheckedBy::Nobody, &mut derivation)?;
+/// Who logged in to `rex serve`: the handover is evidence as sshd's file is, and means the same principal.
+fn of_server_login(asked: &EvidenceSources<'_>, handover: &[u8], principals: &Principals, now: u64) -> Result<Identity> {
+    if asked.argument.is_some() {
+        return Err(denied("both --principal and an identity from rex serve were given"));
+    }
+    let handover = Handover::from_json(handover)?;
+    let bytes = |text: &str| {
+        use base64::Engine;
+        base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| denied("the identity handed over by the server is odd: no base64"))
+    };
+    let plain = Key::from_blob(&handover.key.kind, &bytes(&handover.key.blob)?)?;
+    let key = match &handover.certificate {
+        None => plain,
+        Some(certificate) => {
+            let blob = bytes(certificate)?;
+            Key::from_blob(key::declared_type(&blob).unwrap_or_default(), &blob)?
+        }
+    };
+    let environment = Environment::of(handover.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect());
+    let mut derivation = vec!["rex serve verified the possession of the key".to_owned()];
+    let proved = of_keys(&[&key], &environment, principals, now, &mut derivation)?;
     let facts = Facts { method: Some(auth_info::Method::PublicKey.name().into()), ..kernel_facts(asked) };
-    let mut identity = finish(Evidence::Inherited, proved, facts, derivation, asked.environment)?;
+    let mut identity = finish(Evidence::Inherited, proved, facts, derivation, &environment)?;
     // The server holds the socket; what the client calls SSH_CONNECTION is its own invention here.
-    identity.facts.client_address = client.map(|address| address.to_canonical());
+    identity.facts.client_address = handover.client_address.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     Ok(identity)
 }
 
@@ -257,10 +263,9 @@ fn of_keys(
     environment: &Environment,
     principals: &Principals,
     now: u64,
-    checked_by: CheckedBy,
     derivation: &mut Vec<String>,
 ) -> Result<Proved> {
-    let mut proved = keys.iter().map(|key| of_one_key(key, environment, principals, now, checked_by)).collect::<Result<Vec<_>>>()?;
+    let mut proved = keys.iter().map(|key| of_one_key(key, environment, principals, now)).collect::<Result<Vec<_>>>()?;
     // A certificate sorts before a plain key, so that the facts of the one that says more are kept.
     proved.sort_by(|(a, _), (b, _)| (a.certificate.is_none(), &a.key).cmp(&(b.certificate.is_none(), &b.key)));
     let expires = proved.iter().filter_map(|(one, _)| one.expires).min();
@@ -274,12 +279,12 @@ fn of_keys(
     Ok(Proved { via, expires, ..first })
 }
 
-fn of_one_key(key: &Key, environment: &Environment, principals: &Principals, now: u64, checked_by: CheckedBy) -> Result<(Proved, String)> {
+fn of_one_key(key: &Key, environment: &Environment, principals: &Principals, now: u64) -> Result<(Proved, String)> {
     let fingerprint = key.fingerprint();
     let of_key = Some((fingerprint.clone(), key.kind()));
     if let Key::Certificate(certificate) = key {
         let registered = principals.knows_authority(&key::authority_of(certificate));
-        let certificate = key::check(certificate, registered, now, checked_by)?;
+        let certificate = key::check(certificate, registered, now)?;
         let person = principals.of_certificate(&certificate)?;
         let how = format!(
             "certificate `{}` (serial {}) of authority {}",
@@ -312,28 +317,5 @@ fn methods(steps: &[auth_info::Step]) -> String {
 }
 
 /// Takes over what `rex serve` established, after checking its form; what the kernel says of this process replaces what it says.
-fn inherited(asked: &EvidenceSources<'_>, json: &[u8], now: u64) -> Result<Identity> {
-    if asked.argument.is_some() {
-        return Err(denied("both --principal and an identity from rex serve were given"));
-    }
-    if json.len() > MAX_INHERITED {
-        return Err(denied(format!("the identity from rex serve is larger than {MAX_INHERITED} bytes")));
-    }
-    let identity: Identity =
-        serde_json::from_slice(json).map_err(|_| denied("the identity from rex serve has not the form it should have"))?;
-    name::principal(&identity.name, "the name in the identity from rex serve")?;
-    for group in &identity.groups {
-        name::principal(group, "a group in the identity from rex serve")?;
-    }
-    if identity.evidence != Evidence::Inherited {
-        return Err(denied("the identity from rex serve has not the form it should have"));
-    }
-    if identity.expires.is_some_and(|end| end <= now) {
-        return Err(denied("the certificate has expired"));
-    }
-    let Facts { unix_user, uid, .. } = kernel_facts(asked);
-    Ok(Identity { facts: Facts { unix_user, uid, ..identity.facts }, ..identity })
-}
-
 #[cfg(test)]
 mod tests;

@@ -307,45 +307,52 @@ fn an_account_rewritten_later_does_not_change_an_argument() {
     assert_eq!(session.establish(&[Argument, AuthInfo]).unwrap(), before);
 }
 
-#[test]
-fn what_rex_serve_established_is_taken_over_whole() {
-    let session = Session::usual().variable("SSH_CONNECTION", "192.0.2.66 1 192.0.2.1 22");
-    let certificate = Key::Certificate(Box::new(fixtures::Certificate::default().sign()));
-    let client = Some("192.0.2.7".parse().unwrap());
-    let served = session.with(None, |asked| of_server_login(&certificate, client, asked, &session.principals, NOW)).unwrap();
-    assert_eq!((served.name.as_str(), served.evidence, served.facts.client_address), ("alice", Evidence::Inherited, client));
-    let json = serde_json::to_vec(&served).unwrap();
-    let taken = session.with(Some(&json), |asked| establish(asked, &[Argument], &Principals::absent(), NOW)).unwrap();
-    assert_eq!(taken, served);
-    let late = session.with(Some(&json), |asked| establish(asked, &[Argument], &Principals::absent(), NOW + 60));
-    assert!(late.unwrap_err().message.contains("expired"));
-    let elsewhere = Session::usual().uid(4_000_000_000);
-    let taken = elsewhere.with(Some(&json), |asked| establish(asked, &[], &Principals::absent(), NOW)).unwrap();
-    assert_eq!((taken.facts.uid, taken.facts.unix_user.as_str()), (4_000_000_000, "other"));
+/// What `rex serve` would hand over for this key or certificate.
+fn handover(key: &[u8], certificate: Option<&[u8]>) -> String {
+    use base64::Engine;
+    let text = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    serde_json::json!({
+        "version": 1, "user": "whoever", "method": "publickey",
+        "key": {"type": "ssh-ed25519", "blob": text(key), "fingerprint": "SHA256:unused"},
+        "certificate": certificate.map(text), "client_address": "192.0.2.7", "client_port": 4000,
+        "env": {"LC_REX_AGENT": "helper"}, "server_fingerprint": "SHA256:unused",
+    })
+    .to_string()
 }
 
 #[test]
-fn an_inherited_identity_of_another_form_is_denied() {
+fn what_rex_serve_hands_over_means_the_same_principal_as_sshds_account() {
+    let session = Session::usual().variable("SSH_CONNECTION", "192.0.2.66 1 192.0.2.1 22");
+    let by = |json: &str, now: u64| session.with(Some(json.as_bytes()), |asked| establish(asked, &[User], &session.principals, now));
+    let plain = by(&handover(&fixtures::blob(1), None), NOW).unwrap();
+    assert_eq!((plain.name.as_str(), plain.evidence), ("alice", Evidence::Inherited));
+    assert_eq!(plain.facts.client_address, "192.0.2.7".parse().ok());
+    assert_eq!(plain.facts.agent.as_deref(), Some("helper"));
+    let json = handover(&fixtures::blob(1), Some(&fixtures::Certificate::default().blob()));
+    assert_eq!(by(&json, NOW).unwrap().name, "alice");
+    assert!(by(&json, NOW + 3600 * 24 * 365).unwrap_err().message.contains("expired"));
+    assert_eq!(by(&handover(&fixtures::blob(9), None), NOW).unwrap_err().kind, Kind::Denied);
+}
+
+#[test]
+fn a_handover_of_another_form_is_denied() {
     let session = Session::usual();
-    let key = Key::from_blob("ssh-ed25519", &fixtures::blob(1)).unwrap();
-    let served = session.with(None, |asked| of_server_login(&key, None, asked, &session.principals, NOW)).unwrap();
-    let good = serde_json::to_string(&served).unwrap();
+    let good = handover(&fixtures::blob(1), None);
     let odd = [
         String::new(),
         "{}".into(),
         format!("{good}x"),
-        good.replace("\"inherited\"", "\"argument\""),
-        good.replace("\"name\":\"alice\"", "\"name\":\"\""),
-        good.replace("\"name\":\"alice\"", "\"name\":\"a\\nb\""),
-        good.replace("\"oncall\"", "\"\\u0000\""),
-        good.replace("\"name\":", "\"extra\":1,\"name\":"),
+        good.replace("\"version\":1", "\"version\":2"),
+        good.replace("\"ssh-ed25519\"", "\"ssh-rsa\""),
+        good.replace("\"blob\":\"", "\"blob\":\"!"),
+        good.replace("\"user\":", "\"extra\":1,\"user\":"),
     ];
     for json in odd {
         assert_ne!(json, good);
         let error = session.with(Some(json.as_bytes()), |asked| establish(asked, &[User], &session.principals, NOW)).unwrap_err();
         assert_eq!(error.kind, Kind::Denied, "{json}");
     }
-    assert!(session.with(Some(good.as_bytes()), |asked| establish(asked, &[User], &session.principals, NOW)).is_ok());
     let both = session.argument("alice");
     assert!(both.with(Some(good.as_bytes()), |asked| establish(asked, &[Argument], &both.principals, NOW)).is_err());
 }
+

@@ -351,7 +351,7 @@ impl Gate {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
         let shown = on.shown();
-        let question = Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown: &shown, remembered };
+        let question = Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown_as: on.shown_as(), shown: &shown, remembered };
         if full.verdict.why.is_some() {
             return Err(self.deny(&question, &full));
         }
@@ -427,7 +427,7 @@ impl Gate {
             why: if silent { Why::NotPermitted } else { why },
             // A caller is told of the verb it asked for, on what it named: that `open` on a folder was the matter may tell what the name leads to.
             action: full.instead.as_ref().map_or_else(own, |(action, _)| action.clone()),
-            resource: values::written(question.kind, question.shown),
+            resource: values::written(question.shown_as, question.shown),
             principal: self.principal_text.clone(),
             // What the author wrote of a policy that failed is not about why.
             hint: if silent || why == Why::PolicyError { None } else { hint },
@@ -475,6 +475,7 @@ struct Question<'a> {
     ask: &'a Ask,
     kind: &'static str,
     id: &'a str,
+    shown_as: &'static str,
     shown: &'a str,
     remembered: bool,
 }

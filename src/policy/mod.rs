@@ -5,6 +5,7 @@ mod cache;
 mod gate;
 mod load;
 mod pointed;
+pub mod reference;
 pub mod schema;
 mod slice;
 mod values;

@@ -207,42 +207,45 @@ const VERBS: &[Ask] = &[
 ];
 
 /// Groups that every namespace has, whether or not a verb is in them, so that a policy may name them anywhere.
-const GROUPS: &[(&str, &str)] = &[("edit", "Every verb that changes things in the ordinary way."), ("view", "Every verb that only looks.")];
+pub(super) const GROUPS: &[(&str, &str)] =
+    &[("edit", "Every verb that changes things in the ordinary way."), ("view", "Every verb that only looks.")];
 
 /// Attributes by name: type, whether required, doc.
-type Shape = BTreeMap<&'static str, (&'static str, bool, &'static str)>;
+pub(super) type Shape = BTreeMap<&'static str, (&'static str, bool, &'static str)>;
 
 #[derive(Default)]
-struct Entity {
-    parents: BTreeSet<&'static str>,
-    shape: Shape,
-    doc: &'static str,
+pub(super) struct Entity {
+    pub(super) parents: BTreeSet<&'static str>,
+    pub(super) shape: Shape,
+    pub(super) doc: &'static str,
 }
 
 #[derive(Default)]
-struct Verb {
-    applies_to: BTreeSet<&'static str>,
-    groups: BTreeSet<&'static str>,
-    context: Shape,
-    doc: &'static str,
+pub(super) struct Verb {
+    pub(super) applies_to: BTreeSet<&'static str>,
+    pub(super) groups: BTreeSet<&'static str>,
+    pub(super) context: Shape,
+    /// Set as soon as the verb is known.
+    pub(super) access: Option<Access>,
+    pub(super) doc: &'static str,
 }
 
 #[derive(Default)]
-struct Namespace {
-    entities: BTreeMap<&'static str, Entity>,
-    verbs: BTreeMap<&'static str, Verb>,
-    groups: BTreeSet<&'static str>,
+pub(super) struct Namespace {
+    pub(super) entities: BTreeMap<&'static str, Entity>,
+    pub(super) verbs: BTreeMap<&'static str, Verb>,
+    pub(super) groups: BTreeSet<&'static str>,
 }
 
 /// Everything that policies can name, merged from asks and tables, and where these disagree.
 #[derive(Default)]
-struct Words {
-    namespaces: BTreeMap<&'static str, Namespace>,
+pub(super) struct Words {
+    pub(super) namespaces: BTreeMap<&'static str, Namespace>,
     problems: Vec<String>,
 }
 
 impl Words {
-    fn of(asks: &[Ask], nouns: &[Noun]) -> Self {
+    pub(super) fn of(asks: &[Ask], nouns: &[Noun]) -> Self {
         let mut words = Self::default();
         for ask in asks.iter().chain(VERBS) {
             words.add_verb(ask);
@@ -264,6 +267,7 @@ impl Words {
         let verb = namespace.verbs.entry(ask.name).or_default();
         verb.applies_to.extend(ask.applies_to);
         verb.groups.extend(ask.groups);
+        verb.access.get_or_insert(ask.access);
         if verb.doc.is_empty() {
             verb.doc = ask.doc;
         }
@@ -382,7 +386,7 @@ pub fn problems(asks: &[Ask], nouns: &[Noun]) -> Vec<String> {
     Words::of(asks, nouns).problems
 }
 
-fn shape_of(attributes: &[Attribute]) -> Shape {
+pub(super) fn shape_of(attributes: &[Attribute]) -> Shape {
     attributes.iter().map(|attribute| (attribute.name, (attribute.cedar, attribute.required, attribute.doc))).collect()
 }
 

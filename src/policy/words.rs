@@ -69,6 +69,10 @@ pub trait Resource {
     fn shown(&self) -> Cow<'_, str> {
         Cow::Borrowed(self.id())
     }
+    /// The entity type a denial names: what the function was after, so that it does not tell what is there.
+    fn shown_as(&self) -> &'static str {
+        self.noun().name
+    }
     /// Every entity it is in, nearest first, as (type, id).
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str));
     /// The value of an attribute; called only for those that some policy in question mentions, and for the required ones.

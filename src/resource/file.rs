@@ -78,7 +78,7 @@ impl File {
 
     fn find(path: &AbsPath, follow: bool, expected: &'static Noun) -> Result<Self> {
         match path::look_up(path, follow)? {
-            Found::Here(handle) => Self::of(path.clone(), handle),
+            Found::Here(handle) => Ok(Self { expected, ..Self::of(path.clone(), handle)? }),
             Found::Not { place, parent, leaf, why } => Ok(Self {
                 id: path::to_id(&place),
                 place,
@@ -153,6 +153,12 @@ impl File {
         })
     }
 
+    /// The same place taken for the directory that the caller was after, for callers who may not know what is there.
+    #[must_use]
+    pub fn taken_for_a_directory(self) -> Self {
+        let why = Error::new(Kind::NotADirectory, "is not a directory").with_path(self.asked.shown());
+        Self { handle: None, stat: None, spot: None, why_not: Some(why), expected: &DIR, ..self }
+    }
     /// The handle, path-only. `sys` reopens it with the access of the verb that was granted.
     #[must_use]
     pub fn handle(&self) -> Option<&OwnedFd> {
@@ -261,6 +267,9 @@ impl Resource for File {
     }
     fn shown(&self) -> Cow<'_, str> {
         Cow::Owned(self.asked.shown())
+    }
+    fn shown_as(&self) -> &'static str {
+        self.expected.name
     }
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str)) {
         each_folder(&self.id, visit);

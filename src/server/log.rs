@@ -40,7 +40,8 @@ impl Log {
     pub fn say(&self, line: &str) {
         #[cfg(test)]
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
-        let _ = writeln!(std::io::stderr(), "rex serve: {line}");
+        // In one write, so that lines of several processes on one journal or terminal do not mix.
+        let _ = std::io::stderr().write_all(format!("rex serve: {line}\n").as_bytes());
     }
 
     /// Says that something of a client's was refused, at most [`MAX_LINES`] times in [`PERIOD`]; how many were left out is said later.

@@ -14,6 +14,6 @@ pub mod search;
 pub mod spawn;
 pub mod stream;
 pub mod supervise;
-pub mod write;
-pub mod text;
 pub mod systemd;
+pub mod text;
+pub mod write;

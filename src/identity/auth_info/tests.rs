@@ -22,7 +22,7 @@ fn me() -> u32 {
 #[test]
 fn lines_as_sshd_writes_them_are_read() {
     let text = key_line(1)
-        + &Certificate::default().line()
+        + Certificate::default().line().as_str()
         + "password\nkeyboard-interactive/pam\nkeyboard-interactive\ngssapi-with-mic user@REALM\n";
     let steps = parse(text.as_bytes()).unwrap();
     let methods: Vec<&str> = steps.iter().map(|step| step.method.name()).collect();
@@ -158,7 +158,7 @@ proptest::proptest! {
     fn any_bytes_are_read_or_denied(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400), cut in 0_usize..400, at in 0_usize..400) {
         let _either = parse(&content);
         // Damage in the middle of a good account.
-        let good = (Certificate::default().line() + &key_line(1)).into_bytes();
+        let good = (Certificate::default().line() + key_line(1).as_str()).into_bytes();
         let (cut, at) = (cut.min(good.len()), at.min(good.len()));
         let damaged = [&good[..cut.min(at)], content.as_slice(), &good[cut.max(at)..]].concat();
         if let Err(error) = parse(&damaged) {

@@ -192,13 +192,13 @@ fn a_key_an_authority_or_a_bastion_is_registered_once() {
     let authority = |name: &str, fingerprint: &str| format!("[[authority]]\nname = \"{name}\"\nfingerprint = \"{fingerprint}\"\n");
     let bastion =
         |name: &str, fingerprint: &str| format!("[[bastion]]\nname = \"{name}\"\nfingerprint = \"{fingerprint}\"\nvariable = \"LC_B\"\n");
-    assert!(wrong(&(key("a") + &key("b"))).contains("a key is one principal"));
-    assert!(wrong(&(authority("a", A) + &authority("b", A))).contains("registered twice"));
-    assert!(wrong(&(authority("a", A) + &authority("a", B))).contains("two authorities"));
-    assert!(wrong(&(bastion("a", A) + &bastion("b", A))).contains("registered twice"));
-    assert!(wrong(&(bastion("a", A) + &bastion("a", B))).contains("two bastions"));
-    assert!(wrong(&(key("a") + &bastion("j", A))).contains("speaks for others only"));
-    parse(&(key("a") + &bastion("j", B) + &authority("c", A)));
+    assert!(wrong(&(key("a") + key("b").as_str())).contains("a key is one principal"));
+    assert!(wrong(&(authority("a", A) + authority("b", A).as_str())).contains("registered twice"));
+    assert!(wrong(&(authority("a", A) + authority("a", B).as_str())).contains("two authorities"));
+    assert!(wrong(&(bastion("a", A) + bastion("b", A).as_str())).contains("registered twice"));
+    assert!(wrong(&(bastion("a", A) + bastion("a", B).as_str())).contains("two bastions"));
+    assert!(wrong(&(key("a") + bastion("j", A).as_str())).contains("speaks for others only"));
+    parse(&(key("a") + bastion("j", B).as_str() + authority("c", A).as_str()));
 }
 
 #[test]

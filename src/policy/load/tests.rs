@@ -292,7 +292,7 @@ fn the_cache_gives_the_same_policies_and_is_made_anew_when_anything_changes() {
     assert_eq!((first.digest, first.warnings, first.total), (second.digest, second.warnings, second.total));
     assert!(!load(&text.replace("view", "edit"), &schema).cached);
     assert!(!load(&text.replace("view", "edit"), &format!("{schema}// other\n")).cached);
-    store.put(cache::KEY, b"rubbish");
+    store.kept.borrow_mut().values_mut().for_each(|bytes| *bytes = b"rubbish".to_vec());
     assert!(!load(text, &schema).cached);
     assert!(load(text, &schema).cached);
 }
@@ -304,11 +304,11 @@ fn a_cache_that_names_other_places_than_the_text_has_is_ignored() {
     Policies::load(&sources, &schema, &ann(), Some(&store)).unwrap();
     let (schema_digest, digest) = (sha256(&[schema.as_bytes()]), digest_of(&sources.iter().collect::<Vec<_>>()));
     let key = cache::Key { schema: &schema_digest, policies: &digest };
-    let good = cache::decode(&store.get(cache::KEY).unwrap(), key).unwrap();
+    let good = cache::decode(&store.get(&cache::key_name(&hex(&digest))).unwrap(), key).unwrap();
     let mut swapped = good.clone();
     swapped.entries[1].start = 0;
     swapped.entries[1].end = swapped.entries[0].end;
-    store.put(cache::KEY, &cache::encode(&swapped, key));
+    store.put(&cache::key_name(&hex(&digest)), &cache::encode(&swapped, key));
     let policies = Policies::load(&sources, &schema, &ann(), Some(&store)).unwrap();
     assert!(!policies.cached);
     assert_eq!(policies.names().count(), 2);

@@ -471,9 +471,9 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         let wanted = Wanted { threads: true, io: true, wchan: true, ..Wanted::default() };
         let process = table.read(me, &wanted).unwrap().unwrap();
-        assert_eq!((process.pid, process.ppid), (me.into(), std::os::unix::process::parent_id().into()));
+        assert_eq!((process.pid, process.ppid), (i64::from(me), i64::from(std::os::unix::process::parent_id())));
         assert_eq!(process.arguments, std::env::args().collect::<Vec<_>>());
-        assert_eq!(process.euid, rustix::process::geteuid().as_raw().into());
+        assert_eq!(process.euid, i64::from(rustix::process::geteuid().as_raw()));
         assert!(process.memory > 1 << 20 && process.virtual_memory > process.memory, "{process:?}");
         assert!(process.io.is_some() && process.tasks.iter().any(|task| task.tid == process.pid), "{process:?}");
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;

@@ -1,0 +1,64 @@
+//! For tests of functions: a host with given policies, and calls without a script.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::function::{Call, Host};
+use super::value::{Array, Dynamic, Map};
+use crate::error::Result;
+use crate::limits::{Limits, Watch};
+use crate::output::{Form, Output};
+use crate::policy::{DecisionRecord, EffectRecord, Gate, Policies, Principal, Recorder, Rules, Scope, Session, Source, WalkRecord};
+use std::sync::Arc;
+
+/// A run's host without a run.
+pub struct Rig {
+    pub host: Arc<Host>,
+}
+
+/// Records nothing.
+struct Deaf;
+impl Recorder for Deaf {
+    fn decision(&self, _: &DecisionRecord<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn walk(&self, _: &WalkRecord<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn effect(&self, _: &EffectRecord<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Rig {
+    pub fn new(policy: &str) -> Self {
+        let watch = Arc::new(Watch::new(Limits::default()));
+        let scope = Scope { name: "alice".into(), groups: Vec::new() };
+        let sources = [Source { name: "test.cedar".into(), text: policy.into() }];
+        let (asks, nouns) = super::vocabulary();
+        let schema = crate::policy::schema::render(&asks, &nouns);
+        let policies = Arc::new(Policies::load(&sources, &schema, &scope, None).unwrap());
+        let principal = Principal { name: "alice".into(), ..Principal::default() };
+        let session = Session { run: "test".into(), ..Session::default() };
+        let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
+        let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
+        Self { host: Arc::new(Host { gate, watch, out }) }
+    }
+
+    pub fn call<const N: usize>(&self, name: &str, args: [Dynamic; N]) -> Result<Dynamic> {
+        let function = super::by_name(name).unwrap();
+        function.body.call(&Call::new(&self.host, function, None), &mut Vec::from(args))
+    }
+}
+
+/// A map of options.
+pub fn options<const N: usize>(rows: [(&str, Dynamic); N]) -> Dynamic {
+    Dynamic::from_map(rows.into_iter().map(|(key, value)| (key.into(), value)).collect())
+}
+
+pub fn strings(value: Dynamic) -> Vec<String> {
+    value.into_array().unwrap().into_iter().map(|item| item.into_string().unwrap()).collect()
+}
+
+pub fn maps(value: Dynamic) -> Vec<Map> {
+    let rows: Array = value.into_array().unwrap();
+    rows.into_iter().map(|row| row.cast::<Map>()).collect()
+}

@@ -1,0 +1,61 @@
+//! Files of the tree that are derived from the program equal what it derives now. `REX_BLESS=1 cargo test --test derived` writes them anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use rexsh::functions::manual;
+use std::fs;
+use std::path::Path;
+
+/// Compares a checked-in file with what it is derived from; with `REX_BLESS=1`, writes it.
+#[track_caller]
+fn is_current(name: &str, derived: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("REX_BLESS").is_some_and(|bless| bless == "1") {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        return fs::write(path, derived).unwrap();
+    }
+    let checked_in = fs::read_to_string(&path).unwrap_or_default();
+    if checked_in == derived {
+        return;
+    }
+    let line = checked_in.lines().zip(derived.lines()).take_while(|(old, new)| old == new).count();
+    panic!(
+        "{name} is not what the program derives (line {}); write it anew with REX_BLESS=1 cargo test --test derived\nit has    {:?}\nit should {:?}",
+        line + 1,
+        checked_in.lines().nth(line).unwrap_or("nothing more"),
+        derived.lines().nth(line).unwrap_or("have nothing more")
+    );
+}
+
+#[test]
+fn the_schema_is_current() {
+    is_current("policies/rex.cedarschema", &rexsh::terms::schema());
+}
+
+#[test]
+fn the_settings_are_current() {
+    is_current("config/rex.toml", &rexsh::config::rex_toml());
+}
+
+#[test]
+fn the_functions_are_current() {
+    is_current("docs/functions.md", &manual::markdown());
+}
+
+#[test]
+fn the_policy_reference_is_current() {
+    is_current("docs/policy-reference.md", &manual::policy_reference());
+}
+
+#[test]
+fn references_within_the_documents_lead_somewhere() {
+    let functions = manual::markdown();
+    let reference = manual::policy_reference();
+    for (name, text) in [("docs/functions.md", &functions), ("docs/policy-reference.md", &reference)] {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target)) {
+            let Some((file, anchor)) = target.split_once('#') else { continue };
+            let within = if file.is_empty() { text } else { &functions };
+            assert!(file.is_empty() || file == "functions.md", "{name}: {target}");
+            assert!(within.contains(&format!("\n### {anchor}\n")), "{name}: {target} leads nowhere");
+        }
+    }
+}

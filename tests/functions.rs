@@ -1,0 +1,201 @@
+//! Every function of the table, tried: its examples give what they say, are denied without a permit, and need every verb they declare.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "functions/rules.rs"]
+mod rules;
+#[path = "functions/run.rs"]
+mod run;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use rexsh::error::Kind;
+use rexsh::functions::function::{Example, Function};
+use rexsh::functions::manual::action;
+use rexsh::policy::{Access, Ask};
+use run::{Host, Run};
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+const ALLOW_ALL: &str = "permit(principal, action, resource);\n";
+/// A policy that permits something else. (Without any policy rex does not start at all.)
+const ALLOW_NOTHING_HERE: &str =
+    "permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere/nothing\");\n";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut trials = rules::trials();
+    trials.extend(rexsh::functions::all().flat_map(trials_of));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A function with what its examples did when everything was permitted.
+struct Subject {
+    function: &'static Function,
+    observed: OnceLock<Vec<Observed>>,
+}
+
+struct Observed {
+    example: &'static Example,
+    run: Run,
+    /// The verbs that this function asked for.
+    asked: BTreeSet<String>,
+}
+
+fn trials_of(function: &'static Function) -> Vec<Trial> {
+    let subject = Arc::new(Subject { function, observed: OnceLock::new() });
+    let trial = |name: String, test: fn(&Subject) -> Result<(), String>| {
+        let subject = Arc::clone(&subject);
+        Trial::test(format!("{}::{name}", subject.function.name), move || test(&subject).map_err(Failed::from))
+    };
+    let mut trials = vec![trial("gives_what_its_examples_say".to_owned(), gives_what_its_examples_say)];
+    if function.asks.is_empty() {
+        trials.push(trial("asks_for_nothing".to_owned(), asks_for_nothing));
+        return trials;
+    }
+    trials.push(trial("asks_for_all_it_declares".to_owned(), asks_for_all_it_declares));
+    trials.push(trial("is_denied_without_a_permit".to_owned(), is_denied_without_a_permit));
+    for ask in function.asks {
+        let subject = Arc::clone(&subject);
+        let name = format!("{}::does_not_happen_when_only_{}_{}_is_forbidden", function.name, ask.namespace, ask.name);
+        trials.push(Trial::test(name, move || does_not_happen_when_one_verb_is_forbidden(&subject, ask).map_err(Failed::from)));
+    }
+    trials
+}
+
+impl Subject {
+    /// The examples under a policy that permits everything. Run once, however many tests look at the result.
+    fn observed(&self) -> &[Observed] {
+        self.observed.get_or_init(|| {
+            let observe = |example: &'static Example| {
+                let run = Host::new(ALLOW_ALL, example).run(&with_expectation(example));
+                let own = |record: &&serde_json::Value| record["function"] == self.function.name;
+                let mut asked: BTreeSet<String> = run.events("decision").filter(own).map(|record| text(&record["action"])).collect();
+                asked
+                    .extend(run.events("walk_summary").filter(|walk| walk["allowed"].as_u64() > Some(0)).map(|walk| text(&walk["action"])));
+                Observed { example, run, asked }
+            };
+            self.function.examples.iter().map(observe).collect()
+        })
+    }
+    /// Whether this host lacks what the example is about, which its function says can be.
+    fn is_lacking(&self, observed: &Observed) -> bool {
+        let kind = observed.run.kind();
+        observed.example.gives.is_empty()
+            && [Kind::Unsupported, Kind::Permission].into_iter().any(|lack| self.function.fails.contains(&lack) && kind == lack.name())
+    }
+    /// Whether the manual says what happens to things of which a verb is denied, as for `ls`, which then shows less of an entry.
+    fn tolerates_denials(&self) -> bool {
+        let options = self.function.options().unwrap_or(&[]);
+        self.function.doc.contains("denied") || options.iter().any(|option| option.doc.contains("denied"))
+    }
+}
+
+/// The example's script; with its expected value beside it, where it has one.
+fn with_expectation(example: &Example) -> String {
+    if example.gives.is_empty() {
+        return example.script.to_owned();
+    }
+    format!("let example_value = {{\n{}\n}};\n[example_value, {}]", example.script, example.gives)
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or("").to_owned()
+}
+
+/// Whether the script is one expression, so that nothing of it may have happened before a denial.
+fn is_one_step(example: &Example) -> bool {
+    !example.script.contains([';', '\n'])
+}
+
+fn gives_what_its_examples_say(subject: &Subject) -> Result<(), String> {
+    for observed in subject.observed() {
+        let (example, run) = (observed.example, &observed.run);
+        if subject.is_lacking(observed) {
+            continue;
+        }
+        if run.code != 0 {
+            return Err(format!("the example fails: {}\n{run}", example.script));
+        }
+        if !example.gives.is_empty() {
+            let value = run.value();
+            if value[0] != value[1] {
+                return Err(format!("{}\ngives {}\ninstead of {} ({})", example.script, value[0], value[1], example.gives));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn asks_for_nothing(subject: &Subject) -> Result<(), String> {
+    for observed in subject.observed() {
+        if !observed.asked.is_empty() {
+            return Err(format!("asks for {:?} without having declared it: {}", observed.asked, observed.example.script));
+        }
+    }
+    Ok(())
+}
+
+fn asks_for_all_it_declares(subject: &Subject) -> Result<(), String> {
+    if subject.observed().iter().any(|observed| subject.is_lacking(observed)) {
+        return Ok(());
+    }
+    for ask in subject.function.asks {
+        if !subject.observed().iter().any(|observed| observed.asked.contains(&action(ask))) {
+            return Err(format!("declares {} but no example asks for it: add an example that does, or take it out of `asks`", action(ask)));
+        }
+    }
+    Ok(())
+}
+
+fn is_denied_without_a_permit(subject: &Subject) -> Result<(), String> {
+    for Observed { example, .. } in subject.observed().iter().filter(|observed| !observed.asked.is_empty()) {
+        let host = Host::new(ALLOW_NOTHING_HERE, example);
+        let before = host.snapshot();
+        let run = host.run(example.script);
+        let wrong = |what: &str| Err(format!("{what}: {}\n{run}", example.script));
+        if run.code != 77 || run.error_type() != "ACCESS_DENIED_EXCEPTION" {
+            return wrong("is not denied");
+        }
+        if !run.events("decision").any(|record| record["decision"] == "deny") {
+            return wrong("the denial is not on record");
+        }
+        if run.events("decision").any(|record| record["decision"] == "allow") {
+            return wrong("something was allowed");
+        }
+        if let Some(difference) = before.difference(&host.snapshot()) {
+            return wrong(&format!("denied, yet {difference}"));
+        }
+    }
+    Ok(())
+}
+
+fn does_not_happen_when_one_verb_is_forbidden(subject: &Subject, ask: &Ask) -> Result<(), String> {
+    let forbidden = action(ask);
+    let policy = format!("{ALLOW_ALL}forbid(principal, action == {forbidden}, resource);\n");
+    for Observed { example, .. } in subject.observed().iter().filter(|observed| observed.asked.contains(&forbidden)) {
+        let host = Host::new(&policy, example);
+        let before = host.snapshot();
+        let run = host.run(example.script);
+        let wrong = |what: &str| Err(format!("with {forbidden} forbidden, {what}: {}\n{run}", example.script));
+        let of_this = |record: &&serde_json::Value| text(&record["action"]) == forbidden;
+        if run.events("decision").filter(of_this).any(|record| record["decision"] == "allow") {
+            return wrong("it was allowed");
+        }
+        let recorded = run.events("decision").filter(of_this).any(|record| record["decision"] == "deny");
+        if !recorded {
+            return wrong("no denial is on record");
+        }
+        let denied = run.code == 77 && run.json()["error"]["action"] == forbidden;
+        // To leave out what may not be looked at is fair where the manual says so; to change things is not.
+        if !denied && (ask.access == Access::Change || !subject.tolerates_denials()) {
+            return wrong("the call is not denied (a function that goes on without it says `denied` in its doc)");
+        }
+        if denied
+            && is_one_step(example)
+            && let Some(difference) = before.difference(&host.snapshot())
+        {
+            return wrong(&format!("the call is denied, yet {difference}"));
+        }
+    }
+    Ok(())
+}
