@@ -86,7 +86,7 @@ fn the_object_stays_the_same_when_its_name_goes_to_another() {
     fs::rename(dir.join("f"), dir.join("moved")).unwrap();
     fs::write(dir.join("f"), "other\n").unwrap();
     assert_eq!(line(&rig, &file).unwrap().as_deref(), Some("first"));
-    rig.call("write", [file.clone(), "SECOND".into()]).unwrap();
+    let _ = rig.call("write", [file.clone(), "SECOND".into()]).unwrap();
     let seen = rig.call("stat", [file]).unwrap().cast::<crate::functions::value::Map>();
     assert_eq!(seen["size"].as_int().unwrap(), 13);
     assert_eq!(fs::read_to_string(dir.join("moved")).unwrap(), "first\nSECOND\n");
@@ -144,7 +144,7 @@ fn lines_and_bytes_and_places_agree() {
     assert_eq!(line(&rig, &file).unwrap().as_deref(), Some("one"));
     let bytes = rig.call("read_bytes", [file.clone(), options([("length", 2_i64.into())])]).unwrap().into_blob().unwrap();
     assert_eq!(bytes, b"tw");
-    rig.call("write", [file.clone(), "O".into()]).unwrap();
+    let _ = rig.call("write", [file.clone(), "O".into()]).unwrap();
     assert_eq!(rig.call("read", [file.clone()]).unwrap().into_string().unwrap(), "\nthree\n");
     assert_eq!(rig.call("seek", [file.clone(), (-6_i64).into()]).unwrap().as_int().unwrap(), 8);
     assert_eq!(line(&rig, &file).unwrap().as_deref(), Some("three"));
@@ -192,7 +192,7 @@ fn open_files_are_limited_and_closing_gives_one_back() {
     let limit = usize::try_from(rig.host.watch.limits.open_files).unwrap();
     let mut held: Vec<Dynamic> = (0..limit).map(|_| open_as(&rig, &dir.join("f"), "r").unwrap()).collect();
     assert_eq!(open_as(&rig, &dir.join("f"), "r").unwrap_err().kind, Kind::Limit);
-    rig.call("close", [held[0].clone()]).unwrap();
+    let _ = rig.call("close", [held[0].clone()]).unwrap();
     held.push(open_as(&rig, &dir.join("f"), "r").unwrap());
     assert_eq!(open_as(&rig, &dir.join("f"), "r").unwrap_err().kind, Kind::Limit);
     drop(held);
@@ -208,9 +208,9 @@ fn a_lock_is_waited_for_no_longer_than_asked_and_freed_by_closing() {
     let first = open_as(&rig, &dir.join("f"), "x").unwrap();
     let second = open_as(&rig, &dir.join("f"), "r").unwrap();
     let short = || options([("timeout", 0.1.into())]);
-    rig.call("lock", [first.clone(), short()]).unwrap();
+    let _ = rig.call("lock", [first.clone(), short()]).unwrap();
     assert_eq!(rig.call("lock", [second.clone(), short()]).unwrap_err().kind, Kind::Timeout);
-    rig.call("close", [first.clone()]).unwrap();
-    rig.call("lock", [second, short()]).unwrap();
+    let _ = rig.call("close", [first.clone()]).unwrap();
+    let _ = rig.call("lock", [second, short()]).unwrap();
     drop(first);
 }

@@ -142,11 +142,6 @@ impl Recorder for Notes {
         self.0.lock().unwrap().push(format!("walk {} {} {:?} {}", r.action, r.root.1, r.counts, r.policies.join("+")));
         if self.1 { Err(Error::new(Kind::Audit, "disk full")) } else { Ok(()) }
     }
-    fn effect(&self, r: &EffectRecord<'_>) -> Result<()> {
-        let failed = r.failed.map_or("done", Kind::name);
-        self.0.lock().unwrap().push(format!("effect {} {} {failed} {} {}", r.action, r.resource.1, r.bytes, r.detail));
-        if self.1 { Err(Error::new(Kind::Io, "disk full")) } else { Ok(()) }
-    }
 }
 
 struct Bench {

@@ -179,13 +179,13 @@ fn the_deepest_that_is_let_through_can_be_evaluated() {
     use crate::policy::{Answer, Gate, Noun, Principal, Recorder, Rules, Session, Value};
     struct Nowhere;
     impl Recorder for Nowhere {
+        fn effect(&self, _: &crate::policy::EffectRecord<'_>) -> Result<()> {
+            Ok(())
+        }
         fn decision(&self, _: &crate::policy::DecisionRecord<'_>) -> Result<()> {
             Ok(())
         }
         fn walk(&self, _: &crate::policy::WalkRecord<'_>) -> Result<()> {
-            Ok(())
-        }
-        fn effect(&self, _: &crate::policy::EffectRecord<'_>) -> Result<()> {
             Ok(())
         }
     }
