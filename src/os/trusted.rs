@@ -305,3 +305,9 @@ pub fn open_any(path: &Path) -> Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from).map_err(|errno| failed("open", path, errno))
 }
+
+/// The path without links, where it can be had.
+#[must_use]
+pub fn canonical(path: PathBuf) -> PathBuf {
+    std::fs::canonicalize(&path).unwrap_or(path)
+}
