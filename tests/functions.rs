@@ -18,7 +18,8 @@ use std::sync::{Arc, OnceLock};
 
 const ALLOW_ALL: &str = "permit(principal, action, resource);\n";
 /// A policy that permits something else. (Without any policy rex does not start at all.)
-const ALLOW_NOTHING_HERE: &str = "permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere/nothing\");\n";
+const ALLOW_NOTHING_HERE: &str =
+    "permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere/nothing\");\n";
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -69,7 +70,8 @@ impl Subject {
                 let run = Host::new(ALLOW_ALL, example).run(&with_expectation(example));
                 let own = |record: &&serde_json::Value| record["function"] == self.function.name;
                 let mut asked: BTreeSet<String> = run.events("decision").filter(own).map(|record| text(&record["action"])).collect();
-                asked.extend(run.events("walk_summary").filter(|walk| walk["allowed"].as_u64() > Some(0)).map(|walk| text(&walk["action"])));
+                asked
+                    .extend(run.events("walk_summary").filter(|walk| walk["allowed"].as_u64() > Some(0)).map(|walk| text(&walk["action"])));
                 Observed { example, run, asked }
             };
             self.function.examples.iter().map(observe).collect()
@@ -188,7 +190,8 @@ fn does_not_happen_when_one_verb_is_forbidden(subject: &Subject, ask: &Ask) -> R
         if !denied && (ask.access == Access::Change || !subject.tolerates_denials()) {
             return wrong("the call is not denied (a function that goes on without it says `denied` in its doc)");
         }
-        if denied && is_one_step(example)
+        if denied
+            && is_one_step(example)
             && let Some(difference) = before.difference(&host.snapshot())
         {
             return wrong(&format!("the call is denied, yet {difference}"));

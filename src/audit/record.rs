@@ -287,7 +287,9 @@ fn number(out: &mut String, name: &str, value: u64) {
 }
 
 fn field(out: &mut String, name: &str, value: &str, cap: usize) {
-    let _ = write!(out, ",\"{name}\":");
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
     string(out, value, cap);
 }
 

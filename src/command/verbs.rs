@@ -170,8 +170,8 @@ pub fn functions(json: bool, name: Option<&str>) -> Result<u8> {
         })?),
     };
     Ok(match (json, function) {
-        (true, _) => super::show(&format!("{:#}\n", functions::manual::json(name))),
-        (false, Some(function)) => super::show(&functions::manual::text(function.name)),
+        (true, _) => super::show(&format!("{:#}\n", functions::manual::json(name).unwrap_or_default())),
+        (false, Some(function)) => super::show(&functions::manual::text(function)),
         (false, None) => super::show(&functions::manual::list()),
     })
 }

@@ -361,7 +361,9 @@ fn kind_of_word(word: &str) -> Result<FileType> {
         "char_device" | "c" => FileType::CharacterDevice,
         "block_device" | "b" => FileType::BlockDevice,
         _ => {
-            return Err(bad_argument("option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`"));
+            return Err(bad_argument(
+                "option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`",
+            ));
         }
     })
 }

@@ -8,6 +8,7 @@ pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod function;
+pub mod journal;
 pub mod machine;
 pub mod manual;
 pub mod processes;
@@ -18,6 +19,8 @@ pub mod say;
 pub mod search;
 pub mod text_stats;
 pub mod service;
+pub mod service;
+pub mod text_stats;
 pub mod time;
 pub mod value;
 
@@ -31,6 +34,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("service", "Services", service::FUNCTIONS),
+    ("journal", "Logs", journal::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),

@@ -129,7 +129,14 @@ impl<'a> Systemd<'a> {
         let rows: Vec<Listed> = self.bus.call(MANAGER.0, MANAGER.1, "ListUnitsByPatterns", &(states, patterns))?;
         let mut rows: Vec<Row> = rows
             .into_iter()
-            .map(|(id, description, load_state, active_state, sub_state, _, _, _, job, _)| Row { id, description, load_state, active_state, sub_state, job })
+            .map(|(id, description, load_state, active_state, sub_state, _, _, _, job, _)| Row {
+                id,
+                description,
+                load_state,
+                active_state,
+                sub_state,
+                job,
+            })
             .collect();
         rows.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(rows)
@@ -263,5 +270,9 @@ fn job_failed(result: &str, after: &Status) -> Error {
 
 /// A state's name, which systemd chooses from a fixed list; anything else is not repeated.
 fn plain(state: &str) -> &str {
-    if !state.is_empty() && state.len() < 40 && state.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') { state } else { "unknown" }
+    if !state.is_empty() && state.len() < 40 && state.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+        state
+    } else {
+        "unknown"
+    }
 }

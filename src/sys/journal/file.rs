@@ -195,7 +195,11 @@ impl Source {
         }
         let size = le64(&bytes, 8);
         let end = offset.checked_add(size);
-        if bytes.first() != Some(&kind) || size < N as u64 || end.is_none_or(|end| end > self.len) { self.fault() } else { Some((bytes, size)) }
+        if bytes.first() != Some(&kind) || size < N as u64 || end.is_none_or(|end| end > self.len) {
+            self.fault()
+        } else {
+            Some((bytes, size))
+        }
     }
 
     pub fn entry(&self, offset: u64) -> Option<EntryHead> {
