@@ -8,21 +8,19 @@ pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod function;
+pub mod handle;
 pub mod journal;
 pub mod machine;
 pub mod manual;
 pub mod processes;
-#[cfg(test)]
-mod rig;
-pub mod handle;
 pub mod say;
 pub mod search;
-pub mod text_stats;
-pub mod service;
 pub mod service;
 pub mod text_stats;
 pub mod time;
 pub mod value;
+#[cfg(test)]
+mod rig;
 
 use crate::policy::{Ask, Noun};
 use function::Function;
@@ -40,7 +38,6 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
-    ("service", "Services", service::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),

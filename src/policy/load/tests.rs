@@ -179,6 +179,9 @@ fn the_deepest_that_is_let_through_can_be_evaluated() {
     use crate::policy::{Answer, Gate, Noun, Principal, Recorder, Rules, Session, Value};
     struct Nowhere;
     impl Recorder for Nowhere {
+        fn effect(&self, _: &crate::policy::EffectRecord<'_>) -> Result<()> {
+            Ok(())
+        }
         fn decision(&self, _: &crate::policy::DecisionRecord<'_>) -> Result<()> {
             Ok(())
         }
