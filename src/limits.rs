@@ -43,11 +43,13 @@ pub enum Stop {
     Signal = 7,
     /// The caller's permission to run ended (certificate expired, policy changed).
     Revoked = 8,
+    /// Values nest deeper than the stack of the script's thread can follow.
+    Nesting = 9,
 }
 
 impl Stop {
     fn of(code: u8) -> Option<Self> {
-        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked]
+        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked, Self::Nesting]
             .into_iter()
             .find(|stop| *stop as u8 == code)
     }
@@ -60,6 +62,7 @@ impl Stop {
             Self::Memory => Error::new(Kind::Limit, format!("the memory limit of {} MiB was reached", limits.memory >> 20)),
             Self::Output => Error::new(Kind::Limit, format!("the output limit of {} bytes was reached", limits.output)),
             Self::Operations => Error::new(Kind::Limit, format!("the limit of {} operations was reached", limits.operations)),
+            Self::Nesting => Error::new(Kind::Limit, "values nest too deep"),
             Self::Gone => Error::new(Kind::Cancelled, "the caller went away"),
             Self::Signal => Error::new(Kind::Cancelled, "the run was stopped by a signal"),
             Self::Revoked => Error::new(Kind::Cancelled, "the permission to run has ended"),

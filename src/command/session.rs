@@ -102,8 +102,7 @@ fn owner(session: &Session) -> Owner {
 fn identity(session: &Session, environment: &Environment, config: &Config, files: &OwnersFiles, uid: u32) -> Result<Identity> {
     let names = crate::resource::file::names();
     let inherited = session.identity_fd.map(crate::sys::inherit::read_identity).transpose()?;
-    let sources =
-        EvidenceSources { argument: session.principal.as_deref(), environment, uid, names, inherited: inherited.as_deref() };
+    let sources = EvidenceSources { argument: session.principal.as_deref(), environment, uid, names, inherited: inherited.as_deref() };
     let now = u64::try_from(crate::sys::clock::now_millis() / 1000).unwrap_or(0);
     establish(&sources, &terms::demanded(config), &files.principals()?, now)
 }
@@ -230,9 +229,8 @@ pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
     let canonical = crate::os::trusted::canonical;
     let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
     own.extend(crate::sys::inherit::own_program());
-    if !config.audit.file.is_empty() {
-        own.push(canonical(config.beside(&config.audit.file)));
-    }
+    let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));
+    own.extend(records.clone());
     let exceptions = config.allow_writes_to.iter().map(|path| canonical(std::path::PathBuf::from(path))).collect();
-    Closed { home: crate::resource::file::names().home(uid).map(canonical), own, exceptions }
+    Closed { home: crate::resource::file::names().home(uid).map(canonical), own, records, exceptions }
 }

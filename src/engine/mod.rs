@@ -92,12 +92,12 @@ impl Runner {
             Some(library) => engine.set_module_resolver(library),
             None => engine.set_module_resolver(rhai::module_resolvers::DummyModuleResolver::new()),
         };
-        let watch = Arc::clone(&host.watch);
+        let (watch, over) = (Arc::clone(&host.watch), Arc::clone(&thrown));
         engine.on_progress(move |_| {
             if crate::sys::memory::over_limit() {
                 watch.stop(Stop::Memory);
             }
-            watch.stopping().map(|_| Dynamic::UNIT)
+            (over.ended() || watch.stopping().is_some()).then_some(Dynamic::UNIT)
         });
         Self { engine, host, thrown }
     }
@@ -161,7 +161,7 @@ impl Runner {
         if crate::sys::memory::over_limit() {
             self.host.watch.stop(Stop::Memory);
         }
-        if self.host.watch.stopping().is_some() || self.thrown.fatal().is_some() {
+        if self.host.watch.stopping().is_some() || self.thrown.ended() {
             return Err(ended());
         }
         if value.is_unit() {

@@ -206,7 +206,14 @@ options! {
 const FIND: Function = Function {
     name: "find",
     doc: "What lies at and below a path and fits: an array of entries.\n\nAn entry is what `stat` gives, or only `name`, `path` and `type` where `stat` is not permitted. The order is that of the walk: a folder before what is in it, by name. A test that needs `stat` leaves out what is denied.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record.",
-    body: &with3(find, [param("path", "Where to begin."), param("options", "Which entries; may be left out before a closure."), param("each", "Called with each entry.")]),
+    body: &with3(
+        find,
+        [
+            param("path", "Where to begin."),
+            param("options", "Which entries; may be left out before a closure."),
+            param("each", "Called with each entry."),
+        ],
+    ),
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
     examples: &[
@@ -519,8 +526,14 @@ impl<'c, 'h> Finder<'c, 'h> {
             let Some(entry) = still_there(File::entry(folder, &name.bytes))? else { return Ok(None) };
             if self.options.follow && entry.kind() == Some(FileType::Symlink) {
                 let followed = File::locate_dir(entry.asked())?;
-                if followed.exists() {
-                    return Ok(Some(followed));
+                let gate = &self.call.host.gate;
+                if gate.would::<Stat>(&followed) == Answer::Yes || (followed.is_dir() && gate.would::<Read>(&followed) == Answer::Yes) {
+                    return Ok(Some(if followed.exists() { followed } else { entry }));
+                }
+                // Whoever may not look at what the link leads to learns neither its type nor whether it is there.
+                match walk.permit_as::<Stat>(followed) {
+                    Err(error) if error.kind != Kind::Denied => return Err(error),
+                    _ => {}
                 }
             }
             Ok(Some(entry))

@@ -39,6 +39,7 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
         .stack_size(STACK)
         .spawn(move || {
             crate::limits::limit_this_thread();
+            let _ = super::overflow::watch_this_thread(STACK);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
             let _exempt = crate::limits::exempt();
             let _ = send.send(result);
@@ -54,7 +55,7 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
             Err(std::sync::mpsc::TryRecvError::Empty) => {}
         }
         if memory::parked() {
-            watch.stop(Stop::Memory);
+            watch.stop(if memory::stack_used_up() { Stop::Nesting } else { Stop::Memory });
             return Ok(Ended::Abandoned(watch.stopping().unwrap_or(Stop::Memory)));
         }
         if let Some(why) = watch.stopping() {
