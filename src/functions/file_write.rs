@@ -97,11 +97,7 @@ options! {
         append: Option<bool> = None, "Add at the end. This is what happens unless `replace` is set.", flags &["append", "a"];
         replace: bool = false, "Put the new contents in the place of the old, in one step.", flags &["replace", "r"];
         create_new: bool = false, "Fail with `exists` if there is something already.";
-<<<<<<< HEAD
         mode: Option<Bits> = None, "Permission bits of a file that this makes, 0o644 if left out; one that is there keeps its own.";
-=======
-        mode: Bits = Bits(0o644), "Permission bits of a file that this makes; one that is there keeps its own.";
->>>>>>> main
         fsync: Option<bool> = None, "Return when it is on the disk. The default is true with `replace`, else false.";
     }
 }
