@@ -95,7 +95,11 @@ fn log_readers_may_read_logs_but_no_login_records() {
     let asked = Asked::new("log-reader", "log-readers");
     asked.says("yes", "read", &["/var/log/dpkg.log", "/var/log/nginx/error.log.2.gz", "nginx.service"]);
     asked.says("yes", "stat", &["/var/log/nginx"]);
-    asked.says("no", "read", &["/var/log/auth.log", "/var/log/auth.log.1.gz", "/var/log/wtmp", "/var/log/audit/audit.log", "/var/log/journal/x/system.journal"]);
+    asked.says(
+        "no",
+        "read",
+        &["/var/log/auth.log", "/var/log/auth.log.1.gz", "/var/log/wtmp", "/var/log/audit/audit.log", "/var/log/journal/x/system.journal"],
+    );
     asked.says("no", "read", &["/var/logs", "/var/log2/x", "/etc/passwd", "/var", "ssh.service", "system", "kernel"]);
     asked.says("no", "write", &["/var/log/dpkg.log"]);
     asked.says("no", "list", &["local", "1"]);
@@ -109,7 +113,11 @@ fn people_on_call_may_look_at_everything_but_secrets_and_change_nothing() {
     asked.says("yes", "stat", &["/", "/etc/shadow"]);
     asked.says("yes", "status", &["nginx.service"]);
     asked.says("yes", "list", &["systemd::Systemd::\"local\"", "sysinfo::Sysinfo::\"local\""]);
-    asked.says("no", "read", &["/etc/shadow", "/etc/shadow-", "/etc/ssh/ssh_host_ed25519_key", "/srv/tls/site.key", "/srv/app/.env", "/root/x", "/home/x/y"]);
+    asked.says(
+        "no",
+        "read",
+        &["/etc/shadow", "/etc/shadow-", "/etc/ssh/ssh_host_ed25519_key", "/srv/tls/site.key", "/srv/app/.env", "/root/x", "/home/x/y"],
+    );
     asked.says("no", "stat", &["/root", "/home/x", "/var/lib/postgresql", "/etc/ssl/private/x"]);
     asked.says("no", "read", &["/root/.ssh/id_ed25519", "/proc/1/environ", "/proc/1/mem"]);
     for verb in ["write", "create", "delete", "chmod", "execute"] {
@@ -130,8 +138,16 @@ fn agents_may_diagnose_and_nothing_else() {
     asked.says("yes", "read", &["nginx.service"]);
     asked.says("no", "read", &["ssh.service", "sshd.service", "ssh@1.service"]);
     asked.says("depends", "read", &["system", "kernel"]);
-    asked.says("no", "read", &["/etc/shadow", "/etc/gshadow", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssl/private/site.pem", "/etc/nginx/htpasswd"]);
-    asked.says("no", "read", &["/home/x/notes", "/root/x", "/srv/x", "/var/lib/x", "/var/log/auth.log", "/proc/cmdline", "/proc/1/environ"]);
+    asked.says(
+        "no",
+        "read",
+        &["/etc/shadow", "/etc/gshadow", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssl/private/site.pem", "/etc/nginx/htpasswd"],
+    );
+    asked.says(
+        "no",
+        "read",
+        &["/home/x/notes", "/root/x", "/srv/x", "/var/lib/x", "/var/log/auth.log", "/proc/cmdline", "/proc/1/environ"],
+    );
     for verb in ["write", "create", "delete", "move", "chmod", "chown", "execute"] {
         asked.says("no", verb, &["/var/log/dpkg.log"]);
     }
@@ -145,7 +161,12 @@ fn agents_may_diagnose_and_nothing_else() {
 fn no_other_policy_lets_an_agent_change_anything() {
     needs_root!();
     let both = Rex::new().policy(&format!("{ALLOW_ALL}\n{}", text("policies/agent-read-only.cedar"))).file("old", "old\n");
-    for script in ["write(\"{data}/old\", \"new\")", "write(\"{data}/new\", \"new\")", "append_line(\"{data}/old\", \"new\")", "truncate(\"{data}/old\")"] {
+    for script in [
+        "write(\"{data}/old\", \"new\")",
+        "write(\"{data}/new\", \"new\")",
+        "append_line(\"{data}/old\", \"new\")",
+        "truncate(\"{data}/old\")",
+    ] {
         let run = both.run_with(&["--principal", "a", "--group", "agents"], script);
         assert_eq!(run.is_denied().json()["error"]["hint"], "agents only look; a person has to make this change", "{script}");
         assert!(both.read("old") == "old\n" && !both.exists("new"), "{script}");
@@ -175,7 +196,21 @@ fn a_restarter_restarts_nginx_on_a_real_systemd_and_nothing_else() {
     let systemd = Systemd::boot(&rex, &[("nginx.service", unit), ("database.service", unit)]);
     let run = |script: &str| {
         let (program, config, policy) = (rex.program().to_str().unwrap().to_owned(), rex.config_file(), rex.policy_file());
-        let words = [&program, "run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json", "--principal", "r", "--group", "restarters"];
+        let words = [
+            &program,
+            "run",
+            "-",
+            "--config",
+            config.to_str().unwrap(),
+            "--policy",
+            policy.to_str().unwrap(),
+            "-o",
+            "json",
+            "--principal",
+            "r",
+            "--group",
+            "restarters",
+        ];
         rex.finish(systemd.command(&words), script.as_bytes())
     };
     for unit in ["nginx", "database"] {
@@ -215,7 +250,14 @@ fn a_config_editor_writes_conf_files_of_one_folder_and_the_disk_agrees() {
     run("write(\"{data}/nginx/conf.d/site.conf\", \"new\\n\", #{replace: true}).changed").gives(true);
     run("write(\"{data}/nginx/conf.d/more.conf\", \"more\\n\").created").gives(true);
     assert_eq!((rex.read("nginx/conf.d/site.conf"), rex.read("nginx/conf.d/more.conf")), ("new\n".to_owned(), "more\n".to_owned()));
-    for path in ["nginx/nginx.conf", "nginx/conf.d/script.sh", "nginx/conf.d/site.key", "outside.conf", "nginx/conf.d/link.conf", "nginx/conf.d/../x.conf"] {
+    for path in [
+        "nginx/nginx.conf",
+        "nginx/conf.d/script.sh",
+        "nginx/conf.d/site.key",
+        "outside.conf",
+        "nginx/conf.d/link.conf",
+        "nginx/conf.d/../x.conf",
+    ] {
         run(&format!("write(\"{{data}}/{path}\", \"new\\n\")")).is_denied();
     }
     run("truncate(\"{data}/nginx/nginx.conf\")").is_denied();
@@ -257,8 +299,10 @@ fn the_settings_and_principals_as_shipped_are_accepted() {
 #[test]
 fn every_example_of_principals_toml_is_accepted_when_its_sign_is_removed() {
     needs_root!();
-    let uncommented: String =
-        text("config/principals.toml").lines().map(|line| format!("{}\n", if line.starts_with("# ") || line == "#" { "" } else { line.trim_start_matches('#') })).collect();
+    let uncommented: String = text("config/principals.toml")
+        .lines()
+        .map(|line| format!("{}\n", if line.starts_with("# ") || line == "#" { "" } else { line.trim_start_matches('#') }))
+        .collect();
     assert!(uncommented.contains("[[bastion]]") && uncommented.contains("[[authority]]"), "{uncommented}");
     let rex = Rex::new().config("identity = [\"argument\"]").principals(&uncommented).policy(ALLOW_ALL);
     let run = rex.session(None, &["--principal", "alice"], Some("rex whoami"), "");
@@ -297,8 +341,18 @@ fn the_block_for_sshd_lets_its_group_do_nothing_but_ask_rex() {
         .unwrap();
     let effective = String::from_utf8(effective.stdout).unwrap();
     for line in [
-        "allowtcpforwarding no", "allowstreamlocalforwarding no", "allowagentforwarding no", "x11forwarding no", "permittunnel no", "permittty no",
-        "permituserrc no", "permituserenvironment no", "disableforwarding yes", "exposeauthinfo yes", "maxsessions 1", "acceptenv LC_REX_TASK",
+        "allowtcpforwarding no",
+        "allowstreamlocalforwarding no",
+        "allowagentforwarding no",
+        "x11forwarding no",
+        "permittunnel no",
+        "permittty no",
+        "permituserrc no",
+        "permituserenvironment no",
+        "disableforwarding yes",
+        "exposeauthinfo yes",
+        "maxsessions 1",
+        "acceptenv LC_REX_TASK",
         "setenv LD_PRELOAD=",
     ] {
         assert!(effective.lines().any(|known| known == line), "{line}: {effective}");
