@@ -106,7 +106,7 @@ fn people_on_call_may_look_at_everything_but_secrets_and_change_nothing() {
     needs_root!();
     let asked = Asked::new("oncall-read-only", "oncall");
     asked.says("yes", "read", &["/etc/nginx/nginx.conf", "/var/log/auth.log", "/usr/bin/ssh", "/proc/meminfo", "system", "ssh.service"]);
-    asked.says("yes", "stat", &["/", "/etc/shadow"]);
+    asked.says("yes", "stat", &["file_system::Dir::\"/\"", "/etc/shadow"]);
     asked.says("yes", "status", &["nginx.service"]);
     asked.says("yes", "list", &["systemd::Systemd::\"local\"", "sysinfo::Sysinfo::\"local\""]);
     asked.says("no", "read", &["/etc/shadow", "/etc/shadow-", "/etc/ssh/ssh_host_ed25519_key", "/srv/tls/site.key", "/srv/app/.env", "/root/x", "/home/x/y"]);
@@ -127,9 +127,8 @@ fn agents_may_diagnose_and_nothing_else() {
     asked.says("yes", "stat", &["file_system::Dir::\"/srv\"", "/var/log/dpkg.log"]);
     asked.says("yes", "status", &["nginx.service", "ssh.service"]);
     asked.says("yes", "list", &["systemd::Systemd::\"local\"", "sysinfo::Sysinfo::\"local\"", "process_system::Process::\"1\""]);
-    asked.says("yes", "read", &["nginx.service"]);
-    asked.says("no", "read", &["ssh.service", "sshd.service", "ssh@1.service"]);
-    asked.says("depends", "read", &["system", "kernel"]);
+    asked.says("no", "read", &["ssh.service", "sshd.service", "systemd-logind.service"]);
+    asked.says("depends", "read", &["nginx.service", "system", "kernel"]);
     asked.says("no", "read", &["/etc/shadow", "/etc/gshadow", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssl/private/site.pem", "/etc/nginx/htpasswd"]);
     asked.says("no", "read", &["/home/x/notes", "/root/x", "/srv/x", "/var/lib/x", "/var/log/auth.log", "/proc/cmdline", "/proc/1/environ"]);
     for verb in ["write", "create", "delete", "move", "chmod", "chown", "execute"] {
@@ -340,7 +339,7 @@ fn every_policy_in_the_documents_is_strictly_valid() {
             count += 1;
         }
     }
-    assert!(count >= 10, "{count}");
+    assert!(count >= 8, "{count}");
 }
 
 #[test]
