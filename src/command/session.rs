@@ -7,13 +7,13 @@ use crate::error::{Error, Kind, Result};
 use crate::identity::{EvidenceSources, Identity, establish};
 use crate::invocation::{self, Door, Format, Request, Session, Verb};
 use crate::limits::Watch;
-use crate::os::process::{Credentials, Environment, Names};
+use crate::os::process::{Credentials, Environment};
 use crate::os::script::{self, Declared};
 use crate::os::trusted::Owner;
 use crate::output::Form;
 use crate::resource::closed::Closed;
-use crate::run::{self, Job, Terms};
-use crate::terms::{self, OwnersFiles};
+use crate::run::{self, Job};
+use crate::terms::{self, OwnersFiles, Terms};
 use std::sync::Arc;
 
 /// The result form of a request's format.
@@ -100,10 +100,10 @@ fn owner(session: &Session) -> Owner {
 }
 
 fn identity(session: &Session, environment: &Environment, config: &Config, files: &OwnersFiles, uid: u32) -> Result<Identity> {
-    let names = Names::of_host();
+    let names = crate::resource::file::names();
     let inherited = session.identity_fd.map(crate::sys::inherit::read_identity).transpose()?;
     let sources =
-        EvidenceSources { argument: session.principal.as_deref(), environment, uid, names: &names, inherited: inherited.as_deref() };
+        EvidenceSources { argument: session.principal.as_deref(), environment, uid, names, inherited: inherited.as_deref() };
     let now = u64::try_from(crate::sys::clock::now_millis() / 1000).unwrap_or(0);
     establish(&sources, &terms::demanded(config), &files.principals()?, now)
 }
@@ -227,7 +227,7 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
-    let canonical = |path: std::path::PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+    let canonical = crate::os::trusted::canonical;
     let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
     own.extend(crate::sys::inherit::own_program());
     if !config.audit.file.is_empty() {

@@ -229,6 +229,8 @@ pub fn default(option: &OptionRow) -> Option<String> {
             false => Some(seconds),
         };
     }
+    // A value in a type of its own, `Bits(0o644)`.
+    let text = text.split_once('(').filter(|(name, _)| name.chars().all(char::is_alphanumeric)).and_then(|(_, inner)| inner.strip_suffix(')')).unwrap_or(text);
     match text {
         "None" | "" | "Dynamic::UNIT" => None,
         "Vec::new()" | "vec![]" | "Array::new()" => Some("[]".to_owned()),
@@ -338,6 +340,7 @@ mod tests {
             ("Duration::from_millis(500)", "0.5"),
             ("Some(3)", "3"),
             ("-1", "-1"),
+            ("Bits(0o644)", "0o644"),
         ] {
             assert_eq!(shown(rust).as_deref(), Some(script), "{rust}");
         }

@@ -1,7 +1,6 @@
 //! The memory limit: an allocator that counts what the script's thread holds, says so when it is too much, and parks that thread before it can take the machine.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 /// Counts every allocation of the process.
@@ -21,16 +20,11 @@ static WAKE: AtomicI32 = AtomicI32::new(-1);
 /// How far a single step may go past the limit before the thread is parked.
 const MARGIN: usize = 32 << 20;
 
-thread_local! {
-    /// Whether this thread runs script code; only such a thread is held to the limit.
-    static LIMITED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Counts `size` more bytes; parks a script's thread that has gone too far.
 fn grow(size: usize) {
     let used = USED.fetch_add(size, Ordering::Relaxed).saturating_add(size);
     PEAK.fetch_max(used, Ordering::Relaxed);
-    if used > SOFT.load(Ordering::Relaxed) && LIMITED.try_with(Cell::get).unwrap_or(false) {
+    if used > SOFT.load(Ordering::Relaxed) && crate::limits::is_limited() {
         OVER.store(true, Ordering::Relaxed);
         if used > HARD.load(Ordering::Relaxed) {
             park();
@@ -86,6 +80,17 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Makes every thread allocate from one pool. glibc gives each new thread a pool of its own that grows by one page and one mprotect(2) at a
+/// time (measured: 60 calls for the start of a script); rex has one busy thread at a time, so there is nothing to gain from many.
+pub fn one_pool() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "mallopt(3) is in no safe crate of the graph")]
+    // SAFETY: mallopt(3) takes two numbers and changes the allocator's own settings; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Sets the limit, in bytes beyond what is in use now, and the eventfd that wakes the supervisor when a thread had to be parked.
 pub fn limit(bytes: u64, wake: std::os::fd::OwnedFd) {
     use std::os::fd::IntoRawFd;
@@ -94,11 +99,6 @@ pub fn limit(bytes: u64, wake: std::os::fd::OwnedFd) {
     WAKE.store(wake.into_raw_fd(), Ordering::SeqCst);
     SOFT.store(base.saturating_add(bytes), Ordering::SeqCst);
     HARD.store(base.saturating_add(bytes).saturating_add(MARGIN.min(bytes)), Ordering::SeqCst);
-}
-
-/// Holds the calling thread to the limit.
-pub fn limit_this_thread() {
-    LIMITED.with(|limited| limited.set(true));
 }
 
 /// Whether the limit is exceeded.
@@ -117,22 +117,4 @@ pub fn parked() -> bool {
 #[must_use]
 pub fn peak() -> u64 {
     PEAK.load(Ordering::Relaxed) as u64
-}
-
-/// Until dropped, the calling thread is not held to the limit: for short work under a lock that the supervisor needs too.
-#[must_use]
-pub fn exempt() -> Exempt {
-    Exempt { was: LIMITED.try_with(|limited| limited.replace(false)).unwrap_or(false) }
-}
-
-/// See [`exempt`].
-pub struct Exempt {
-    was: bool,
-}
-
-impl Drop for Exempt {
-    fn drop(&mut self) {
-        let was = self.was;
-        let _ = LIMITED.try_with(|limited| limited.set(was));
-    }
 }
