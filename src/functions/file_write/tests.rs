@@ -44,12 +44,18 @@ fn granted(rig: &Rig, path: &Path) -> Granted<Write> {
 #[test]
 fn a_new_file_needs_both_verbs_and_is_not_made_with_one() {
     let (_keep, dir) = folder();
-    let permit = |verb: &str| format!("permit(principal, action == file_system::Action::\"{verb}\", resource in file_system::Dir::\"{}\");", dir.display());
+    let permit = |verb: &str| {
+        format!("permit(principal, action == file_system::Action::\"{verb}\", resource in file_system::Dir::\"{}\");", dir.display())
+    };
     for text in [permit("write"), permit("create"), String::new()] {
         for verb in ["write", "append_line", "touch"] {
             let policy = if text.is_empty() { "forbid(principal, action, resource);" } else { &text };
             let rig = Rig::new(policy);
-            let error = if verb == "touch" { rig.call(verb, [dynamic(&dir.join("new"))]) } else { rig.call(verb, [dynamic(&dir.join("new")), "x".into()]) };
+            let error = if verb == "touch" {
+                rig.call(verb, [dynamic(&dir.join("new"))])
+            } else {
+                rig.call(verb, [dynamic(&dir.join("new")), "x".into()])
+            };
             assert_eq!(error.unwrap_err().kind, Kind::Denied, "{verb} under {policy}");
             assert!(names(&dir).is_empty());
         }

@@ -104,7 +104,9 @@ fn lines_end_with_either_end_and_are_bounded_exactly() {
         seen.push(line);
     }
     assert_eq!(seen, ["a", "", "b\rc", "last\r"]);
-    for (text, fits) in [("12345\r\nx", true), ("12345\n", true), ("12345", true), ("123456\n", false), ("123456", false), ("1234567890\n", false)] {
+    for (text, fits) in
+        [("12345\r\nx", true), ("12345\n", true), ("12345", true), ("123456\n", false), ("123456", false), ("1234567890\n", false)]
+    {
         fs::write(dir.join("f"), text).unwrap();
         let file = open_as(&rig, &dir.join("f"), "r").unwrap();
         let answer = rig.call("read_line", [file, options([("max_line", 5_i64.into())])]);
@@ -173,7 +175,9 @@ fn the_last_lines_of_a_long_file_and_of_proc_are_right() {
     let text: String = (1..=50_000).map(|n| format!("line {n}\n")).collect();
     fs::write(dir.join("f"), &text).unwrap();
     let rig = Rig::new(ALL);
-    let read = |path: &Path, rows| crate::functions::rig::strings(rig.call("read_lines", [path.to_str().unwrap().to_owned().into(), rows]).unwrap());
+    let read = |path: &Path, rows| {
+        crate::functions::rig::strings(rig.call("read_lines", [path.to_str().unwrap().to_owned().into(), rows]).unwrap())
+    };
     assert_eq!(read(&dir.join("f"), options([("count", (-2_i64).into())])), ["line 49999", "line 50000"]);
     assert_eq!(read(&dir.join("f"), options([("count", (-2_i64).into()), ("from", 50_000_i64.into())])), ["line 50000"]);
     assert_eq!(read(&dir.join("f"), options([("from", 49_999_i64.into()), ("count", 1_i64.into())])), ["line 49999"]);
