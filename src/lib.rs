@@ -6,7 +6,7 @@ pub mod error;
 pub mod limits;
 /// What rex itself needs of the kernel: the owner's files, credentials, descriptors.
 pub mod os;
-/// What is asked: argv and the request become an Invocation.
+/// What is asked: argv and the request become an Invocation. Pure.
 pub mod invocation;
 /// Who asks: kernel credentials, sshd's key or certificate, principals.toml.
 pub mod identity;
@@ -22,7 +22,7 @@ pub mod policy;
 pub mod resource;
 /// After the gate: what the kernel is made to do.
 pub mod sys;
-/// The script API.
+/// The script API: one file per topic.
 pub mod functions;
 /// The script runs.
 pub mod engine;

@@ -1,7 +1,5 @@
 //! Limits of a run, and the watch that holds them: flags and counters that the script's thread, native calls and the supervisor share.
 
-pub mod memory;
-
 use crate::error::{Error, Kind, Result};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -183,5 +181,40 @@ impl Watch {
     }
     pub fn file_closed(&self) {
         self.open_files.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+thread_local! {
+    /// Whether this thread runs script code, and so is held to the memory limit.
+    static LIMITED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Holds the calling thread to the memory limit.
+pub fn limit_this_thread() {
+    LIMITED.with(|limited| limited.set(true));
+}
+
+/// Whether the calling thread is held to the memory limit.
+#[must_use]
+pub fn is_limited() -> bool {
+    LIMITED.try_with(std::cell::Cell::get).unwrap_or(false)
+}
+
+/// Until dropped, the calling thread is not held to the memory limit: for short work under a lock that the supervisor needs too.
+#[must_use]
+pub fn exempt() -> Exempt {
+    Exempt { was: LIMITED.try_with(|limited| limited.replace(false)).unwrap_or(false) }
+}
+
+/// See [`exempt`].
+#[derive(Debug)]
+pub struct Exempt {
+    was: bool,
+}
+
+impl Drop for Exempt {
+    fn drop(&mut self) {
+        let was = self.was;
+        let _ = LIMITED.try_with(|limited| limited.set(was));
     }
 }

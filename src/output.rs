@@ -83,7 +83,7 @@ impl Output {
             Form::Human => self.write(rustix::stdio::stdout(), text.as_bytes(), b"\n"),
             Form::Ndjson => self.frame(&json!({"type": "output", "text": text})),
             Form::Json | Form::PrettyJson => {
-                let _memory = crate::limits::memory::exempt();
+                let _memory = crate::limits::exempt();
                 let mut said = self.said();
                 said.printed.push_str(text);
                 said.printed.push('\n');
@@ -133,7 +133,7 @@ impl Output {
             }
             Form::Json | Form::PrettyJson => {}
         }
-        let _memory = crate::limits::memory::exempt();
+        let _memory = crate::limits::exempt();
         let mut said = self.said();
         if said.logs.len() < MAX_LOGS {
             said.logs.push(log);

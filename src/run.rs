@@ -13,7 +13,7 @@ use crate::output::{Form, Output};
 use crate::policy::{Gate, Session as PolicySession};
 use crate::report::{self, Facts};
 use crate::sys::supervise::{Ended, supervise};
-pub use crate::terms::Terms;
+use crate::terms::Terms;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &
 
 fn peak_mebibytes() -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-    let bytes = crate::limits::memory::peak() as f64;
+    let bytes = crate::sys::memory::peak() as f64;
     (bytes / 1_048_576.0 * 1000.0).round() / 1000.0
 }
 

@@ -4,23 +4,13 @@ use crate::audit::{Audit, Decision, Effect, Event, WalkSummary};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Evidence, Identity, Principals};
+use crate::limits::Limits;
 use crate::os::cache::CacheFolder;
 use crate::os::trusted::{Owner, Trusted};
 use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
-use crate::limits::Limits;
 use crate::resource::closed::Closed;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Where the owner's configuration is unless `--config` says otherwise.
-pub const CONFIG: &str = "/etc/rex/rex.toml";
-/// Where what was found out about policies is kept for the configuration above.
-const CACHE: &str = "/var/cache/rex";
-/// The last second of the year 9999, for certificates that never expire.
-const FOR_EVER: i64 = 253_402_300_799_000;
-const MAX_CONFIG: u64 = 1 << 20;
-const MAX_POLICY: u64 = 4 << 20;
-const MAX_SCRIPT: u64 = 4 << 20;
 
 /// Everything that is settled before a script is looked at.
 pub struct Terms {
@@ -36,6 +26,16 @@ pub struct Terms {
     pub closed: Closed,
     pub files: OwnersFiles,
 }
+
+/// Where the owner's configuration is unless `--config` says otherwise.
+pub const CONFIG: &str = "/etc/rex/rex.toml";
+/// Where what was found out about policies is kept for the configuration above.
+const CACHE: &str = "/var/cache/rex";
+/// The last second of the year 9999, for certificates that never expire.
+const FOR_EVER: i64 = 253_402_300_799_000;
+const MAX_CONFIG: u64 = 1 << 20;
+const MAX_POLICY: u64 = 4 << 20;
+const MAX_SCRIPT: u64 = 4 << 20;
 
 /// The files of the host's owner: rex.toml and what lies beside it.
 #[derive(Clone, Debug)]

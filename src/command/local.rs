@@ -10,8 +10,8 @@ use crate::os::process::{Credentials, Environment, Names};
 use crate::os::script::{self, Declared};
 use crate::os::trusted::{Owner, Trusted};
 use crate::output::Form;
-use crate::run::{self, Job, Terms};
-use crate::terms::{self, OwnersFiles};
+use crate::run::{self, Job};
+use crate::terms::{self, OwnersFiles, Terms};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -12,8 +12,8 @@ use crate::os::script::{self, Declared};
 use crate::os::trusted::Owner;
 use crate::output::Form;
 use crate::resource::closed::Closed;
-use crate::run::{self, Job, Terms};
-use crate::terms::{self, OwnersFiles};
+use crate::run::{self, Job};
+use crate::terms::{self, OwnersFiles, Terms};
 use std::sync::Arc;
 
 /// The result form of a request's format.
@@ -227,7 +227,7 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
-    let canonical = crate::os::trusted::real_path;
+    let canonical = crate::os::trusted::canonical;
     let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
     own.extend(crate::sys::inherit::own_program());
     if !config.audit.file.is_empty() {

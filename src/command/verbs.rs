@@ -10,7 +10,8 @@ use crate::limits::Watch;
 use crate::output::{Form, Output};
 use crate::policy::{Answer, Ask, Gate, Noun};
 use crate::report;
-use crate::run::{self, Terms};
+use crate::run;
+use crate::terms::Terms;
 use serde_json::{Value, json};
 use std::sync::Arc;
 

@@ -94,7 +94,7 @@ impl Runner {
         };
         let watch = Arc::clone(&host.watch);
         engine.on_progress(move |_| {
-            if crate::limits::memory::over_limit() {
+            if crate::sys::memory::over_limit() {
                 watch.stop(Stop::Memory);
             }
             watch.stopping().map(|_| Dynamic::UNIT)
@@ -158,7 +158,7 @@ impl Runner {
     fn finish(&self, value: Dynamic) -> Result<(Option<String>, serde_json::Value), Box<EvalAltResult>> {
         let ended = || Box::new(EvalAltResult::ErrorTerminated(Dynamic::UNIT, Position::NONE));
         // What the last statement did may have gone past a limit, or may not have reached the caller.
-        if crate::limits::memory::over_limit() {
+        if crate::sys::memory::over_limit() {
             self.host.watch.stop(Stop::Memory);
         }
         if self.host.watch.stopping().is_some() || self.thrown.fatal().is_some() {

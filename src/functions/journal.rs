@@ -26,7 +26,13 @@ impl Action for ReadLog {
     const DOC: &'static str = "See entries of a log.";
     const ACCESS: Access = Access::ReadOnly;
     const CONTEXT: &'static [Attribute] = &[
-        Attribute { name: "priority", cedar: "Long", required: true, fixed: false, doc: "The least important level asked for: 0 (emergency) to 7 (debug)." },
+        Attribute {
+            name: "priority",
+            cedar: "Long",
+            required: true,
+            fixed: false,
+            doc: "The least important level asked for: 0 (emergency) to 7 (debug).",
+        },
         Attribute { name: "fields", cedar: "Set<String>", required: true, fixed: false, doc: "The fields that are shown or searched." },
         Attribute { name: "all_fields", cedar: "Bool", required: true, fixed: false, doc: "Whether every field is shown." },
     ];
@@ -34,7 +40,7 @@ impl Action for ReadLog {
 
 /// A moment in a call: a DateTime, text of RFC 3339, seconds since the epoch, or a distance from now.
 #[derive(Clone, Copy, Debug)]
-struct Moment(u64);
+pub struct Moment(u64);
 
 impl FromScript for Moment {
     const TYPE: &'static str = "a moment: a DateTime, `2026-01-31T14:30:00Z`, seconds since the epoch, or `-1h30m` before now";
@@ -47,7 +53,10 @@ impl FromScript for Moment {
         } else {
             let text = String::from_script(value).map_err(|_| wrong())?;
             match text.strip_prefix('-').and_then(distance) {
-                Some(seconds) => seconds.checked_mul(1_000_000).and_then(|us| jiff::Timestamp::now().as_microsecond().checked_sub(us)).ok_or_else(wrong)?,
+                Some(seconds) => seconds
+                    .checked_mul(1_000_000)
+                    .and_then(|us| jiff::Timestamp::now().as_microsecond().checked_sub(us))
+                    .ok_or_else(wrong)?,
                 None => DateTime::parse(&text, None).map_err(|_| wrong())?.0.as_microsecond(),
             }
         };
@@ -79,7 +88,7 @@ fn distance(text: &str) -> Option<i64> {
 
 /// A level of syslog(3): its number or its name.
 #[derive(Clone, Copy, Debug)]
-struct Level(u8);
+pub struct Level(u8);
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 impl FromScript for Level {
@@ -101,7 +110,7 @@ impl FromScript for Level {
 
 /// A boot: its id, or 0 for the last, -1 for the one before …
 #[derive(Clone, Debug)]
-enum BootOf {
+pub enum BootOf {
     Id(String),
     Back(usize),
 }
@@ -150,7 +159,11 @@ const JOURNAL: Function = Function {
     body: &with1(journal, [param("options", "")]),
     asks: &[ask::<ReadLog>()],
     fails: &[Kind::Permission, Kind::Unsupported, Kind::NotFound],
-    examples: &[Example { given: &[], script: r#"journal(#{unit: "dbus", priority: "err", since: "-1h", lines: 20}).map(|e| e.message)"#, gives: "" }],
+    examples: &[Example {
+        given: &[],
+        script: r#"journal(#{unit: "dbus", priority: "err", since: "-1h", lines: 20}).map(|e| e.message)"#,
+        gives: "",
+    }],
 };
 
 const JOURNAL_BOOTS: Function = Function {
@@ -238,7 +251,9 @@ fn journal(call: &Call<'_>, options: JournalOptions) -> Result<Array> {
         Some(BootOf::Back(back)) => {
             let boots = journal.boots(&check)?;
             let boot = boots.len().checked_sub(back.saturating_add(1)).and_then(|at| boots.get(at));
-            let boot = boot.ok_or_else(|| Error::new(Kind::NotFound, format!("the journal does not know a boot so long ago: it has {}", boots.len())))?;
+            let boot = boot.ok_or_else(|| {
+                Error::new(Kind::NotFound, format!("the journal does not know a boot so long ago: it has {}", boots.len()))
+            })?;
             filters.push(Filter::has("_BOOT_ID", &boot.id));
         }
     }
@@ -282,7 +297,14 @@ fn warn(call: &Call<'_>, what: &str, count: u64) -> Result<()> {
         return Ok(());
     }
     let message = format!("journal: {what}: {count}");
-    call.host.out.log(crate::output::Log { level: "WARN", message, fields: Default::default(), line: call.line, function: Some("journal"), time: crate::sys::clock::now_rfc3339() })
+    call.host.out.log(crate::output::Log {
+        level: "WARN",
+        message,
+        fields: Default::default(),
+        line: call.line,
+        function: Some("journal"),
+        time: crate::sys::clock::now_rfc3339(),
+    })
 }
 
 fn first<'e>(entry: &'e Entry, name: &str) -> Option<&'e [u8]> {

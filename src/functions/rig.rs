@@ -1,5 +1,5 @@
 //! For tests of functions: a host with given policies, and calls without a script.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "compiled for tests only")]
 
 use super::function::{Call, Host};
 use super::value::{Array, Dynamic, Map};
@@ -37,8 +37,8 @@ impl Rig {
         let schema = crate::policy::schema::render(&asks, &nouns);
         let policies = Arc::new(Policies::load(&sources, &schema, &scope, None).unwrap());
         let principal = Principal { name: "alice".into(), ..Principal::default() };
-        let circumstances = vec![("mode", Value::String("local".into())), ("interactive", Value::Bool(false))];
-        let session = Session { run: "test".into(), attributes: circumstances };
+        let attributes = vec![("mode", Value::String("local".into())), ("interactive", Value::Bool(false))];
+        let session = Session { run: "test".into(), attributes };
         let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
         let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
         Self { host: Arc::new(Host { gate, watch, out }) }

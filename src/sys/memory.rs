@@ -1,10 +1,57 @@
-//! The allocator that counts what the process holds, for the limit on memory.
+//! The memory limit: an allocator that counts what the script's thread holds, says so when it is too much, and parks that thread before it can take the machine.
 
-use crate::limits::memory::{grow, shrink};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 /// Counts every allocation of the process.
 pub struct Counting;
+
+static USED: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Above this the run is told to end at its next check; 0 is no limit.
+static SOFT: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Above this the script's thread is parked where it stands, since it does not look.
+static HARD: AtomicUsize = AtomicUsize::new(usize::MAX);
+static OVER: AtomicBool = AtomicBool::new(false);
+static PARKED: AtomicBool = AtomicBool::new(false);
+/// An eventfd that wakes the supervisor.
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// How far a single step may go past the limit before the thread is parked.
+const MARGIN: usize = 32 << 20;
+
+/// Counts `size` more bytes; parks a script's thread that has gone too far.
+fn grow(size: usize) {
+    let used = USED.fetch_add(size, Ordering::Relaxed).saturating_add(size);
+    PEAK.fetch_max(used, Ordering::Relaxed);
+    if used > SOFT.load(Ordering::Relaxed) && crate::limits::is_limited() {
+        OVER.store(true, Ordering::Relaxed);
+        if used > HARD.load(Ordering::Relaxed) {
+            park();
+        }
+    }
+}
+
+/// Unwinding out of an allocator is not allowed and aborting would lose the report, so the thread waits here for the supervisor to end the process.
+#[cold]
+fn park() {
+    PARKED.store(true, Ordering::SeqCst);
+    let fd = WAKE.load(Ordering::SeqCst);
+    if fd >= 0 {
+        let one = 1u64.to_ne_bytes();
+        // rustix::io::write neither allocates nor locks; the descriptor stays open as long as the process runs.
+        let _ = rustix::io::write(borrowed(fd), &one);
+    }
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+#[expect(unsafe_code, reason = "the eventfd is kept as a number because an allocator can own nothing")]
+fn borrowed(fd: i32) -> std::os::fd::BorrowedFd<'static> {
+    // SAFETY: `limit` stores the number of an eventfd that it leaks on purpose, so it stays open until the process ends.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
 
 #[expect(unsafe_code, reason = "a global allocator is an unsafe trait; every call goes to the system's allocator unchanged")]
 // SAFETY: memory comes from and goes back to `System` with the layout that the caller gave; counting touches atomics and a const-initialised thread local only.
@@ -20,15 +67,43 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        shrink(layout.size());
+        USED.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller got `pointer` from this allocator, that is from `System`, with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // The old block lives until the new one is filled, so both count for the limit.
         grow(size);
-        shrink(layout.size());
+        USED.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: as in `dealloc`; `size` is the caller's, checked by the contract of realloc.
         unsafe { System.realloc(pointer, layout, size) }
     }
+}
+
+/// Sets the limit, in bytes beyond what is in use now, and the eventfd that wakes the supervisor when a thread had to be parked.
+pub fn limit(bytes: u64, wake: std::os::fd::OwnedFd) {
+    use std::os::fd::IntoRawFd;
+    let base = USED.load(Ordering::Relaxed);
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    WAKE.store(wake.into_raw_fd(), Ordering::SeqCst);
+    SOFT.store(base.saturating_add(bytes), Ordering::SeqCst);
+    HARD.store(base.saturating_add(bytes).saturating_add(MARGIN.min(bytes)), Ordering::SeqCst);
+}
+
+/// Whether the limit is exceeded.
+#[must_use]
+pub fn over_limit() -> bool {
+    OVER.load(Ordering::Relaxed)
+}
+
+/// Whether a thread was parked by the limit.
+#[must_use]
+pub fn parked() -> bool {
+    PARKED.load(Ordering::SeqCst)
+}
+
+/// Bytes in use at the highest point.
+#[must_use]
+pub fn peak() -> u64 {
+    PEAK.load(Ordering::Relaxed) as u64
 }

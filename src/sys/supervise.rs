@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Stop, Watch};
-use crate::limits::memory;
+use crate::sys::memory;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -38,9 +38,9 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
         .name("script".to_owned())
         .stack_size(STACK)
         .spawn(move || {
-            memory::limit_this_thread();
+            crate::limits::limit_this_thread();
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
-            let _exempt = memory::exempt();
+            let _exempt = crate::limits::exempt();
             let _ = send.send(result);
             let _ = rustix::io::write(&tell, &1u64.to_ne_bytes());
         })

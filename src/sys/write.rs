@@ -60,7 +60,8 @@ fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> E
 }
 
 fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
-    Error::new(Kind::Changed, "it was moved or replaced after the policy was asked; nothing was done").with_path(granted.resource().asked().shown())
+    Error::new(Kind::Changed, "it was moved or replaced after the policy was asked; nothing was done")
+        .with_path(granted.resource().asked().shown())
 }
 
 /// The folder and name where a thing is to be made; the folder is still where the policy saw it.
