@@ -21,20 +21,6 @@ const ALLOW_ALL: &str = "permit(principal, action, resource);\n";
 const ALLOW_NOTHING_HERE: &str =
     "permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere/nothing\");\n";
 
-/// Functions whose examples would change the host of whoever runs the tests. They are tried only where they are denied; `systemd.rs` tries the rest.
-const ONLY_DENIED: &[(&str, Example)] = &[
-    ("service_stop", only(r#"service_stop("rex-no-such-unit.service")"#)),
-    ("service_restart", only(r#"service_restart("rex-no-such-unit.service")"#)),
-    ("service_try_restart", only(r#"service_try_restart("rex-no-such-unit.service")"#)),
-    ("service_reload", only(r#"service_reload("rex-no-such-unit.service")"#)),
-    ("service_reset_failed", only(r#"service_reset_failed("rex-no-such-unit.service")"#)),
-    ("daemon_reload", only("daemon_reload()")),
-];
-
-const fn only(script: &'static str) -> Example {
-    Example { given: &[], script, gives: "" }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = rules::trials();
@@ -100,8 +86,7 @@ impl Subject {
     /// What is tried where it has to be denied: examples that ask for what `asks` tells, or would if the host had it.
     fn to_be_denied(&self, asks: impl Fn(&Observed) -> bool) -> Result<Vec<&'static Example>, String> {
         let observed = self.observed().iter().filter(|observed| asks(observed) || self.is_lacking(observed.example, &observed.run));
-        let only = ONLY_DENIED.iter().filter(|(name, _)| *name == self.function.name).map(|(_, example)| example);
-        let examples: Vec<&'static Example> = observed.map(|observed| observed.example).chain(only).collect();
+        let examples: Vec<&'static Example> = observed.map(|observed| observed.example).collect();
         if examples.is_empty() { Err("no example asks for it, so nothing shows that it can be denied".to_owned()) } else { Ok(examples) }
     }
     /// Whether the manual says what happens to things of which a verb is denied, as for `ls`, which then shows less of an entry.
@@ -157,8 +142,7 @@ fn asks_for_nothing(subject: &Subject) -> Result<(), String> {
 }
 
 fn asks_for_all_it_declares(subject: &Subject) -> Result<(), String> {
-    let only_denied = ONLY_DENIED.iter().any(|(name, _)| *name == subject.function.name);
-    if only_denied || subject.observed().iter().any(|observed| subject.is_lacking(observed.example, &observed.run)) {
+    if subject.observed().iter().any(|observed| subject.is_lacking(observed.example, &observed.run)) {
         return Ok(());
     }
     for ask in subject.function.asks {
@@ -222,7 +206,8 @@ fn does_not_happen_when_one_verb_is_forbidden(subject: &Subject, ask: &Ask) -> R
         if denied && !recorded {
             return wrong("the denial is not on record");
         }
-        if denied && is_one_step(example)
+        if denied
+            && is_one_step(example)
             && let Some(difference) = before.difference(&host.snapshot())
         {
             return wrong(&format!("the call is denied, yet {difference}"));

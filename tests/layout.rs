@@ -92,7 +92,11 @@ impl Source {
         inside.split('/').next().unwrap_or("").trim_end_matches(".rs")
     }
     fn is_test(path: &str) -> bool {
-        path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("tests.rs") || path.ends_with("/fixtures.rs") || path.ends_with("/rig.rs")
+        path.starts_with("tests/")
+            || path.contains("/tests/")
+            || path.ends_with("tests.rs")
+            || path.ends_with("/fixtures.rs")
+            || path.ends_with("/rig.rs")
     }
 }
 

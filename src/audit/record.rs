@@ -183,9 +183,33 @@ impl Common {
     }
 }
 
-/// The time now, RFC 3339 in UTC with microseconds.
-pub fn now() -> String {
-    format!("{:.6}", jiff::Timestamp::now())
+/// The time, RFC 3339 in UTC with microseconds. The calendar is asked once a second; in between only the fraction is written anew.
+#[derive(Debug, Default)]
+pub struct Clock {
+    second: i64,
+    text: String,
+}
+
+/// `.123456Z`
+const FRACTION: usize = 8;
+
+impl Clock {
+    pub fn now(&mut self) -> &str {
+        self.at(jiff::Timestamp::now())
+    }
+
+    fn at(&mut self, time: jiff::Timestamp) -> &str {
+        let (second, nanosecond) = (time.as_second(), time.subsec_nanosecond());
+        if nanosecond < 0 || self.text.is_empty() || second != self.second {
+            self.text = format!("{time:.6}");
+            // Before 1970 the fraction counts backwards; such a time is written whole, each time.
+            self.second = if nanosecond < 0 { i64::MIN } else { second };
+        } else {
+            self.text.truncate(self.text.len().saturating_sub(FRACTION));
+            let _ = write!(self.text, ".{:06}Z", nanosecond / 1000);
+        }
+        &self.text
+    }
 }
 
 /// Writes a record without its closing brace into `out`. What does not fit is cut where it shows: text ends in `…(+N bytes)`.
@@ -402,4 +426,31 @@ pub fn visible(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::Clock;
+
+    #[test]
+    fn the_clock_writes_what_the_calendar_says_within_a_second_and_across() {
+        let mut clock = Clock::default();
+        let second = 1_800_000_000_i64;
+        for (second, nanosecond) in [
+            (second, 0),
+            (second, 999),
+            (second, 1000),
+            (second, 999_999_999),
+            (second + 1, 5_000),
+            (second, 7),
+            (-5, 0),
+            (-5, -1_000),
+            (-5, -2_000),
+            (0, 1_000),
+        ] {
+            let time = jiff::Timestamp::new(second, nanosecond).unwrap();
+            assert_eq!(clock.at(time), format!("{time:.6}"));
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Evidence, Facts, Identity};
 use crate::invocation::arguments::{argument, json_object};
-use crate::os::process::{Credentials, Environment, Names};
+use crate::os::process::{Credentials, Environment};
 use crate::os::script::{self, Declared};
 use crate::os::trusted::{Owner, Trusted};
 use crate::output::Form;
@@ -154,7 +154,7 @@ fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crate::policy::
 /// The principal that the owner names, or the Unix user.
 fn identity(args: &RunArgs) -> Result<Identity> {
     let uid = Credentials::of_this_process()?.uid;
-    let unix_user = Names::of_host().user(uid).unwrap_or_else(|| uid.to_string());
+    let unix_user = crate::resource::file::names().user(uid).unwrap_or_else(|| uid.to_string());
     let (name, evidence, reason) = match &args.principal {
         Some(name) => (name.clone(), Evidence::Argument, "named on the command line".to_owned()),
         None => (unix_user.clone(), Evidence::User, format!("the Unix user {unix_user} (uid {uid})")),

@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStringExt;
 /// The whole program.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    crate::sys::memory::one_pool();
     // Before anything is read: descriptors, core dumps, ptrace, umask.
     let environment = match crate::os::process::first_actions() {
         Ok(environment) => environment,

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::identity::{EvidenceSources, Identity, establish};
 use crate::invocation::{self, Door, Format, Request, Session, Verb};
 use crate::limits::Watch;
-use crate::os::process::{Credentials, Environment, Names};
+use crate::os::process::{Credentials, Environment};
 use crate::os::script::{self, Declared};
 use crate::os::trusted::Owner;
 use crate::output::Form;
@@ -100,10 +100,9 @@ fn owner(session: &Session) -> Owner {
 }
 
 fn identity(session: &Session, environment: &Environment, config: &Config, files: &OwnersFiles, uid: u32) -> Result<Identity> {
-    let names = Names::of_host();
+    let names = crate::resource::file::names();
     let inherited = session.identity_fd.map(crate::sys::inherit::read_identity).transpose()?;
-    let sources =
-        EvidenceSources { argument: session.principal.as_deref(), environment, uid, names: &names, inherited: inherited.as_deref() };
+    let sources = EvidenceSources { argument: session.principal.as_deref(), environment, uid, names, inherited: inherited.as_deref() };
     let now = u64::try_from(crate::sys::clock::now_millis() / 1000).unwrap_or(0);
     establish(&sources, &terms::demanded(config), &files.principals()?, now)
 }

@@ -68,36 +68,44 @@ struct Flag {
 pub fn functions(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
     let mut module = Module::new();
     for function in crate::functions::all() {
-        let (_, most) = function.arity();
-        for count in 0..=most + 2 {
+        let shape = Shape { least: function.arity().0, most: function.arity().1, options: function.options() };
+        for count in 0..=shape.most + 2 {
             // `debug` with one argument is the language's own.
             if function.name == "debug" && count == 1 {
                 continue;
             }
             let types = vec![TypeId::of::<Dynamic>(); count];
-            raw(&mut module, function, &types, host, thrown);
+            raw(&mut module, function, shape, &types, host, thrown);
         }
         // Rhai prefers exact types to `Dynamic`; these are where its packages have a function of the same name that ours replaces.
         if function.name == "to_json" {
-            raw(&mut module, function, &[TypeId::of::<Map>()], host, thrown);
+            raw(&mut module, function, shape, &[TypeId::of::<Map>()], host, thrown);
         }
-        if let Some(options) = function.options() {
+        if let Some(options) = shape.options {
             flags(engine, function.name, options);
         }
     }
     engine.register_global_module(module.into());
 }
 
-fn raw(module: &mut Module, function: &'static Function, types: &[TypeId], host: &Arc<Host>, thrown: &Arc<Thrown>) {
+/// What a call must look like, found out once: asking the table for it makes a list each time.
+#[derive(Clone, Copy)]
+struct Shape {
+    least: usize,
+    most: usize,
+    options: Option<&'static [OptionRow]>,
+}
+
+fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[TypeId], host: &Arc<Host>, thrown: &Arc<Thrown>) {
     let (host, thrown) = (Arc::clone(host), Arc::clone(thrown));
-    let (least, most) = function.arity();
+    let Shape { least, most, .. } = shape;
     let body = move |context: Option<NativeCallContext>, args: &mut [&mut Dynamic]| {
         let call = Call::new(&host, function, context.as_ref());
         let position = context.as_ref().map_or(Position::NONE, NativeCallContext::call_position);
         let result = call.check().and_then(|()| {
             // Values of variables stay with the script: a function works on copies, cheap for strings and handles.
             let mut values: Vec<Dynamic> = args.iter_mut().map(|arg| arg.flatten_clone()).collect();
-            take_flags(function, &mut values)?;
+            take_flags(function, shape, &mut values)?;
             if values.len() < least || values.len() > most {
                 return Err(bad_argument(format!(
                     "{}: takes {}, got {}: {}",
@@ -139,12 +147,12 @@ fn count_words(least: usize, most: usize) -> String {
 }
 
 /// A leading array of flags, as scripts for the reference write it, becomes the trailing map of options.
-fn take_flags(function: &Function, values: &mut Vec<Dynamic>) -> Result<(), Error> {
-    let Some(rows) = function.options() else { return Ok(()) };
+fn take_flags(function: &Function, shape: Shape, values: &mut Vec<Dynamic>) -> Result<(), Error> {
+    let Some(rows) = shape.options else { return Ok(()) };
     let Some(first) = values.first().filter(|value| value.is_array()) else { return Ok(()) };
     let flags: Array = first.as_array_ref().map(|array| array.clone()).unwrap_or_default();
     // An empty array is a list of no flags only where a command's own first argument is no array.
-    let is_flags = |flags: &Array| flags.iter().all(|flag| flag.is::<Flag>()) && (!flags.is_empty() || values.len() > function.arity().0);
+    let is_flags = |flags: &Array| flags.iter().all(|flag| flag.is::<Flag>()) && (!flags.is_empty() || values.len() > shape.least);
     if !is_flags(&flags) {
         return Ok(());
     }

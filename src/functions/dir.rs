@@ -29,7 +29,7 @@ options! {
 
 const LS: Function = Function {
     name: "ls",
-    doc: "What is in a directory: an array of entries.\n\nEach is a map with `name`, `path` and `type`; `#{long: true}` adds what `stat` gives. Of a file, the one entry of that file. A name that is not UTF-8 is a blob, which every function accepts as a path.",
+    doc: "What is in a directory: an array of entries.\n\nEach is a map with `name`, `path` and `type`; `#{long: true}` adds what `stat` gives (without it too, where `stat` is permitted); an entry whose `stat` is denied then has `denied: true`. Of a file, the one entry of that file. A name that is not UTF-8 is a blob, which every function accepts as a path.",
     body: &with2(ls, [param("path", "The directory."), param("options", "")]),
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
@@ -205,7 +205,7 @@ options! {
 
 const FIND: Function = Function {
     name: "find",
-    doc: "What lies at and below a path and fits: an array of entries, as `stat` gives them.\n\nThey come in the order of the walk: a folder before what is in it, by name.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record. Of an entry whose `stat` is denied there are only `name`, `path` and `type`; an option that looks at more leaves it out.",
+    doc: "What lies at and below a path and fits: an array of entries.\n\nAn entry is what `stat` gives, or only `name`, `path` and `type` where `stat` is not permitted. The order is that of the walk: a folder before what is in it, by name. A test that needs `stat` leaves out what is denied.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record.",
     body: &with3(find, [param("path", "Where to begin."), param("options", ""), param("each", "Called with each entry.")]),
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],

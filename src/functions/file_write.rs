@@ -360,3 +360,6 @@ fn truncate(call: &Call<'_>, target: Target, size: Size) -> Result<Map> {
     };
     Ok(record([("changed", changed.into_script()), ("path", name_value(path.as_bytes())), ("size", size.0.into_script())]))
 }
+
+#[cfg(test)]
+mod tests;

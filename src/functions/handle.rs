@@ -244,7 +244,7 @@ fn open_counted(call: &Call<'_>, path: &AbsPath, mode: Mode) -> Result<Handle> {
     match opened {
         Ok(opened) => {
             let emptied = u64::from(absent || matches!(mode, Mode::Write | Mode::WriteRead));
-            let file = if absent { File::of(path.clone(), opened.same()?)? } else { file.into_resource() };
+            let file = if absent { File::of(path.clone(), opened.pinned()?)? } else { file.into_resource() };
             Ok(handle(file, opened, emptied))
         }
         Err(error) => Err(error),
@@ -501,3 +501,6 @@ const CLOSE: Function = Function {
 fn close(_: &Call<'_>, file: Handle) -> Result<bool> {
     file.0.close()
 }
+
+#[cfg(test)]
+mod tests;

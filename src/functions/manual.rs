@@ -230,7 +230,11 @@ pub fn default(option: &OptionRow) -> Option<String> {
         };
     }
     // A value in a type of its own, `Bits(0o644)`.
-    let text = text.split_once('(').filter(|(name, _)| name.chars().all(char::is_alphanumeric)).and_then(|(_, inner)| inner.strip_suffix(')')).unwrap_or(text);
+    let text = text
+        .split_once('(')
+        .filter(|(name, _)| name.chars().all(char::is_alphanumeric))
+        .and_then(|(_, inner)| inner.strip_suffix(')'))
+        .unwrap_or(text);
     match text {
         "None" | "" | "Dynamic::UNIT" => None,
         "Vec::new()" | "vec![]" | "Array::new()" => Some("[]".to_owned()),

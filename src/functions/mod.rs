@@ -8,19 +8,19 @@ pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod function;
-pub mod handle;
 pub mod journal;
 pub mod machine;
 pub mod manual;
 pub mod processes;
-pub mod say;
-pub mod search;
-pub mod service;
-pub mod text_stats;
-pub mod time;
-pub mod value;
 #[cfg(test)]
 mod rig;
+pub mod handle;
+pub mod say;
+pub mod search;
+pub mod text_stats;
+pub mod service;
+pub mod time;
+pub mod value;
 
 use crate::policy::{Ask, Noun};
 use function::Function;
@@ -32,12 +32,12 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
-    ("service", "Services", service::FUNCTIONS),
-    ("journal", "Logs", journal::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("service", "Services", service::FUNCTIONS),
+    ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),

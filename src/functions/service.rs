@@ -101,7 +101,7 @@ const SERVICE_START: Function = Function {
     body: &with2(service_start, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Start>()],
     fails: FAILS,
-    examples: &[Example { given: &[], script: r#"service_start("dbus.service").changed"#, gives: "" }],
+    examples: &[Example { given: &[], script: r#"service_start("systemd-tmpfiles-clean").changed"#, gives: "" }],
 };
 
 const SERVICE_STOP: Function = Function {
@@ -110,7 +110,7 @@ const SERVICE_STOP: Function = Function {
     body: &with2(service_stop, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Stop>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_stop("systemd-tmpfiles-clean", #{timeout: 30}).active_state"#, gives: "" }],
 };
 
 const SERVICE_RESTART: Function = Function {
@@ -119,7 +119,7 @@ const SERVICE_RESTART: Function = Function {
     body: &with2(service_restart, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Restart>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_restart("systemd-tmpfiles-clean").result"#, gives: "" }],
 };
 
 const SERVICE_TRY_RESTART: Function = Function {
@@ -128,7 +128,7 @@ const SERVICE_TRY_RESTART: Function = Function {
     body: &with2(service_try_restart, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Restart>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_try_restart("systemd-tmpfiles-clean").changed"#, gives: "" }],
 };
 
 const SERVICE_RELOAD: Function = Function {
@@ -137,7 +137,7 @@ const SERVICE_RELOAD: Function = Function {
     body: &with2(service_reload, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Reload>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_reload("dbus").active_state"#, gives: "" }],
 };
 
 const SERVICE_RESET_FAILED: Function = Function {
@@ -146,7 +146,7 @@ const SERVICE_RESET_FAILED: Function = Function {
     body: &with1(service_reset_failed, [param("name", NAME)]),
     asks: &[ask::<ResetFailed>()],
     fails: FAILS_LOOK,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_reset_failed("systemd-tmpfiles-clean").changed"#, gives: "" }],
 };
 
 const DAEMON_RELOAD: Function = Function {
@@ -155,7 +155,7 @@ const DAEMON_RELOAD: Function = Function {
     body: &with0(daemon_reload, []),
     asks: &[ask::<DaemonReload>()],
     fails: FAILS_LOOK,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"daemon_reload()"#, gives: "" }],
 };
 
 /// Calls `with` with the service manager and the permission for `A` on the unit of that name. Where there is no service manager the policy is asked about the

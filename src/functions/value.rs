@@ -321,7 +321,7 @@ macro_rules! options {
                 kind: <$type as $crate::functions::value::FromScript>::TYPE,
                 default: stringify!($default),
                 doc: $doc,
-                flags: { #[allow(unused_mut, unused_assignments, reason = "options without flags")] let mut flags: &'static [&'static str] = &[]; $(flags = $flags;)? flags },
+                flags: { #[allow(unused_mut, unused_assignments, reason = "most options have no flags")] let mut flags: &'static [&'static str] = &[]; $(flags = $flags;)? flags },
             },)*]);
             fn absent() -> Option<Self> { Some(Self::default()) }
             fn from_script(value: $crate::functions::value::Dynamic) -> $crate::error::Result<Self> {

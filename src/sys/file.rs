@@ -78,6 +78,10 @@ pub fn read<A: Action<On = File>>(
             break;
         }
         left -= count as u64;
+        // A regular file of a known size that gave exactly that, and less than there was room for, has ended (read(2)); files of procfs say 0.
+        if count < room && hint > 0 && bytes.len() as u64 == hint {
+            break;
+        }
     }
     if bytes.len() as u64 > max_bytes {
         return Err(too_large(max_bytes).with_path(shown()));

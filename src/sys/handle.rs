@@ -126,6 +126,20 @@ impl Opened {
         Ok(rustix::io::fcntl_dupfd_cloexec(&self.file, 3)?)
     }
 
+    /// The same object by a path-only handle: it keeps no lock.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn pinned(&self) -> Result<OwnedFd> {
+        crate::resource::path::reopen(&self.same()?, OFlags::PATH)
+    }
+
+    /// Bytes of memory held for reading ahead.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.ahead.capacity()
+    }
+
     fn readable(&self) -> Result<()> {
         if self.mode.reads() {
             Ok(())

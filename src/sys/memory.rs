@@ -80,6 +80,17 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Makes every thread allocate from one pool. glibc gives each new thread a pool of its own that grows by one page and one mprotect(2) at a
+/// time (measured: 60 calls for the start of a script); rex has one busy thread at a time, so there is nothing to gain from many.
+pub fn one_pool() {
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "mallopt(3) is in no safe crate of the graph")]
+    // SAFETY: mallopt(3) takes two numbers and changes the allocator's own settings; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Sets the limit, in bytes beyond what is in use now, and the eventfd that wakes the supervisor when a thread had to be parked.
 pub fn limit(bytes: u64, wake: std::os::fd::OwnedFd) {
     use std::os::fd::IntoRawFd;

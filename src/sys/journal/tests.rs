@@ -291,7 +291,7 @@ fn no_damage_makes_the_reader_loop_or_panic() {
     for (packed, _) in ALL {
         let whole = bytes(packed);
         let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
-        let objects = used - used / 30;
+        let objects = used - used / 50;
         for round in 0..40 {
             let mut damaged = whole[..used + 1].to_vec();
             for _ in 0..(1 << (round % 8)) {
