@@ -64,8 +64,11 @@ const RESERVED: &[&str] = &[
     "yield",
 ];
 
+/// A rule over the table: what breaks it.
+type Rule = fn() -> Vec<String>;
+
 pub fn trials() -> Vec<Trial> {
-    let rules: [(&str, fn() -> Vec<String>); 10] = [
+    let rules: [(&str, Rule); 10] = [
         ("names_are_unique", names_are_unique),
         ("names_are_words_of_the_language", names_are_words_of_the_language),
         ("docs_begin_with_a_sentence", docs_begin_with_a_sentence),
@@ -180,7 +183,12 @@ fn defaults_are_shown_without_rust() -> Vec<String> {
 }
 
 fn every_function_has_an_example() -> Vec<String> {
+<<<<<<< HEAD
     let excused = |function: &Function| WITHOUT_EXAMPLE.iter().any(|(name, _)| *name == function.name);
+=======
+    let excused =
+        |function: &Function| CHANGES_THE_HOST.contains(&function.name) || WITHOUT_EXAMPLE.iter().any(|(name, _)| *name == function.name);
+>>>>>>> main
     let mut broken = each(|function| match (function.examples.is_empty(), excused(function)) {
         (true, false) => vec!["has no example".to_owned()],
         (false, true) => vec!["has an example now: take it out of WITHOUT_EXAMPLE".to_owned()],
