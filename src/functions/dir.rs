@@ -206,18 +206,7 @@ options! {
 const FIND: Function = Function {
     name: "find",
     doc: "What lies at and below a path and fits: an array of entries.\n\nAn entry is what `stat` gives, or only `name`, `path` and `type` where `stat` is not permitted. The order is that of the walk: a folder before what is in it, by name. A test that needs `stat` leaves out what is denied.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record.",
-<<<<<<< HEAD
     body: &with3(find, [param("path", "Where to begin."), param("options", ""), param("each", "Called with each entry.")]),
-=======
-    body: &with3(
-        find,
-        [
-            param("path", "Where to begin."),
-            param("options", "Which entries; may be left out before a closure."),
-            param("each", "Called with each entry."),
-        ],
-    ),
->>>>>>> main
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
     examples: &[
