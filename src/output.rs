@@ -185,11 +185,10 @@ impl Output {
     }
     fn write(&self, to: BorrowedFd<'_>, text: &[u8], end: &[u8]) -> Result<()> {
         let whole = [text, end].concat();
-        write_all(to, &whole).map_err(|error| {
+        write_all(to, &whole).inspect_err(|error| {
             if error.kind == Kind::Cancelled {
                 self.watch.stop(Stop::Gone);
             }
-            error
         })
     }
 }

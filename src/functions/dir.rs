@@ -3,8 +3,8 @@
 use super::file_read::Read;
 use super::file_stat::{Stat, details};
 use super::function::{Call, Example, Function, param, with2, with3};
-use super::value::{Array, Dynamic, FnPtr, IntoScript, Map, name_value, record};
-use crate::error::{Error, Kind, Result, bad_argument};
+use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, name_value, record};
+use crate::error::{Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
 use crate::policy::{Answer, Granted, Walk};
@@ -128,7 +128,7 @@ pub fn next_dir(root: Option<Granted<Read>>, levels: &mut Vec<Level>, walk: &Wal
 /// What a caller who may read the directory sees of an entry.
 enum Looked {
     /// `stat` is permitted.
-    Whole(Granted<Stat>),
+    Whole(Box<Granted<Stat>>),
     /// Only what the directory itself tells: name, path, type.
     Outside(Map),
 }
@@ -145,7 +145,7 @@ impl Looked {
             return Ok(Self::Outside(outside));
         }
         match walk.permit_as::<Stat>(entry) {
-            Ok(granted) => Ok(Self::Whole(granted)),
+            Ok(granted) => Ok(Self::Whole(Box::new(granted))),
             Err(error) if error.kind == Kind::Denied => Ok(Self::Outside(outside)),
             Err(error) => Err(error),
         }
@@ -232,14 +232,7 @@ options! {
 const FIND: Function = Function {
     name: "find",
     doc: "What lies at and below a path and fits: an array of entries.\n\nAn entry is what `stat` gives, or only `name`, `path` and `type` where `stat` is not permitted. The order is that of the walk: a folder before what is in it, by name. A test that needs `stat` leaves out what is denied.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record.",
-    body: &with3(
-        find,
-        [
-            param("path", "Where to begin."),
-            param("options", "Which entries; may be left out before a closure."),
-            param("each", "Called with each entry."),
-        ],
-    ),
+    body: &with3(find, [param("path", "Where to begin."), param("options", ""), param("each", "Called with each entry.")]),
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
     examples: &[
@@ -475,14 +468,32 @@ pub struct Level {
     pub todo: Vec<sys::dir::Name>,
 }
 
-fn find(call: &Call<'_>, path: AbsPath, options: Option<Dynamic>, each: Option<FnPtr>) -> Result<Dynamic> {
-    // `find(path, |entry| …)` leaves the options out.
-    let (options, each) = match options {
-        Some(value) if value.is_fnptr() && each.is_none() => (None, value.try_cast::<FnPtr>()),
-        other => (other, each),
+/// The second argument of `find`: `find(path, |entry| …)` leaves the options out.
+enum FindHow {
+    Options(Box<FindOptions>),
+    Each(FnPtr),
+}
+
+impl FromScript for FindHow {
+    const TYPE: &'static str = FindOptions::TYPE;
+    const OPTIONS: Option<&'static [OptionRow]> = FindOptions::OPTIONS;
+    fn absent() -> Option<Self> {
+        FindOptions::absent().map(|options| Self::Options(Box::new(options)))
+    }
+    fn from_script(value: Dynamic) -> Result<Self> {
+        match value.clone().try_cast::<FnPtr>() {
+            Some(each) => Ok(Self::Each(each)),
+            None => FindOptions::from_script(value).map(|options| Self::Options(Box::new(options))),
+        }
+    }
+}
+
+fn find(call: &Call<'_>, path: AbsPath, how: FindHow, each: Option<FnPtr>) -> Result<Dynamic> {
+    let (options, each) = match (how, each) {
+        (FindHow::Options(options), each) => (*options, each),
+        (FindHow::Each(each), None) => (FindOptions::default(), Some(each)),
+        (FindHow::Each(_), Some(_)) => return Err(bad_argument("find: options: expected a map of options, got closure")),
     };
-    let options = super::value::FromScript::from_script(options.unwrap_or(Dynamic::UNIT))
-        .map_err(|error: Error| Error { message: format!("find: {}", error.message), ..error })?;
     Finder::new(call, &options, each.as_ref())?.run(&path)
 }
 

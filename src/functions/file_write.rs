@@ -97,7 +97,7 @@ options! {
         append: Option<bool> = None, "Add at the end. This is what happens unless `replace` is set.", flags &["append", "a"];
         replace: bool = false, "Put the new contents in the place of the old, in one step.", flags &["replace", "r"];
         create_new: bool = false, "Fail with `exists` if there is something already.";
-        mode: Bits = Bits(0o644), "Permission bits of a file that this makes; one that is there keeps its own.";
+        mode: Option<Bits> = None, "Permission bits of a file that this makes, 0o644 if left out; one that is there keeps its own.";
         fsync: Option<bool> = None, "Return when it is on the disk. The default is true with `replace`, else false.";
     }
 }
@@ -184,6 +184,7 @@ fn write_open(call: &Call<'_>, handle: &Handle, bytes: &[u8]) -> Result<Map> {
 fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) -> Result<Written> {
     let watch = &call.host.watch;
     let sync = options.fsync.unwrap_or(options.replace);
+    let mode = options.mode.map_or(NEW_FILE, |bits| bits.0);
     let told = |written: &Written| {
         (
             written.bytes,
@@ -209,7 +210,7 @@ fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) ->
                 &file,
                 || {
                     if options.replace {
-                        sys::write::replace(&file, bytes, options.mode.0, sync, watch)
+                        sys::write::replace(&file, bytes, mode, sync, watch)
                     } else {
                         sys::write::append(&file, bytes, sync)
                     }
@@ -222,9 +223,9 @@ fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) ->
             &file,
             || {
                 if options.replace {
-                    sys::write::replace(&file, bytes, options.mode.0, sync, watch)
+                    sys::write::replace(&file, bytes, mode, sync, watch)
                 } else {
-                    sys::write::create_with(&file, bytes, options.mode.0, sync, watch)
+                    sys::write::create_with(&file, bytes, mode, sync, watch)
                 }
             },
             told,

@@ -227,7 +227,6 @@ macro_rules! into_array { ($($t:ty),*) => { $(impl IntoScript for Vec<$t> { fn i
 into_array!(String, Map, i64, bool, f64);
 
 /// A name or path of the host as scripts get it: a string, or a blob where it is not UTF-8.
-#[must_use]
 pub fn name_value(bytes: &[u8]) -> Dynamic {
     std::str::from_utf8(bytes).map_or_else(|_| Dynamic::from_blob(bytes.to_vec()), IntoScript::into_script)
 }
