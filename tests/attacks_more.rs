@@ -151,6 +151,34 @@ fn values_that_nest_without_end_are_a_limit_and_no_crash() {
 }
 
 #[test]
+fn a_file_that_says_it_is_as_large_as_can_be_is_a_limit_and_no_crash() {
+    let rex = Rex::new().policy(ALLOW_ALL).config("[limits]\nwall = 3\n");
+    // A filesystem in memory takes files of any size that have nothing in them.
+    let Ok(file) = tempfile::NamedTempFile::new_in("/dev/shm") else { return };
+    let Some(size) = [i64::MAX as u64, 1 << 62, 1 << 42].into_iter().find(|size| file.as_file().set_len(*size).is_ok()) else { return };
+    let path = file.path().display();
+    for call in ["cat(p, #{max_bytes: most})", "read_bytes(p, #{max_bytes: most})", "open(p).read(#{max_bytes: most})", "tail(p, #{n: 1})"]
+    {
+        let run = rex.run(&format!("let p = \"{path}\"; let most = 9223372036854775807; {call}; 1"));
+        assert!([1, 124, 125].contains(&run.code), "{size} {call}: {run:#?}");
+    }
+    rex.run(&format!("read_bytes(\"{path}\", #{{length: 3}}).len()")).gives(3);
+}
+
+#[test]
+fn a_check_of_a_script_that_takes_the_compiler_long_ends_at_the_limits_of_a_run() {
+    let rex = Rex::new().policy(ALLOW_ALL).config("[limits]\nwall = 2\n");
+    let many: String = (0..70_000).map(|number| format!("let a{number}=z;")).collect();
+    for verb in ["rex check --output-format json", "rex run --output-format json"] {
+        let run = rex.session(None, &[], Some(verb), &format!("let z=1;{many}"));
+        assert!([0, 124, 125].contains(&run.code) && run.seconds < 10.0, "{verb}: {} {}", run.code, run.seconds);
+    }
+    let run = rex.session(None, &[], Some("rex check --output-format json"), "cat(\"/x\")");
+    assert_eq!(run.ends(0).json()["compiles"], true, "{run:#?}");
+    assert_eq!(rex.session(None, &[], Some("rex check"), "let = ;").code, 65);
+}
+
+#[test]
 fn an_exit_in_a_closure_ends_the_script_whoever_called_it() {
     let rex = Rex::new().policy(ALLOW_ALL).file("a/x", "").file("a/y", "");
     for call in [

@@ -1,7 +1,7 @@
 //! What a session may ask besides running: check, can, functions, whoami. By the very code that enforces.
 
 use crate::config::layer_word;
-use crate::engine::{Runner, check};
+use crate::engine::{Failure, Outcome, Runner, check};
 use crate::error::{Error, Exit, Kind, Result};
 use crate::functions;
 use crate::functions::function::Host;
@@ -11,6 +11,7 @@ use crate::output::{Form, Output};
 use crate::policy::{Answer, Ask, Gate, Noun};
 use crate::report;
 use crate::run;
+use crate::sys::supervise::{Ended, supervise};
 use crate::terms::Terms;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -34,19 +35,24 @@ pub fn check(terms: &Terms, script: &str, constants: &[(String, Dynamic)], form:
     };
     let out = Arc::new(Output::new(form, false, Arc::clone(&watch)));
     let host = Arc::new(Host { gate, watch, out: Arc::clone(&out) });
-    let runner = Runner::new(Arc::clone(&host), run::library(terms));
-    let ast = match runner.compile(script, constants) {
-        Ok(ast) => ast,
-        Err(failure) => {
-            let outcome =
-                crate::engine::Outcome { failure: Some(*failure), ..crate::engine::Outcome::failed(Error::new(Kind::Compile, "")) };
-            return report::write(&outcome, script, &out, &report::Facts { run: terms.run.clone(), ..report::Facts::default() });
-        }
+    // Under the limits of a run: there are texts that take a compiler very long.
+    let (inside, library, text, given) = (Arc::clone(&host), run::library(terms), script.to_owned(), constants.to_vec());
+    let compiled =
+        supervise(&host.watch, move || Runner::new(inside, library).compile(&text, &given).map(|ast| check::functions_used(&ast)));
+    let failed = |failure: Failure| {
+        let outcome = Outcome { failure: Some(failure), ..Outcome::failed(Error::new(Kind::Compile, "")) };
+        report::write(&outcome, script, &out, &report::Facts { run: terms.run.clone(), ..report::Facts::default() })
+    };
+    let functions = match compiled {
+        Ok(Ended::Finished(Ok(functions))) => functions,
+        Ok(Ended::Finished(Err(failure))) => return failed(*failure),
+        Ok(Ended::Abandoned(why)) => return failed(Failure { error: why.error(&terms.limits), at: None, thrown: None }),
+        Err(error) => return failed(Failure { error, at: None, thrown: None }),
     };
     let lines = host.gate.summary();
     let mut text = String::new();
     let mut used = Vec::new();
-    for (function, line) in check::functions_used(&ast) {
+    for (function, line) in functions {
         let asks: Vec<Value> = function
             .asks
             .iter()

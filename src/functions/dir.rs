@@ -4,7 +4,7 @@ use super::file_read::Read;
 use super::file_stat::{Stat, details};
 use super::function::{Call, Example, Function, param, with2, with3};
 use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, name_value, record};
-use crate::error::{Kind, Result, bad_argument};
+use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
 use crate::policy::{Answer, Granted, Walk};
@@ -529,6 +529,9 @@ impl<'c, 'h> Finder<'c, 'h> {
         let walk = self.call.walk::<Read>(&root)?;
         let mut levels: Vec<Level> = Vec::new();
         let again = root.is_dir().then(|| File::locate_dir(path)).transpose()?;
+        if again.as_ref().is_some_and(|again| again.place() != root.place()) {
+            return Err(Error::new(Kind::Changed, "the path leads elsewhere now").with_path(path.shown()));
+        }
         let mut more = self.options.min_depth > 0 || self.visit(root, &walk)?;
         if let Some(root) = again.filter(|_| more && self.options.max_depth > 0) {
             // The path itself must be readable; below it, what is not is left out.

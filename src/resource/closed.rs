@@ -59,7 +59,7 @@ impl Closed {
             return None;
         }
         let path = Path::new(id);
-        if let Some(reason) = secret(path, id, self.home.as_deref()) {
+        if let Some(reason) = secret(path, id) {
             return Some(reason);
         }
         if ask.access == Access::ReadOnly {
@@ -92,8 +92,9 @@ impl Closed {
 }
 
 /// Closed to every verb.
-fn secret(path: &Path, id: &str, home: Option<&Path>) -> Option<&'static str> {
-    if in_home(path, home).is_some_and(|inside| inside.starts_with(".ssh")) || path.ends_with(".ssh/authorized_keys") {
+fn secret(path: &Path, id: &str) -> Option<&'static str> {
+    // Wherever the home of an account is: the name says enough.
+    if path.components().any(|part| part.as_os_str() == ".ssh") {
         return Some("keys are closed to scripts");
     }
     let rest = id.strip_prefix("/tmp/").or_else(|| id.strip_prefix("/var/tmp/"));
@@ -171,6 +172,8 @@ mod tests {
             "/root/.ssh/id_ed25519",
             "/home/x/.ssh",
             "/srv/agent/.ssh/agent/s",
+            "/var/lib/other/.ssh/id_rsa",
+            "/proc/vmcore",
             "/tmp/sshauth.ABCDEFGHIJKLMNO",
             "/tmp/ssh-AAAA/agent.1",
             "/proc/1/mem",

@@ -8,6 +8,9 @@ use crate::resource::file::File;
 use rustix::fs::{FileType, OFlags};
 use std::io::Read;
 
+/// Room made for contents before any are there.
+const MOST_AT_FIRST: u64 = 16 << 20;
+
 /// Opens a granted regular file: read-only for verbs that change nothing, else for reading and writing.
 ///
 /// # Errors
@@ -55,7 +58,8 @@ pub fn read<A: Action<On = File>>(
         return Err(too_large(max_bytes).with_path(shown()));
     }
     // Files of procfs and sysfs say 0 and have more; files that grow have more than they said.
-    let mut bytes = Vec::with_capacity(usize::try_from(hint.min(wanted)).unwrap_or(0).saturating_add(1).max(512));
+    // What a file with holes says of itself costs its maker nothing.
+    let mut bytes = Vec::with_capacity(usize::try_from(hint.min(wanted).min(MOST_AT_FIRST)).unwrap_or(0).saturating_add(1).max(512));
     let mut left = wanted.min(max_bytes.saturating_add(1));
     while left > 0 {
         watch.check()?;
