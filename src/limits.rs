@@ -43,11 +43,13 @@ pub enum Stop {
     Signal = 7,
     /// The caller's permission to run ended (certificate expired, policy changed).
     Revoked = 8,
+    /// Values nest deeper than the stack of the script's thread can follow.
+    Nesting = 9,
 }
 
 impl Stop {
     fn of(code: u8) -> Option<Self> {
-        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked]
+        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked, Self::Nesting]
             .into_iter()
             .find(|stop| *stop as u8 == code)
     }
@@ -60,6 +62,7 @@ impl Stop {
             Self::Memory => Error::new(Kind::Limit, format!("the memory limit of {} MiB was reached", limits.memory >> 20)),
             Self::Output => Error::new(Kind::Limit, format!("the output limit of {} bytes was reached", limits.output)),
             Self::Operations => Error::new(Kind::Limit, format!("the limit of {} operations was reached", limits.operations)),
+            Self::Nesting => Error::new(Kind::Limit, "values nest too deep"),
             Self::Gone => Error::new(Kind::Cancelled, "the caller went away"),
             Self::Signal => Error::new(Kind::Cancelled, "the run was stopped by a signal"),
             Self::Revoked => Error::new(Kind::Cancelled, "the permission to run has ended"),
@@ -72,6 +75,8 @@ impl Stop {
 pub struct Watch {
     pub limits: Limits,
     started: Instant,
+    /// When the caller's evidence expires.
+    until: Option<std::time::SystemTime>,
     stop: AtomicU8,
     /// Set when any stop is set; one load in the hot path.
     stopped: AtomicBool,
@@ -91,12 +96,24 @@ impl Watch {
         Self {
             limits,
             started,
+            until: None,
             stop: AtomicU8::new(0),
             stopped: AtomicBool::new(false),
             output: AtomicU64::new(0),
             open_files: AtomicU64::new(0),
             waiter: Mutex::new(Vec::new()),
         }
+    }
+    /// Ends the run at this moment too: the caller's certificate expires.
+    #[must_use]
+    pub fn until(mut self, moment: Option<std::time::SystemTime>) -> Self {
+        self.until = moment;
+        self
+    }
+    /// Whether the caller's evidence has expired.
+    #[must_use]
+    pub fn expired(&self) -> bool {
+        self.until.is_some_and(|until| std::time::SystemTime::now() >= until)
     }
     #[must_use]
     pub fn started(&self) -> Instant {

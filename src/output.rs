@@ -113,7 +113,8 @@ impl Output {
             log.message.truncate(cut);
             log.message.push_str("… (cut)");
         }
-        self.watch.count_output(log.message.len() as u64 + 32).inspect_err(|_| self.said().truncated = true)?;
+        let fields: usize = log.fields.iter().map(|(key, value)| key.len() + value.to_string().len() + 4).sum();
+        self.watch.count_output((log.message.len() + fields) as u64 + 32).inspect_err(|_| self.said().truncated = true)?;
         match self.form {
             Form::Human => {
                 let fields: String = log.fields.iter().map(|(key, value)| format!(" {key}={value}")).collect();
@@ -153,6 +154,7 @@ impl Output {
                 self.frame(&json!({"type": "progress", "done": done, "total": total, "text": text}))
             }
             Form::Human if rustix::termios::isatty(rustix::stdio::stderr()) => {
+                self.watch.count_output(16 + text.len() as u64)?;
                 let percent = if total > 0 { done.saturating_mul(100) / total } else { 0 };
                 let line = format!("\r{:>3}% {}\x1b[K", percent.clamp(0, 100), neutralise(text));
                 self.write(rustix::stdio::stderr(), line.as_bytes(), if done >= total { b"\n" } else { b"" })

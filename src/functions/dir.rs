@@ -537,8 +537,14 @@ impl<'c, 'h> Finder<'c, 'h> {
             let Some(entry) = still_there(File::entry(folder, &name.bytes))? else { return Ok(None) };
             if self.options.follow && entry.kind() == Some(FileType::Symlink) {
                 let followed = File::locate_dir(entry.asked())?;
-                if followed.exists() {
-                    return Ok(Some(followed));
+                let gate = &self.call.host.gate;
+                if gate.would::<Stat>(&followed) == Answer::Yes || (followed.is_dir() && gate.would::<Read>(&followed) == Answer::Yes) {
+                    return Ok(Some(if followed.exists() { followed } else { entry }));
+                }
+                // Whoever may not look at what the link leads to learns neither its type nor whether it is there.
+                match walk.permit_as::<Stat>(followed) {
+                    Err(error) if error.kind != Kind::Denied => return Err(error),
+                    _ => {}
                 }
             }
             Ok(Some(entry))

@@ -14,6 +14,8 @@ static SOFT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HARD: AtomicUsize = AtomicUsize::new(usize::MAX);
 static OVER: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicBool = AtomicBool::new(false);
+/// Whether it was parked because its stack is used up.
+static STACK_USED_UP: AtomicBool = AtomicBool::new(false);
 /// An eventfd that wakes the supervisor.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
@@ -45,6 +47,18 @@ fn park() {
     loop {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
+}
+
+/// Parks the script's thread, from the handler of the fault at the end of its stack.
+pub(super) fn park_at_the_end_of_the_stack() {
+    STACK_USED_UP.store(true, Ordering::SeqCst);
+    park();
+}
+
+/// Whether a thread was parked because its stack was used up.
+#[must_use]
+pub fn stack_used_up() -> bool {
+    STACK_USED_UP.load(Ordering::SeqCst)
 }
 
 #[expect(unsafe_code, reason = "the eventfd is kept as a number because an allocator can own nothing")]
