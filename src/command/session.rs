@@ -166,7 +166,10 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
                 .and_then(|script| Ok((script, run::constants(&asked.arguments, asked.arguments_json.as_ref())?)));
             match prepared {
                 Ok((script, constants)) => {
-                    let expires = terms.identity.expires.and_then(|seconds| std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds)));
+                    let expires = terms
+                        .identity
+                        .expires
+                        .and_then(|seconds| std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds)));
                     let watch = Arc::new(Watch::since(terms.limits.clone(), clock).until(expires));
                     run::run_watched(terms, Job { script, runbook, constants, form, verbose: asked.verbose }, watch)
                 }
