@@ -54,6 +54,9 @@ const SITE: Site<'static> = Site { function: "cat", asks: &[const { ask::<Read>(
 
 struct Nowhere;
 impl Recorder for Nowhere {
+    fn effect(&self, _: &EffectRecord<'_>) -> Result<()> {
+        Ok(())
+    }
     fn decision(&self, _: &DecisionRecord<'_>) -> Result<()> {
         Ok(())
     }

@@ -43,11 +43,13 @@ pub enum Stop {
     Signal = 7,
     /// The caller's permission to run ended (certificate expired, policy changed).
     Revoked = 8,
+    /// Values nest deeper than the stack of the script's thread can follow.
+    Nesting = 9,
 }
 
 impl Stop {
     fn of(code: u8) -> Option<Self> {
-        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked]
+        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked, Self::Nesting]
             .into_iter()
             .find(|stop| *stop as u8 == code)
     }
@@ -60,6 +62,7 @@ impl Stop {
             Self::Memory => Error::new(Kind::Limit, format!("the memory limit of {} MiB was reached", limits.memory >> 20)),
             Self::Output => Error::new(Kind::Limit, format!("the output limit of {} bytes was reached", limits.output)),
             Self::Operations => Error::new(Kind::Limit, format!("the limit of {} operations was reached", limits.operations)),
+            Self::Nesting => Error::new(Kind::Limit, "values nest too deep"),
             Self::Gone => Error::new(Kind::Cancelled, "the caller went away"),
             Self::Signal => Error::new(Kind::Cancelled, "the run was stopped by a signal"),
             Self::Revoked => Error::new(Kind::Cancelled, "the permission to run has ended"),
@@ -72,6 +75,8 @@ impl Stop {
 pub struct Watch {
     pub limits: Limits,
     started: Instant,
+    /// When the caller's evidence expires.
+    until: Option<std::time::SystemTime>,
     stop: AtomicU8,
     /// Set when any stop is set; one load in the hot path.
     stopped: AtomicBool,
@@ -91,12 +96,24 @@ impl Watch {
         Self {
             limits,
             started,
+            until: None,
             stop: AtomicU8::new(0),
             stopped: AtomicBool::new(false),
             output: AtomicU64::new(0),
             open_files: AtomicU64::new(0),
             waiter: Mutex::new(Vec::new()),
         }
+    }
+    /// Ends the run at this moment too: the caller's certificate expires.
+    #[must_use]
+    pub fn until(mut self, moment: Option<std::time::SystemTime>) -> Self {
+        self.until = moment;
+        self
+    }
+    /// Whether the caller's evidence has expired.
+    #[must_use]
+    pub fn expired(&self) -> bool {
+        self.until.is_some_and(|until| std::time::SystemTime::now() >= until)
     }
     #[must_use]
     pub fn started(&self) -> Instant {
@@ -181,5 +198,40 @@ impl Watch {
     }
     pub fn file_closed(&self) {
         self.open_files.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+thread_local! {
+    /// Whether this thread runs script code, and so is held to the memory limit.
+    static LIMITED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Holds the calling thread to the memory limit.
+pub fn limit_this_thread() {
+    LIMITED.with(|limited| limited.set(true));
+}
+
+/// Whether the calling thread is held to the memory limit.
+#[must_use]
+pub fn is_limited() -> bool {
+    LIMITED.try_with(std::cell::Cell::get).unwrap_or(false)
+}
+
+/// Until dropped, the calling thread is not held to the memory limit: for short work under a lock that the supervisor needs too.
+#[must_use]
+pub fn exempt() -> Exempt {
+    Exempt { was: LIMITED.try_with(|limited| limited.replace(false)).unwrap_or(false) }
+}
+
+/// See [`exempt`].
+#[derive(Debug)]
+pub struct Exempt {
+    was: bool,
+}
+
+impl Drop for Exempt {
+    fn drop(&mut self) {
+        let was = self.was;
+        let _ = LIMITED.try_with(|limited| limited.set(was));
     }
 }

@@ -83,7 +83,7 @@ impl Output {
             Form::Human => self.write(rustix::stdio::stdout(), text.as_bytes(), b"\n"),
             Form::Ndjson => self.frame(&json!({"type": "output", "text": text})),
             Form::Json | Form::PrettyJson => {
-                let _memory = crate::sys::memory::exempt();
+                let _memory = crate::limits::exempt();
                 let mut said = self.said();
                 said.printed.push_str(text);
                 said.printed.push('\n');
@@ -113,7 +113,8 @@ impl Output {
             log.message.truncate(cut);
             log.message.push_str("… (cut)");
         }
-        self.watch.count_output(log.message.len() as u64 + 32).inspect_err(|_| self.said().truncated = true)?;
+        let fields: usize = log.fields.iter().map(|(key, value)| key.len() + value.to_string().len() + 4).sum();
+        self.watch.count_output((log.message.len() + fields) as u64 + 32).inspect_err(|_| self.said().truncated = true)?;
         match self.form {
             Form::Human => {
                 let fields: String = log.fields.iter().map(|(key, value)| format!(" {key}={value}")).collect();
@@ -133,7 +134,7 @@ impl Output {
             }
             Form::Json | Form::PrettyJson => {}
         }
-        let _memory = crate::sys::memory::exempt();
+        let _memory = crate::limits::exempt();
         let mut said = self.said();
         if said.logs.len() < MAX_LOGS {
             said.logs.push(log);
@@ -153,6 +154,7 @@ impl Output {
                 self.frame(&json!({"type": "progress", "done": done, "total": total, "text": text}))
             }
             Form::Human if rustix::termios::isatty(rustix::stdio::stderr()) => {
+                self.watch.count_output(16 + text.len() as u64)?;
                 let percent = if total > 0 { done.saturating_mul(100) / total } else { 0 };
                 let line = format!("\r{:>3}% {}\x1b[K", percent.clamp(0, 100), neutralise(text));
                 self.write(rustix::stdio::stderr(), line.as_bytes(), if done >= total { b"\n" } else { b"" })
@@ -183,11 +185,10 @@ impl Output {
     }
     fn write(&self, to: BorrowedFd<'_>, text: &[u8], end: &[u8]) -> Result<()> {
         let whole = [text, end].concat();
-        write_all(to, &whole).map_err(|error| {
+        write_all(to, &whole).inspect_err(|error| {
             if error.kind == Kind::Cancelled {
                 self.watch.stop(Stop::Gone);
             }
-            error
         })
     }
 }

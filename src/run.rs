@@ -1,7 +1,6 @@
 //! One run on one page: what is asked → who asks → on what terms → what is allowed → the script → what comes back.
 
 use crate::audit::{Audit, Event, Refused, RunEnd, RunInfo};
-use crate::config::Config;
 use crate::engine::{Library, Outcome, Runner};
 use crate::error::{Error, Kind, Result};
 use crate::functions::convert;
@@ -11,27 +10,12 @@ use crate::identity::Identity;
 use crate::invocation::{Argument, Source};
 use crate::limits::{Limits, Watch};
 use crate::output::{Form, Output};
-use crate::policy::{Gate, Policies, Session as PolicySession};
+use crate::policy::{Gate, Session as PolicySession};
 use crate::report::{self, Facts};
-use crate::resource::closed::Closed;
 use crate::sys::supervise::{Ended, supervise};
+use crate::terms::Terms;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Everything that is settled before a script is looked at.
-pub struct Terms {
-    pub run: String,
-    /// How it came in: `session`, `serve` or `local`.
-    pub mode: &'static str,
-    pub config: Config,
-    pub identity: Identity,
-    pub audit: Arc<Audit>,
-    pub policies: Arc<Policies>,
-    pub limits: Limits,
-    pub layers: Vec<&'static str>,
-    pub closed: Closed,
-    pub files: crate::terms::OwnersFiles,
-}
 
 /// What to run, and how to answer.
 pub struct Job {

@@ -4,12 +4,28 @@ use crate::audit::{Audit, Decision, Effect, Event, WalkSummary};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Evidence, Identity, Principals};
+use crate::limits::Limits;
 use crate::os::cache::CacheFolder;
 use crate::os::trusted::{Owner, Trusted};
 use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
-use crate::run::Terms;
+use crate::resource::closed::Closed;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Everything that is settled before a script is looked at.
+pub struct Terms {
+    pub run: String,
+    /// How it came in: `session`, `serve` or `local`.
+    pub mode: &'static str,
+    pub config: Config,
+    pub identity: Identity,
+    pub audit: Arc<Audit>,
+    pub policies: Arc<Policies>,
+    pub limits: Limits,
+    pub layers: Vec<&'static str>,
+    pub closed: Closed,
+    pub files: OwnersFiles,
+}
 
 /// Where the owner's configuration is unless `--config` says otherwise.
 pub const CONFIG: &str = "/etc/rex/rex.toml";

@@ -18,7 +18,8 @@ use std::sync::{Arc, OnceLock};
 
 const ALLOW_ALL: &str = "permit(principal, action, resource);\n";
 /// A policy that permits something else. (Without any policy rex does not start at all.)
-const ALLOW_NOTHING_HERE: &str = "permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere/nothing\");\n";
+const ALLOW_NOTHING_HERE: &str =
+    "permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere/nothing\");\n";
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -69,17 +70,24 @@ impl Subject {
                 let run = Host::new(ALLOW_ALL, example).run(&with_expectation(example));
                 let own = |record: &&serde_json::Value| record["function"] == self.function.name;
                 let mut asked: BTreeSet<String> = run.events("decision").filter(own).map(|record| text(&record["action"])).collect();
-                asked.extend(run.events("walk_summary").filter(|walk| walk["allowed"].as_u64() > Some(0)).map(|walk| text(&walk["action"])));
+                asked
+                    .extend(run.events("walk_summary").filter(|walk| walk["allowed"].as_u64() > Some(0)).map(|walk| text(&walk["action"])));
                 Observed { example, run, asked }
             };
             self.function.examples.iter().map(observe).collect()
         })
     }
     /// Whether this host lacks what the example is about, which its function says can be.
-    fn is_lacking(&self, observed: &Observed) -> bool {
-        let kind = observed.run.kind();
-        observed.example.gives.is_empty()
-            && [Kind::Unsupported, Kind::Permission].into_iter().any(|lack| self.function.fails.contains(&lack) && kind == lack.name())
+    fn is_lacking(&self, example: &Example, run: &Run) -> bool {
+        let lacks = |kind: Kind| self.function.fails.contains(&kind) && run.kind() == kind.name();
+        // What an unprivileged user may not see is no reason to give another value than promised.
+        lacks(Kind::Unsupported) || (example.gives.is_empty() && lacks(Kind::Permission))
+    }
+    /// What is tried where it has to be denied: examples that ask for what `asks` tells, or would if the host had it.
+    fn to_be_denied(&self, asks: impl Fn(&Observed) -> bool) -> Result<Vec<&'static Example>, String> {
+        let observed = self.observed().iter().filter(|observed| asks(observed) || self.is_lacking(observed.example, &observed.run));
+        let examples: Vec<&'static Example> = observed.map(|observed| observed.example).collect();
+        if examples.is_empty() { Err("no example asks for it, so nothing shows that it can be denied".to_owned()) } else { Ok(examples) }
     }
     /// Whether the manual says what happens to things of which a verb is denied, as for `ls`, which then shows less of an entry.
     fn tolerates_denials(&self) -> bool {
@@ -108,7 +116,7 @@ fn is_one_step(example: &Example) -> bool {
 fn gives_what_its_examples_say(subject: &Subject) -> Result<(), String> {
     for observed in subject.observed() {
         let (example, run) = (observed.example, &observed.run);
-        if subject.is_lacking(observed) {
+        if subject.is_lacking(example, run) {
             continue;
         }
         if run.code != 0 {
@@ -134,7 +142,7 @@ fn asks_for_nothing(subject: &Subject) -> Result<(), String> {
 }
 
 fn asks_for_all_it_declares(subject: &Subject) -> Result<(), String> {
-    if subject.observed().iter().any(|observed| subject.is_lacking(observed)) {
+    if subject.observed().iter().any(|observed| subject.is_lacking(observed.example, &observed.run)) {
         return Ok(());
     }
     for ask in subject.function.asks {
@@ -146,11 +154,14 @@ fn asks_for_all_it_declares(subject: &Subject) -> Result<(), String> {
 }
 
 fn is_denied_without_a_permit(subject: &Subject) -> Result<(), String> {
-    for Observed { example, .. } in subject.observed().iter().filter(|observed| !observed.asked.is_empty()) {
+    for example in subject.to_be_denied(|observed| !observed.asked.is_empty())? {
         let host = Host::new(ALLOW_NOTHING_HERE, example);
         let before = host.snapshot();
         let run = host.run(example.script);
         let wrong = |what: &str| Err(format!("{what}: {}\n{run}", example.script));
+        if subject.is_lacking(example, &run) && run.events("decision").next().is_none() {
+            continue;
+        }
         if run.code != 77 || run.error_type() != "ACCESS_DENIED_EXCEPTION" {
             return wrong("is not denied");
         }
@@ -170,29 +181,38 @@ fn is_denied_without_a_permit(subject: &Subject) -> Result<(), String> {
 fn does_not_happen_when_one_verb_is_forbidden(subject: &Subject, ask: &Ask) -> Result<(), String> {
     let forbidden = action(ask);
     let policy = format!("{ALLOW_ALL}forbid(principal, action == {forbidden}, resource);\n");
-    for Observed { example, .. } in subject.observed().iter().filter(|observed| observed.asked.contains(&forbidden)) {
+    let mut denials = 0;
+    for example in subject.to_be_denied(|observed| observed.asked.contains(&forbidden))? {
         let host = Host::new(&policy, example);
         let before = host.snapshot();
         let run = host.run(example.script);
         let wrong = |what: &str| Err(format!("with {forbidden} forbidden, {what}: {}\n{run}", example.script));
         let of_this = |record: &&serde_json::Value| text(&record["action"]) == forbidden;
-        if run.events("decision").filter(of_this).any(|record| record["decision"] == "allow") {
+        let in_walk = run.events("walk_summary").filter(of_this).any(|walk| walk["allowed"].as_u64() > Some(0));
+        if in_walk || run.events("decision").filter(of_this).any(|record| record["decision"] == "allow") {
             return wrong("it was allowed");
         }
-        let recorded = run.events("decision").filter(of_this).any(|record| record["decision"] == "deny");
-        if !recorded {
-            return wrong("no denial is on record");
+        if subject.is_lacking(example, &run) {
+            denials += 1;
+            continue;
         }
+        let recorded = run.events("decision").filter(of_this).any(|record| record["decision"] == "deny");
+        denials += usize::from(recorded);
         let denied = run.code == 77 && run.json()["error"]["action"] == forbidden;
         // To leave out what may not be looked at is fair where the manual says so; to change things is not.
         if !denied && (ask.access == Access::Change || !subject.tolerates_denials()) {
             return wrong("the call is not denied (a function that goes on without it says `denied` in its doc)");
         }
-        if denied && is_one_step(example)
+        if denied && !recorded {
+            return wrong("the denial is not on record");
+        }
+        if denied
+            && is_one_step(example)
             && let Some(difference) = before.difference(&host.snapshot())
         {
             return wrong(&format!("the call is denied, yet {difference}"));
         }
     }
-    Ok(())
+    // What can be left out silently (an entry's details in a listing) has to be refused aloud at least once.
+    if denials == 0 { Err(format!("with {forbidden} forbidden, no example leaves a denial on record")) } else { Ok(()) }
 }

@@ -102,3 +102,21 @@ fn without_systemd_its_functions_say_so() {
     assert_eq!(rex.run("service_status(\"x.service\")").code, 69);
     rex.run("try { service_status(\"x.service\") } catch (e) { return e.kind }").gives("unsupported");
 }
+
+#[test]
+fn an_alias_is_judged_as_the_unit_that_it_stands_for() {
+    needs_namespaces!();
+    let policy = r#"permit(principal, action, resource) when { resource is systemd::Service && resource.name == "harmless.service" };"#;
+    let rex = Rex::new().policy(policy);
+    let systemd = Systemd::boot(&rex, &[]);
+    assert_eq!(systemd.exec(&["ln", "-s", "rextest-ok.service", "/etc/systemd/system/harmless.service"]).code, 0);
+    assert_eq!(systemd.exec(&["systemctl", "daemon-reload"]).code, 0);
+    systemd.run(&rex, r#"service_start("harmless.service")"#).is_denied();
+    assert_eq!(systemd.exec(&["systemctl", "is-active", "rextest-ok"]).stdout, "inactive\n");
+    let rex = Rex::new().policy(OK_ONLY);
+    let systemd = Systemd::boot(&rex, &[]);
+    assert_eq!(systemd.exec(&["ln", "-s", "rextest-ok.service", "/etc/systemd/system/harmless.service"]).code, 0);
+    assert_eq!(systemd.exec(&["systemctl", "daemon-reload"]).code, 0);
+    assert!(systemd.run(&rex, r#"service_start("harmless.service").unit"#).ends(0).stdout.contains("rextest-ok.service"));
+    assert_eq!(systemd.exec(&["systemctl", "is-active", "rextest-ok"]).stdout, "active\n");
+}

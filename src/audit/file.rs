@@ -78,3 +78,46 @@ impl Sink for JsonLines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+    use super::super::RunInfo;
+    use super::super::record::{Common, Event};
+    use super::*;
+
+    fn write(file: &mut JsonLines, json: &str) -> Result<()> {
+        let common = Common::new(&RunInfo::default());
+        let event = Event::RunStart { layers: &[] };
+        file.write(&Frame { json, common: &common, event: &event, time: "", seq: 0 }, Duration::ZERO)
+    }
+
+    fn over(fd: OwnedFd) -> JsonLines {
+        JsonLines { name: String::new(), fd, line: Vec::new(), torn: false }
+    }
+
+    #[test]
+    fn a_full_disk_fails_the_record() {
+        let mut file = over(rustix::fs::open("/dev/full", OFlags::WRONLY, Mode::empty()).unwrap());
+        assert_eq!(write(&mut file, "{}").unwrap_err().kind, Kind::NoSpace);
+        assert!(!file.torn);
+    }
+
+    #[test]
+    fn a_record_that_fits_in_part_fails_and_the_next_one_begins_a_line_of_its_own() {
+        // A pipe takes a part of what is longer than PIPE_BUF (pipe(7)), as a disk does when its last block is reached.
+        let (out, into) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        while rustix::io::write(&into, &[b'-'; 4096]).is_ok() {}
+        rustix::io::read(&out, &mut [0; 4096]).unwrap();
+        let mut file = over(into);
+        assert_eq!(write(&mut file, &"x".repeat(7000)).unwrap_err().kind, Kind::NoSpace);
+        assert!(write(&mut file, "{}").is_err());
+        let mut rest = [0; 1 << 20];
+        while rustix::io::read(&out, &mut rest).is_ok_and(|read| read > 0) {}
+        write(&mut file, "{}").unwrap();
+        write(&mut file, "{}").unwrap();
+        let read = rustix::io::read(&out, &mut rest).unwrap();
+        assert_eq!(&rest[..read], b"\n{}\n{}\n");
+    }
+}

@@ -14,6 +14,7 @@ pub use verify::{Verdict, verify};
 use crate::config::{AuditSettings, OnFailure, Switch};
 use crate::error::{Error, Kind, Result};
 use record::{Common, Frame};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -215,8 +216,8 @@ fn wanted(switch: Switch, socket: &Path) -> bool {
     match switch {
         Switch::On => true,
         Switch::Off => false,
-        // Anything at that path counts: a socket that nobody serves is a failure, not a reason to keep no records.
-        Switch::Auto => rustix::fs::stat(socket).is_ok(),
+        // Whatever is at that path counts: a socket that nobody serves, or that is out of reach, is a failure, not a reason to keep no records.
+        Switch::Auto => !matches!(rustix::fs::stat(socket), Err(Errno::NOENT | Errno::NOTDIR)),
     }
 }
 

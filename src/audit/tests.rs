@@ -278,11 +278,9 @@ fn a_file_in_a_missing_folder_is_refused() {
 }
 
 #[test]
-fn a_full_disk_fails_the_record() {
-    // /dev/full is no regular file; a file size limit would end the test runner's other threads. So: the write itself, on a closed-for-writing file.
+fn a_device_is_no_audit_file() {
     let dir = TempDir::new().unwrap();
-    let settings = with_file(&dir);
-    assert!(fails(&AuditSettings { file: "/dev/full".into(), ..settings }).contains("not a regular file"));
+    assert!(fails(&AuditSettings { file: "/dev/full".into(), ..settings(&dir) }).contains("not a regular file"));
 }
 
 #[test]
@@ -394,7 +392,8 @@ fn records_are_shown_filtered_and_lines_that_are_none_are_reported() {
     assert_eq!(shown(Filter { until: Some(now), ..Filter::default() }), 3);
     assert_eq!(shown(Filter { since: Some(now), ..Filter::default() }), 0);
     let (_, json) = run(Filter { json: true, ..Filter::default() });
-    assert_eq!(json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 3);
+    assert!(json.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    assert_eq!(json.lines().count(), 3);
 }
 
 #[test]

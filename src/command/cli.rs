@@ -38,7 +38,7 @@ enum Command {
         config: Option<PathBuf>,
         /// Listen here instead of where rex.toml says.
         #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Vec<std::net::SocketAddr>,
+        listen: Vec<core::net::SocketAddr>,
     },
     /// Show the whole of it on this machine: server, policy, script, a denial, the record.
     Demo,

@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::os::trusted::Owner;
 use crate::server::{Limits, ServeSettings, serve};
 use crate::terms::OwnersFiles;
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Serves until told to stop; gives the exit code.

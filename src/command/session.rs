@@ -12,8 +12,8 @@ use crate::os::script::{self, Declared};
 use crate::os::trusted::Owner;
 use crate::output::Form;
 use crate::resource::closed::Closed;
-use crate::run::{self, Job, Terms};
-use crate::terms::{self, OwnersFiles};
+use crate::run::{self, Job};
+use crate::terms::{self, OwnersFiles, Terms};
 use std::sync::Arc;
 
 /// The result form of a request's format.
@@ -102,8 +102,7 @@ fn owner(session: &Session) -> Owner {
 fn identity(session: &Session, environment: &Environment, config: &Config, files: &OwnersFiles, uid: u32) -> Result<Identity> {
     let names = crate::resource::file::names();
     let inherited = session.identity_fd.map(crate::sys::inherit::read_identity).transpose()?;
-    let sources =
-        EvidenceSources { argument: session.principal.as_deref(), environment, uid, names, inherited: inherited.as_deref() };
+    let sources = EvidenceSources { argument: session.principal.as_deref(), environment, uid, names, inherited: inherited.as_deref() };
     let now = u64::try_from(crate::sys::clock::now_millis() / 1000).unwrap_or(0);
     establish(&sources, &terms::demanded(config), &files.principals()?, now)
 }
@@ -167,7 +166,11 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
                 .and_then(|script| Ok((script, run::constants(&asked.arguments, asked.arguments_json.as_ref())?)));
             match prepared {
                 Ok((script, constants)) => {
-                    let watch = Arc::new(Watch::since(terms.limits.clone(), clock));
+                    let expires = terms
+                        .identity
+                        .expires
+                        .and_then(|seconds| std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds)));
+                    let watch = Arc::new(Watch::since(terms.limits.clone(), clock).until(expires));
                     run::run_watched(terms, Job { script, runbook, constants, form, verbose: asked.verbose }, watch)
                 }
                 Err(error) => stop("script", error),
@@ -198,7 +201,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
 }
 
 /// Refuses to run without the layers that the owner demands.
-fn demand(config: &Config, layers: Vec<&'static str>) -> Result<Vec<&'static str>> {
+pub fn demand(config: &Config, layers: Vec<&'static str>) -> Result<Vec<&'static str>> {
     match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
         None => Ok(layers),
         Some(missing) => {
@@ -227,12 +230,11 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
-    let canonical = |path: std::path::PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+    let canonical = crate::os::trusted::canonical;
     let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
     own.extend(crate::sys::inherit::own_program());
-    if !config.audit.file.is_empty() {
-        own.push(canonical(config.beside(&config.audit.file)));
-    }
+    let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));
+    own.extend(records.clone());
     let exceptions = config.allow_writes_to.iter().map(|path| canonical(std::path::PathBuf::from(path))).collect();
-    Closed { home: crate::resource::file::names().home(uid).map(canonical), own, exceptions }
+    Closed { home: crate::resource::file::names().home(uid).map(canonical), own, records, exceptions }
 }

@@ -10,7 +10,8 @@ use crate::limits::Watch;
 use crate::output::{Form, Output};
 use crate::policy::{Answer, Ask, Gate, Noun};
 use crate::report;
-use crate::run::{self, Terms};
+use crate::run;
+use crate::terms::Terms;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -91,7 +92,7 @@ fn everything(gate: &Gate, form: Form) -> u8 {
         let except: Vec<String> = line.except.iter().map(ToString::to_string).collect();
         if line.answer() != "no" {
             let when = if line.conditional { ", under conditions" } else { "" };
-            let but = if except.is_empty() { String::new() } else { format!(", but not {}", except.join(", ")) };
+            let but = if except.is_empty() { String::new() } else { format!(", with exceptions for {}", except.join(", ")) };
             text.push_str(&format!("  {} on {}{but}{when}\n", line.action, on.join(", ")));
         }
         values.push(json!({"action": line.action, "answer": line.answer(), "on": on, "except": except, "conditional": line.conditional}));

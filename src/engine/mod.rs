@@ -92,12 +92,12 @@ impl Runner {
             Some(library) => engine.set_module_resolver(library),
             None => engine.set_module_resolver(rhai::module_resolvers::DummyModuleResolver::new()),
         };
-        let watch = Arc::clone(&host.watch);
+        let (watch, over) = (Arc::clone(&host.watch), Arc::clone(&thrown));
         engine.on_progress(move |_| {
             if crate::sys::memory::over_limit() {
                 watch.stop(Stop::Memory);
             }
-            watch.stopping().map(|_| Dynamic::UNIT)
+            (over.ended() || watch.stopping().is_some()).then_some(Dynamic::UNIT)
         });
         Self { engine, host, thrown }
     }
@@ -161,7 +161,7 @@ impl Runner {
         if crate::sys::memory::over_limit() {
             self.host.watch.stop(Stop::Memory);
         }
-        if self.host.watch.stopping().is_some() || self.thrown.fatal().is_some() {
+        if self.host.watch.stopping().is_some() || self.thrown.ended() {
             return Err(ended());
         }
         if value.is_unit() {
@@ -271,14 +271,14 @@ fn unknown_function(signature: &str) -> Error {
 }
 
 fn set_limits(engine: &mut Engine, limits: &Limits) {
-    let memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
     engine
         .set_max_operations(limits.operations)
         .set_max_call_levels(limits.depth as usize)
         .set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH)
-        .set_max_string_size(memory)
-        .set_max_array_size(memory / 16)
-        .set_max_map_size(memory / 64)
+        // The sizes of values are held by the memory limit. Rhai's own check counts a whole array anew at every step that touches it.
+        .set_max_string_size(0)
+        .set_max_array_size(0)
+        .set_max_map_size(0)
         .set_max_variables(4096)
         .set_max_functions(1024)
         .set_max_modules(32);

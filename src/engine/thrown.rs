@@ -4,6 +4,7 @@ use crate::error::{Error, Kind};
 use crate::functions::value::{Dynamic, IntoScript, Map};
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Originals kept; a script that catches more than this and rethrows an ancient one gets the class of its own throw.
 const KEPT: usize = 1024;
@@ -12,6 +13,8 @@ const KEPT: usize = 1024;
 #[derive(Default)]
 pub struct Thrown {
     state: Mutex<State>,
+    /// Set with `fatal` and `exit`: one load for every step of the engine.
+    ended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -49,12 +52,18 @@ impl Thrown {
     /// Remembers an error that no script may catch.
     pub fn set_fatal(&self, error: Error) {
         self.state().fatal.get_or_insert(error);
+        self.ended.store(true, Ordering::Relaxed);
     }
     pub fn fatal(&self) -> Option<Error> {
         self.state().fatal.clone()
     }
     pub fn set_exit(&self, code: u8) {
         self.state().exit.get_or_insert(code);
+        self.ended.store(true, Ordering::Relaxed);
+    }
+    /// Whether the script has ended, whatever swallows the error that says so: `sort` takes no notice of errors of its closure.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
     pub fn exit(&self) -> Option<u8> {
         self.state().exit

@@ -3,8 +3,8 @@
 use super::file_read::Read;
 use super::file_stat::{Stat, details};
 use super::function::{Call, Example, Function, param, with2, with3};
-use super::value::{Array, Dynamic, FnPtr, IntoScript, Map, name_value, record};
-use crate::error::{Error, Kind, Result, bad_argument};
+use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, name_value, record};
+use crate::error::{Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
 use crate::policy::{Answer, Granted, Walk};
@@ -29,7 +29,7 @@ options! {
 
 const LS: Function = Function {
     name: "ls",
-    doc: "What is in a directory: an array of entries.\n\nEach is a map with `name`, `path` and `type`; `#{long: true}` adds what `stat` gives. Of a file, the one entry of that file. A name that is not UTF-8 is a blob, which every function accepts as a path.",
+    doc: "What is in a directory: an array of entries.\n\nEach is a map with `name`, `path` and `type`; `#{long: true}` adds what `stat` gives (without it too, where `stat` is permitted); an entry whose `stat` is denied then has `denied: true`. Of a file, the one entry of that file. A name that is not UTF-8 is a blob, which every function accepts as a path.",
     body: &with2(ls, [param("path", "The directory."), param("options", "")]),
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
@@ -102,7 +102,7 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
 /// What a caller who may read the directory sees of an entry.
 enum Looked {
     /// `stat` is permitted.
-    Whole(Granted<Stat>),
+    Whole(Box<Granted<Stat>>),
     /// Only what the directory itself tells: name, path, type.
     Outside(Map),
 }
@@ -119,7 +119,7 @@ impl Looked {
             return Ok(Self::Outside(outside));
         }
         match walk.permit_as::<Stat>(entry) {
-            Ok(granted) => Ok(Self::Whole(granted)),
+            Ok(granted) => Ok(Self::Whole(Box::new(granted))),
             Err(error) if error.kind == Kind::Denied => Ok(Self::Outside(outside)),
             Err(error) => Err(error),
         }
@@ -205,7 +205,7 @@ options! {
 
 const FIND: Function = Function {
     name: "find",
-    doc: "What lies at and below a path and fits: an array of entries, as `stat` gives them, in the order of the walk (a folder before what is in it, by name).\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record.",
+    doc: "What lies at and below a path and fits: an array of entries.\n\nAn entry is what `stat` gives, or only `name`, `path` and `type` where `stat` is not permitted. The order is that of the walk: a folder before what is in it, by name. A test that needs `stat` leaves out what is denied.\n\nWith a closure each entry goes to it instead, one at a time; the walk ends when the closure returns `false`, and the result is how many it got. Directories that may not be read are left out, each denial is on record.",
     body: &with3(find, [param("path", "Where to begin."), param("options", ""), param("each", "Called with each entry.")]),
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
@@ -361,7 +361,9 @@ fn kind_of_word(word: &str) -> Result<FileType> {
         "char_device" | "c" => FileType::CharacterDevice,
         "block_device" | "b" => FileType::BlockDevice,
         _ => {
-            return Err(bad_argument("option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`"));
+            return Err(bad_argument(
+                "option `type`: expected `file`, `dir`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`",
+            ));
         }
     })
 }
@@ -440,14 +442,32 @@ struct Level {
     todo: Vec<sys::dir::Name>,
 }
 
-fn find(call: &Call<'_>, path: AbsPath, options: Option<Dynamic>, each: Option<FnPtr>) -> Result<Dynamic> {
-    // `find(path, |entry| …)` leaves the options out.
-    let (options, each) = match options {
-        Some(value) if value.is_fnptr() && each.is_none() => (None, value.try_cast::<FnPtr>()),
-        other => (other, each),
+/// The second argument of `find`: `find(path, |entry| …)` leaves the options out.
+enum FindHow {
+    Options(Box<FindOptions>),
+    Each(FnPtr),
+}
+
+impl FromScript for FindHow {
+    const TYPE: &'static str = FindOptions::TYPE;
+    const OPTIONS: Option<&'static [OptionRow]> = FindOptions::OPTIONS;
+    fn absent() -> Option<Self> {
+        FindOptions::absent().map(|options| Self::Options(Box::new(options)))
+    }
+    fn from_script(value: Dynamic) -> Result<Self> {
+        match value.clone().try_cast::<FnPtr>() {
+            Some(each) => Ok(Self::Each(each)),
+            None => FindOptions::from_script(value).map(|options| Self::Options(Box::new(options))),
+        }
+    }
+}
+
+fn find(call: &Call<'_>, path: AbsPath, how: FindHow, each: Option<FnPtr>) -> Result<Dynamic> {
+    let (options, each) = match (how, each) {
+        (FindHow::Options(options), each) => (*options, each),
+        (FindHow::Each(each), None) => (FindOptions::default(), Some(each)),
+        (FindHow::Each(_), Some(_)) => return Err(bad_argument("find: options: expected a map of options, got closure")),
     };
-    let options = super::value::FromScript::from_script(options.unwrap_or(Dynamic::UNIT))
-        .map_err(|error: Error| Error { message: format!("find: {}", error.message), ..error })?;
     Finder::new(call, &options, each.as_ref())?.run(&path)
 }
 
@@ -517,8 +537,14 @@ impl<'c, 'h> Finder<'c, 'h> {
             let Some(entry) = still_there(File::entry(folder, &name.bytes))? else { return Ok(None) };
             if self.options.follow && entry.kind() == Some(FileType::Symlink) {
                 let followed = File::locate_dir(entry.asked())?;
-                if followed.exists() {
-                    return Ok(Some(followed));
+                let gate = &self.call.host.gate;
+                if gate.would::<Stat>(&followed) == Answer::Yes || (followed.is_dir() && gate.would::<Read>(&followed) == Answer::Yes) {
+                    return Ok(Some(if followed.exists() { followed } else { entry }));
+                }
+                // Whoever may not look at what the link leads to learns neither its type nor whether it is there.
+                match walk.permit_as::<Stat>(followed) {
+                    Err(error) if error.kind != Kind::Denied => return Err(error),
+                    _ => {}
                 }
             }
             Ok(Some(entry))

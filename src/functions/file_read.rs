@@ -88,7 +88,9 @@ fn read_lines(call: &Call<'_>, path: AbsPath, options: ReadLinesOptions) -> Resu
     let bounds = sys::handle::Bounds { max_line: size(options.max_line), max_bytes: size(options.max_bytes) };
     let lines = match options.count {
         None => sys::handle::Opened::to_read(&file)?.first_lines(skipped, u64::MAX, bounds, &call.host.watch),
-        Some(count) if count >= 0 => sys::handle::Opened::to_read(&file)?.first_lines(skipped, count.unsigned_abs(), bounds, &call.host.watch),
+        Some(count) if count >= 0 => {
+            sys::handle::Opened::to_read(&file)?.first_lines(skipped, count.unsigned_abs(), bounds, &call.host.watch)
+        }
         Some(count) => sys::handle::Opened::to_read(&file)?.last_lines(skipped, count.unsigned_abs(), bounds, &call.host.watch),
     };
     lines.map_err(|error| error.with_path(path.shown()))?.into_iter().map(|line| text(line, options.lossy, &path)).collect()

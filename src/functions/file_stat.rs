@@ -126,7 +126,7 @@ pub fn details(file: &Granted<Stat>) -> Map {
         ("name", name_value(file.resource().name())),
         ("path", name_value(file.resource().asked().as_bytes())),
         ("type", kind_word(FileType::from_raw_mode(stat.st_mode)).into_script()),
-        ("size", i64::from(stat.st_size).into_script()),
+        ("size", stat.st_size.into_script()),
         ("mode", (stat.st_mode & 0o7777).into_script()),
         ("owner", names().user(stat.st_uid).unwrap_or_else(|| stat.st_uid.to_string()).into_script()),
         ("group", names().group(stat.st_gid).unwrap_or_else(|| stat.st_gid.to_string()).into_script()),
@@ -137,7 +137,7 @@ pub fn details(file: &Granted<Stat>) -> Map {
         ("ctime", time(stat.st_ctime, stat.st_ctime_nsec)),
         ("inode", stat.st_ino.into_script()),
         ("links", stat.st_nlink.into_script()),
-        ("blocks", i64::from(stat.st_blocks).into_script()),
+        ("blocks", stat.st_blocks.into_script()),
         ("device", stat.st_dev.into_script()),
     ]);
     if let Some(target) = target {

@@ -5,7 +5,7 @@ use super::handle::{Handle, Target};
 use super::value::{Dynamic, FromScript, ImmutableString, IntoScript, Map, name_value, plain_type, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Access, Action, Granted, ask};
+use crate::policy::{Access, Action, Answer, Granted, ask};
 use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys;
@@ -70,7 +70,8 @@ impl FromScript for Content {
             return Ok(Self::Bytes(value.into_blob().unwrap_or_default()));
         }
         value.into_immutable_string().map(Self::Text).map_err(|name| {
-            bad_argument(format!("expected {}, got {}", Self::TYPE, plain_type(name))).with_hint("`to_string(value)` or `to_json(value)` makes text of it")
+            bad_argument(format!("expected {}, got {}", Self::TYPE, plain_type(name)))
+                .with_hint("`to_string(value)` or `to_json(value)` makes text of it")
         })
     }
 }
@@ -84,7 +85,8 @@ impl FromScript for Bits {
     fn from_script(value: Dynamic) -> Result<Self> {
         let bits = i64::from_script(value)?;
         u32::try_from(bits).ok().filter(|bits| *bits <= 0o777).map(Self).ok_or_else(|| {
-            bad_argument(format!("expected {}, got {bits}", Self::TYPE)).with_hint("octal is written 0o644; set-user-id, set-group-id and sticky are for `chmod`")
+            bad_argument(format!("expected {}, got {bits}", Self::TYPE))
+                .with_hint("octal is written 0o644; set-user-id, set-group-id and sticky are for `chmod`")
         })
     }
 }
@@ -95,7 +97,7 @@ options! {
         append: Option<bool> = None, "Add at the end. This is what happens unless `replace` is set.", flags &["append", "a"];
         replace: bool = false, "Put the new contents in the place of the old, in one step.", flags &["replace", "r"];
         create_new: bool = false, "Fail with `exists` if there is something already.";
-        mode: Bits = Bits(NEW_FILE), "Permission bits of a file that this makes; one that is there keeps its own.";
+        mode: Option<Bits> = None, "Permission bits of a file that this makes, 0o644 if left out; one that is there keeps its own.";
         fsync: Option<bool> = None, "Return when it is on the disk. The default is true with `replace`, else false.";
     }
 }
@@ -108,13 +110,33 @@ const WRITE: Function = Function {
           names, its folder cannot be written, it is a mount point) it is written in place, and `atomic` is false. Set-user-id, set-group-id and file \
           capabilities do not survive a change of contents.\n\nA map: `changed`, `created`, `bytes`, `path`, and with `replace` `atomic`. An open file instead of a path is written at its place, \
           without options.",
-    body: &with3(write, [param("path", "The file, or an open file."), param("content", "A string, or a blob of any bytes."), param("options", "")]),
+    body: &with3(
+        write,
+        [param("path", "The file, or an open file."), param("content", "A string, or a blob of any bytes."), param("options", "")],
+    ),
     asks: &[ask::<Write>(), ask::<Create>()],
-    fails: &[Kind::NotFound, Kind::Exists, Kind::IsADirectory, Kind::NotAFile, Kind::Permission, Kind::NoSpace, Kind::ReadOnly, Kind::Changed],
+    fails: &[
+        Kind::NotFound,
+        Kind::Exists,
+        Kind::IsADirectory,
+        Kind::NotAFile,
+        Kind::Permission,
+        Kind::NoSpace,
+        Kind::ReadOnly,
+        Kind::Changed,
+    ],
     examples: &[
-        Example { given: &[], script: r#"write(dir + "/new", "a\n"); write(dir + "/new", "b\n"); cat(dir + "/new")"#, gives: r#""a\nb\n""# },
+        Example {
+            given: &[],
+            script: r#"write(dir + "/new", "a\n"); write(dir + "/new", "b\n"); cat(dir + "/new")"#,
+            gives: r#""a\nb\n""#,
+        },
         Example { given: &[("old", "long contents\n")], script: r#"write(dir + "/old", "new\n", #{replace: true}).atomic"#, gives: "true" },
-        Example { given: &[("old", "x")], script: r#"let w = write([write::replace], dir + "/old", "yz"); [w.changed, w.created, w.bytes]"#, gives: "[true, false, 2]" },
+        Example {
+            given: &[("old", "x")],
+            script: r#"let w = write([write::replace], dir + "/old", "yz"); [w.changed, w.created, w.bytes]"#,
+            gives: "[true, false, 2]",
+        },
     ],
 };
 
@@ -162,7 +184,21 @@ fn write_open(call: &Call<'_>, handle: &Handle, bytes: &[u8]) -> Result<Map> {
 fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) -> Result<Written> {
     let watch = &call.host.watch;
     let sync = options.fsync.unwrap_or(options.replace);
-    let told = |written: &Written| (written.bytes, if written.created { "created" } else if written.atomic { "replaced" } else if options.replace { "replaced in place" } else { "appended" });
+    let mode = options.mode.map_or(NEW_FILE, |bits| bits.0);
+    let told = |written: &Written| {
+        (
+            written.bytes,
+            if written.created {
+                "created"
+            } else if written.atomic {
+                "replaced"
+            } else if options.replace {
+                "replaced in place"
+            } else {
+                "appended"
+            },
+        )
+    };
     for _ in 0..TRIES {
         let file = File::locate(path)?;
         if file.exists() {
@@ -172,7 +208,13 @@ fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) ->
             }
             return call.effect(
                 &file,
-                || if options.replace { sys::write::replace(&file, bytes, options.mode.0, sync, watch) } else { sys::write::append(&file, bytes, sync) },
+                || {
+                    if options.replace {
+                        sys::write::replace(&file, bytes, mode, sync, watch)
+                    } else {
+                        sys::write::append(&file, bytes, sync)
+                    }
+                },
                 told,
             );
         }
@@ -181,9 +223,9 @@ fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) ->
             &file,
             || {
                 if options.replace {
-                    sys::write::replace(&file, bytes, options.mode.0, sync, watch)
+                    sys::write::replace(&file, bytes, mode, sync, watch)
                 } else {
-                    sys::write::create_with(&file, bytes, options.mode.0, sync, watch)
+                    sys::write::create_with(&file, bytes, mode, sync, watch)
                 }
             },
             told,
@@ -205,6 +247,10 @@ fn exists(path: &AbsPath) -> Error {
 /// # Errors
 /// [`Kind::Denied`].
 pub fn allow_new(call: &Call<'_>, file: File) -> Result<Granted<Write>> {
+    // Asked for first, as of a file that is there: a denial must not tell which of the two it is.
+    if call.host.gate.would::<Write>(&file) != Answer::Yes {
+        return call.permit::<Write>(file);
+    }
     let file = call.permit::<Create>(file)?.into_resource();
     call.permit::<Write>(file)
 }
@@ -238,7 +284,9 @@ const TOUCH: Function = Function {
 };
 
 fn touch(call: &Call<'_>, path: AbsPath) -> Result<Map> {
-    let result = |created: bool| record([("changed", true.into_script()), ("created", created.into_script()), ("path", name_value(path.as_bytes()))]);
+    let result = |created: bool| {
+        record([("changed", true.into_script()), ("created", created.into_script()), ("path", name_value(path.as_bytes()))])
+    };
     for _ in 0..TRIES {
         let file = File::locate(&path)?;
         if file.exists() {
@@ -274,7 +322,11 @@ impl FromScript for Size {
         Some(Self(0))
     }
     fn from_script(value: Dynamic) -> Result<Self> {
-        if value.is_map() { TruncateOptions::from_script(value).map(|options| Self(options.size)) } else { u64::from_script(value).map(Self) }
+        if value.is_map() {
+            TruncateOptions::from_script(value).map(|options| Self(options.size))
+        } else {
+            u64::from_script(value).map(Self)
+        }
     }
 }
 
@@ -298,7 +350,8 @@ fn truncate(call: &Call<'_>, target: Target, size: Size) -> Result<Map> {
             let file = File::locate(&path)?;
             if !file.exists() {
                 let file = call.permit::<Write>(file)?;
-                return Err(crate::policy::Resource::obstacle(file.resource()).unwrap_or_else(|| Error::new(Kind::NotFound, "no such file").with_path(path.shown())));
+                return Err(crate::policy::Resource::obstacle(file.resource())
+                    .unwrap_or_else(|| Error::new(Kind::NotFound, "no such file").with_path(path.shown())));
             }
             let file = call.permit::<Write>(file)?;
             let before = file.stat().and_then(|stat| u64::try_from(stat.st_size).ok());
@@ -308,3 +361,6 @@ fn truncate(call: &Call<'_>, target: Target, size: Size) -> Result<Map> {
     };
     Ok(record([("changed", changed.into_script()), ("path", name_value(path.as_bytes())), ("size", size.0.into_script())]))
 }
+
+#[cfg(test)]
+mod tests;

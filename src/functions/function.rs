@@ -4,8 +4,8 @@ use super::value::{Dynamic, FnPtr, FromScript, IntoScript, OptionRow};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Watch;
 use crate::output::Output;
-use crate::policy::{Gate, Granted, Walk};
 use crate::policy::{Action, Ask, Effect, Site, Value};
+use crate::policy::{Gate, Granted, Walk};
 use rhai::NativeCallContext;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -118,7 +118,12 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// Those of the deed; [`Kind::Audit`] when it could not be recorded.
-    pub fn effect<A: Action, T>(&self, granted: &Granted<A>, deed: impl FnOnce() -> Result<T>, tell: impl FnOnce(&T) -> (u64, &'static str)) -> Result<T> {
+    pub fn effect<A: Action, T>(
+        &self,
+        granted: &Granted<A>,
+        deed: impl FnOnce() -> Result<T>,
+        tell: impl FnOnce(&T) -> (u64, &'static str),
+    ) -> Result<T> {
         let began = std::time::Instant::now();
         let result = deed();
         let (bytes, detail) = result.as_ref().map_or((0, ""), tell);

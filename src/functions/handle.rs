@@ -153,7 +153,12 @@ impl Inner {
         self.host.watch.file_closed();
         if state.writes > 0 || state.failed.is_some() {
             let site = Site { function: OPEN.name, asks: OPEN.asks, line: self.line, column: self.column };
-            let effect = Effect { failed: state.failed, bytes: state.bytes, duration: state.began.elapsed(), detail: "changes through an open file" };
+            let effect = Effect {
+                failed: state.failed,
+                bytes: state.bytes,
+                duration: state.began.elapsed(),
+                detail: "changes through an open file",
+            };
             self.host.gate.effect::<Write>(&site, &self.file, effect)?;
         }
         Ok(true)
@@ -174,7 +179,9 @@ impl FromScript for Mode {
     }
     fn from_script(value: Dynamic) -> Result<Self> {
         let word = String::from_script(value)?;
-        Self::of(&word).ok_or_else(|| bad_argument(format!("expected {}, got `{}`", Self::TYPE, word.chars().take(20).collect::<String>().escape_debug())))
+        Self::of(&word).ok_or_else(|| {
+            bad_argument(format!("expected {}, got `{}`", Self::TYPE, word.chars().take(20).collect::<String>().escape_debug()))
+        })
     }
 }
 
@@ -188,8 +195,16 @@ const OPEN: Function = Function {
     fails: &[Kind::NotFound, Kind::Exists, Kind::IsADirectory, Kind::NotAFile, Kind::Permission, Kind::ReadOnly, Kind::Changed],
     examples: &[
         Example { given: &[("log", "a\nb\n")], script: r#"let n = 0; for line in open(dir + "/log").lines() { n += 1; } n"#, gives: "2" },
-        Example { given: &[], script: r#"let f = open(dir + "/new", "x"); f.write_line("one"); f.close(); cat(dir + "/new")"#, gives: r#""one\n""# },
-        Example { given: &[("old", "abc")], script: r#"let f = open(dir + "/old", "r+"); f.seek(1); f.write("X"); f.seek(0); f.read()"#, gives: r#""aXc""# },
+        Example {
+            given: &[],
+            script: r#"let f = open(dir + "/new", "x"); f.write_line("one"); f.close(); cat(dir + "/new")"#,
+            gives: r#""one\n""#,
+        },
+        Example {
+            given: &[("old", "abc")],
+            script: r#"let f = open(dir + "/old", "r+"); f.seek(1); f.write("X"); f.seek(0); f.read()"#,
+            gives: r#""aXc""#,
+        },
     ],
 };
 
@@ -229,7 +244,7 @@ fn open_counted(call: &Call<'_>, path: &AbsPath, mode: Mode) -> Result<Handle> {
     match opened {
         Ok(opened) => {
             let emptied = u64::from(absent || matches!(mode, Mode::Write | Mode::WriteRead));
-            let file = if absent { File::of(path.clone(), opened.same()?)? } else { file.into_resource() };
+            let file = if absent { File::of(path.clone(), opened.pinned()?)? } else { file.into_resource() };
             Ok(handle(file, opened, emptied))
         }
         Err(error) => Err(error),
@@ -263,7 +278,11 @@ const READ: Function = Function {
     body: &with2(read, [param("file", "An open file."), param("options", "")]),
     asks: &[],
     fails: &[Kind::TooLarge, Kind::NotText, Kind::Io],
-    examples: &[Example { given: &[("two", "a\nb\n")], script: r#"let f = open(dir + "/two"); f.read_line(); f.read()"#, gives: r#""b\n""# }],
+    examples: &[Example {
+        given: &[("two", "a\nb\n")],
+        script: r#"let f = open(dir + "/two"); f.read_line(); f.read()"#,
+        gives: r#""b\n""#,
+    }],
 };
 
 fn read(call: &Call<'_>, file: Handle, options: ReadOptions) -> Result<String> {
@@ -294,7 +313,11 @@ const READ_LINE: Function = Function {
     body: &with2(read_line, [param("file", "An open file."), param("options", "")]),
     asks: &[],
     fails: &[Kind::TooLarge, Kind::NotText, Kind::Io],
-    examples: &[Example { given: &[("one", "a\r\n")], script: r#"let f = open(dir + "/one"); [f.read_line(), f.read_line()]"#, gives: r#"["a", ()]"# }],
+    examples: &[Example {
+        given: &[("one", "a\r\n")],
+        script: r#"let f = open(dir + "/one"); [f.read_line(), f.read_line()]"#,
+        gives: r#"["a", ()]"#,
+    }],
 };
 
 fn read_line(call: &Call<'_>, file: Handle, options: LineOptions) -> Result<Option<String>> {
@@ -336,12 +359,22 @@ const LINES: Function = Function {
     body: &with2(lines, [param("file", "An open file."), param("options", "")]),
     asks: &[],
     fails: &[Kind::TooLarge, Kind::NotText, Kind::Io],
-    examples: &[Example { given: &[("log", "a\nb\nc\n")], script: r#"let all = ""; for line in open(dir + "/log").lines() { if line == "c" { break; } all += line; } all"#, gives: r#""ab""# }],
+    examples: &[Example {
+        given: &[("log", "a\nb\nc\n")],
+        script: r#"let all = ""; for line in open(dir + "/log").lines() { if line == "c" { break; } all += line; } all"#,
+        gives: r#""ab""#,
+    }],
 };
 
 fn lines(call: &Call<'_>, file: Handle, options: LineOptions) -> Result<Lines> {
     file.with(|opened, _| if opened.mode().reads() { Ok(()) } else { Err(bad_argument("this file was not opened for reading")) })?;
-    Ok(Lines { file, max_line: usize::try_from(options.max_line).unwrap_or(usize::MAX), lossy: options.lossy, line: call.line, column: call.column })
+    Ok(Lines {
+        file,
+        max_line: usize::try_from(options.max_line).unwrap_or(usize::MAX),
+        lossy: options.lossy,
+        line: call.line,
+        column: call.column,
+    })
 }
 
 options! {
@@ -360,7 +393,11 @@ const READ_BYTES: Function = Function {
     asks: &[ask::<Read>()],
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::Permission],
     examples: &[
-        Example { given: &[("five", "12345")], script: r#"read_bytes(dir + "/five", #{offset: 1, length: 2}).as_string()"#, gives: r#""23""# },
+        Example {
+            given: &[("five", "12345")],
+            script: r#"read_bytes(dir + "/five", #{offset: 1, length: 2}).as_string()"#,
+            gives: r#""23""#,
+        },
         Example { given: &[("five", "12345")], script: r#"read_bytes(dir + "/five").len()"#, gives: "5" },
     ],
 };
@@ -386,7 +423,11 @@ const WRITE_LINE: Function = Function {
     body: &with2(write_line, [param("file", "An open file."), param("line", "The text, without its line end.")]),
     asks: &[],
     fails: &[Kind::NoSpace, Kind::Io],
-    examples: &[Example { given: &[], script: r#"let f = open(dir + "/new", "w"); f.write_line("a"); f.write_line("b"); cat(dir + "/new")"#, gives: r#""a\nb\n""# }],
+    examples: &[Example {
+        given: &[],
+        script: r#"let f = open(dir + "/new", "w"); f.write_line("a"); f.write_line("b"); cat(dir + "/new")"#,
+        gives: r#""a\nb\n""#,
+    }],
 };
 
 fn write_line(call: &Call<'_>, file: Handle, line: Content) -> Result<u64> {
@@ -402,7 +443,11 @@ const SEEK: Function = Function {
     body: &with2(seek, [param("file", "An open file."), param("position", "Bytes from the start; negative: from the end.")]),
     asks: &[],
     fails: &[],
-    examples: &[Example { given: &[("five", "12345")], script: r#"let f = open(dir + "/five"); [f.seek(-2), f.read()]"#, gives: r#"[3, "45"]"# }],
+    examples: &[Example {
+        given: &[("five", "12345")],
+        script: r#"let f = open(dir + "/five"); [f.seek(-2), f.read()]"#,
+        gives: r#"[3, "45"]"#,
+    }],
 };
 
 fn seek(_: &Call<'_>, file: Handle, position: i64) -> Result<u64> {
@@ -456,3 +501,6 @@ const CLOSE: Function = Function {
 fn close(_: &Call<'_>, file: Handle) -> Result<bool> {
     file.0.close()
 }
+
+#[cfg(test)]
+mod tests;

@@ -250,7 +250,7 @@ fn df(call: &Call<'_>, options: DfOptions) -> Result<Array> {
 fn wanted(mount: &Mount, options: &DfOptions) -> bool {
     (options.all || options.path.is_some() || !mount.is_pseudo())
         && !(options.local && mount.is_remote())
-        && options.kind.as_ref().is_none_or(|kinds| kinds.iter().any(|kind| *kind == mount.kind))
+        && options.kind.as_ref().is_none_or(|kinds| kinds.contains(&mount.kind))
 }
 
 fn row(mount: &Mount, answer: &Answer) -> Map {

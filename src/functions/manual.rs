@@ -91,9 +91,10 @@ pub fn json(name: Option<&str>) -> Option<Value> {
 
 fn entry(topic: &str, function: &Function) -> Value {
     let params = function.body.params();
-    let params = params.iter().filter(|param| param.options.is_none()).map(|param: &ParamRow| {
-        json!({"name": param.name, "type": param.kind, "optional": param.optional, "doc": param.doc})
-    });
+    let params = params
+        .iter()
+        .filter(|param| param.options.is_none())
+        .map(|param: &ParamRow| json!({"name": param.name, "type": param.kind, "optional": param.optional, "doc": param.doc}));
     let options = function.options().unwrap_or(&[]).iter().map(|option| {
         let mut value = json!({"name": option.name, "type": option.kind, "doc": option.doc});
         if let (Some(map), Some(default)) = (value.as_object_mut(), default(option)) {
@@ -101,9 +102,10 @@ fn entry(topic: &str, function: &Function) -> Value {
         }
         value
     });
-    let asks = function.asks.iter().map(|ask| {
-        json!({"action": action(ask), "on": ask.applies_to, "changes": ask.access == Access::Change, "doc": ask.doc})
-    });
+    let asks = function
+        .asks
+        .iter()
+        .map(|ask| json!({"action": action(ask), "on": ask.applies_to, "changes": ask.access == Access::Change, "doc": ask.doc}));
     let examples = function.examples.iter().map(|example| {
         let given: Map<String, Value> = example.given.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())).collect();
         let mut value = json!({"given": given, "script": example.script});
@@ -227,6 +229,12 @@ pub fn default(option: &OptionRow) -> Option<String> {
             false => Some(seconds),
         };
     }
+    // A value in a type of its own, `Bits(0o644)`.
+    let text = text
+        .split_once('(')
+        .filter(|(name, _)| name.chars().all(char::is_alphanumeric))
+        .and_then(|(_, inner)| inner.strip_suffix(')'))
+        .unwrap_or(text);
     match text {
         "None" | "" | "Dynamic::UNIT" => None,
         "Vec::new()" | "vec![]" | "Array::new()" => Some("[]".to_owned()),
@@ -240,9 +248,11 @@ pub fn default(option: &OptionRow) -> Option<String> {
 /// Names in square brackets that a text refers to: `[file_lines]`, outside code.
 pub fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').step_by(2).flat_map(|plain| {
-        plain.split('[').skip(1).filter_map(|rest| rest.split_once(']').map(|(name, _)| name)).filter(|name| {
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-        })
+        plain
+            .split('[')
+            .skip(1)
+            .filter_map(|rest| rest.split_once(']').map(|(name, _)| name))
+            .filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'))
     })
 }
 
@@ -334,6 +344,7 @@ mod tests {
             ("Duration::from_millis(500)", "0.5"),
             ("Some(3)", "3"),
             ("-1", "-1"),
+            ("Bits(0o644)", "0o644"),
         ] {
             assert_eq!(shown(rust).as_deref(), Some(script), "{rust}");
         }
@@ -349,7 +360,8 @@ mod tests {
     #[test]
     fn one_function_is_shown_whole() {
         let text = text(crate::functions::by_name("cat").unwrap());
-        for part in ["cat(path, #{…})", "#{max_bytes}", "16777216", "file_system::Action::\"read\"", "not_text", "// gives \"hello\\n\""] {
+        for part in ["cat(path, #{…})", "#{max_bytes}", "16777216", "file_system::Action::\"read\"", "not_text", "// gives \"hello\\n\""]
+        {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH || !line.contains(' ')), "{text}");

@@ -8,6 +8,7 @@ pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod function;
+pub mod journal;
 pub mod machine;
 pub mod manual;
 pub mod processes;
@@ -36,6 +37,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
+    ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),

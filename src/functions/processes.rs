@@ -152,7 +152,8 @@ fn user_name(uid: i64) -> String {
 /// The policy has seen the whole command line; the script gets the beginning of a long one.
 fn shortened(mut process: kernel::Process) -> kernel::Process {
     if process.command.len() > SHOWN {
-        process.command.truncate(process.command.floor_char_boundary(SHOWN));
+        let end = (0..=SHOWN).rev().find(|end| process.command.is_char_boundary(*end)).unwrap_or(0);
+        process.command.truncate(end);
         process.command_cut = true;
     }
     process.arguments = Vec::new();
@@ -217,7 +218,7 @@ fn cpu(row: &Row, sample: Option<&kernel::Sample>) -> f64 {
 }
 
 /// Puts children below their parents, in the order they have; how deep each one is.
-fn arrange(rows: &mut Vec<Row>) -> HashMap<i64, i64> {
+fn arrange(rows: &mut [Row]) -> HashMap<i64, i64> {
     let known: HashSet<i64> = rows.iter().map(|row| row.process.pid).collect();
     let mut children: HashMap<i64, Vec<i64>> = HashMap::new();
     let mut todo = Vec::new();

@@ -1,12 +1,12 @@
 //! For tests of functions: a host with given policies, and calls without a script.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "compiled for tests only")]
 
 use super::function::{Call, Host};
 use super::value::{Array, Dynamic, Map};
 use crate::error::Result;
 use crate::limits::{Limits, Watch};
 use crate::output::{Form, Output};
-use crate::policy::{DecisionRecord, EffectRecord, Gate, Policies, Principal, Recorder, Rules, Scope, Session, Source, WalkRecord};
+use crate::policy::{DecisionRecord, EffectRecord, Gate, Policies, Principal, Recorder, Rules, Scope, Session, Source, Value, WalkRecord};
 use std::sync::Arc;
 
 /// A run's host without a run.
@@ -37,7 +37,8 @@ impl Rig {
         let schema = crate::policy::schema::render(&asks, &nouns);
         let policies = Arc::new(Policies::load(&sources, &schema, &scope, None).unwrap());
         let principal = Principal { name: "alice".into(), ..Principal::default() };
-        let session = Session { run: "test".into(), ..Session::default() };
+        let attributes = vec![("mode", Value::String("local".into())), ("interactive", Value::Bool(false))];
+        let session = Session { run: "test".into(), attributes };
         let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
         let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
         Self { host: Arc::new(Host { gate, watch, out }) }

@@ -54,7 +54,8 @@ verb!(List "list" ReadOnly LOOK Manager LOCAL "See which units there are and in 
 verb!(DaemonReload "daemon_reload" Change CHANGE Manager LOCAL "Have unit files read again.");
 
 const NAME: &str = "The unit; `nginx` means `nginx.service`.";
-const FAILS: &[Kind] = &[Kind::NotFound, Kind::Permission, Kind::Timeout, Kind::JobFailed, Kind::Busy, Kind::Unavailable, Kind::Unsupported];
+const FAILS: &[Kind] =
+    &[Kind::NotFound, Kind::Permission, Kind::Timeout, Kind::JobFailed, Kind::Busy, Kind::Unavailable, Kind::Unsupported];
 const FAILS_LOOK: &[Kind] = &[Kind::NotFound, Kind::Permission, Kind::Timeout, Kind::Unavailable, Kind::Unsupported];
 
 options! {
@@ -100,7 +101,7 @@ const SERVICE_START: Function = Function {
     body: &with2(service_start, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Start>()],
     fails: FAILS,
-    examples: &[Example { given: &[], script: r#"service_start("dbus.service").changed"#, gives: "" }],
+    examples: &[Example { given: &[], script: r#"service_start("systemd-tmpfiles-clean").changed"#, gives: "" }],
 };
 
 const SERVICE_STOP: Function = Function {
@@ -109,7 +110,7 @@ const SERVICE_STOP: Function = Function {
     body: &with2(service_stop, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Stop>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_stop("systemd-tmpfiles-clean", #{timeout: 30}).active_state"#, gives: "" }],
 };
 
 const SERVICE_RESTART: Function = Function {
@@ -118,7 +119,7 @@ const SERVICE_RESTART: Function = Function {
     body: &with2(service_restart, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Restart>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_restart("systemd-tmpfiles-clean").result"#, gives: "" }],
 };
 
 const SERVICE_TRY_RESTART: Function = Function {
@@ -127,16 +128,16 @@ const SERVICE_TRY_RESTART: Function = Function {
     body: &with2(service_try_restart, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Restart>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_try_restart("systemd-tmpfiles-clean").changed"#, gives: "" }],
 };
 
 const SERVICE_RELOAD: Function = Function {
     name: "service_reload",
-    doc: "Have a service read its configuration again, without a break. The result is as for [service_start]; a unit that cannot is the error `job_failed`.",
+    doc: "Have a service read its configuration again, without a break.\n\nThe result is as for [service_start]; a unit that cannot is the error `job_failed`.",
     body: &with2(service_reload, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Reload>()],
     fails: FAILS,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_reload("dbus").active_state"#, gives: "" }],
 };
 
 const SERVICE_RESET_FAILED: Function = Function {
@@ -145,7 +146,7 @@ const SERVICE_RESET_FAILED: Function = Function {
     body: &with1(service_reset_failed, [param("name", NAME)]),
     asks: &[ask::<ResetFailed>()],
     fails: FAILS_LOOK,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"service_reset_failed("systemd-tmpfiles-clean").changed"#, gives: "" }],
 };
 
 const DAEMON_RELOAD: Function = Function {
@@ -154,12 +155,16 @@ const DAEMON_RELOAD: Function = Function {
     body: &with0(daemon_reload, []),
     asks: &[ask::<DaemonReload>()],
     fails: FAILS_LOOK,
-    examples: &[],
+    examples: &[Example { given: &[], script: r#"daemon_reload()"#, gives: "" }],
 };
 
 /// Calls `with` with the service manager and the permission for `A` on the unit of that name. Where there is no service manager the policy is asked about the
 /// name, so that who may do nothing learns nothing.
-fn on_unit<A: Action<On = Service>, T>(call: &Call<'_>, name: &str, with: impl FnOnce(&Systemd<'_>, &Granted<A>) -> Result<T>) -> Result<T> {
+fn on_unit<A: Action<On = Service>, T>(
+    call: &Call<'_>,
+    name: &str,
+    with: impl FnOnce(&Systemd<'_>, &Granted<A>) -> Result<T>,
+) -> Result<T> {
     let name = unit_name(name)?;
     let check = || call.check();
     let systemd = match Systemd::connect(&check) {
@@ -240,15 +245,29 @@ fn services(call: &Call<'_>, options: ServicesOptions) -> Result<Vec<Map>> {
     if options.failed {
         states.push("failed".to_owned());
     }
-    if let Some(bad) = states.iter().find(|state| state.is_empty() || !state.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')) {
+    if let Some(bad) = states.iter().find(|state| state.is_empty() || !state.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
+    {
         return Err(bad_argument(format!("option `state`: `{}` is no state", bad.escape_debug())));
     }
     let suffix = format!(".{}", options.kind);
     if options.kind != "all" && !unit_name(&format!("x{suffix}")).is_ok_and(|name| name == format!("x{suffix}")) {
-        return Err(bad_argument(format!("option `kind`: `{}` is no kind of unit; they are service, socket, timer, target, mount …", options.kind.escape_debug())));
+        return Err(bad_argument(format!(
+            "option `kind`: `{}` is no kind of unit; they are service, socket, timer, target, mount …",
+            options.kind.escape_debug()
+        )));
     }
     let of_kind = |name: &str| options.kind == "all" || name.ends_with(&suffix);
-    let patterns: Vec<String> = options.pattern.iter().map(|pattern| if options.kind == "all" || pattern.ends_with(&suffix) || pattern.ends_with('*') { pattern.clone() } else { format!("{pattern}{suffix}") }).collect();
+    let patterns: Vec<String> = options
+        .pattern
+        .iter()
+        .map(|pattern| {
+            if options.kind == "all" || pattern.ends_with(&suffix) || pattern.ends_with('*') {
+                pattern.clone()
+            } else {
+                format!("{pattern}{suffix}")
+            }
+        })
+        .collect();
     let granted = call.permit::<List>(Manager)?;
     let check = || call.check();
     let rows = Systemd::connect(&check)?.list(&granted, &states, &patterns)?;

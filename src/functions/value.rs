@@ -227,7 +227,6 @@ macro_rules! into_array { ($($t:ty),*) => { $(impl IntoScript for Vec<$t> { fn i
 into_array!(String, Map, i64, bool, f64);
 
 /// A name or path of the host as scripts get it: a string, or a blob where it is not UTF-8.
-#[must_use]
 pub fn name_value(bytes: &[u8]) -> Dynamic {
     std::str::from_utf8(bytes).map_or_else(|_| Dynamic::from_blob(bytes.to_vec()), IntoScript::into_script)
 }
@@ -321,7 +320,7 @@ macro_rules! options {
                 kind: <$type as $crate::functions::value::FromScript>::TYPE,
                 default: stringify!($default),
                 doc: $doc,
-                flags: { #[allow(unused_mut, unused_assignments)] let mut flags: &'static [&'static str] = &[]; $(flags = $flags;)? flags },
+                flags: { #[allow(unused_mut, unused_assignments, reason = "most options have no flags")] let mut flags: &'static [&'static str] = &[]; $(flags = $flags;)? flags },
             },)*]);
             fn absent() -> Option<Self> { Some(Self::default()) }
             fn from_script(value: $crate::functions::value::Dynamic) -> $crate::error::Result<Self> {

@@ -201,7 +201,9 @@ fn of_server_login(asked: &EvidenceSources<'_>, handover: &[u8], principals: &Pr
     let handover = Handover::from_json(handover)?;
     let bytes = |text: &str| {
         use base64::Engine;
-        base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| denied("the identity handed over by the server is odd: no base64"))
+        base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|_| denied("the identity handed over by the server is odd: no base64"))
     };
     let plain = Key::from_blob(&handover.key.kind, &bytes(&handover.key.blob)?)?;
     let key = match &handover.certificate {
@@ -211,7 +213,8 @@ fn of_server_login(asked: &EvidenceSources<'_>, handover: &[u8], principals: &Pr
             Key::from_blob(key::declared_type(&blob).unwrap_or_default(), &blob)?
         }
     };
-    let environment = Environment::of(handover.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect());
+    let environment =
+        Environment::of(handover.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect());
     let mut derivation = vec!["rex serve verified the possession of the key".to_owned()];
     let proved = of_keys(&[&key], &environment, principals, now, &mut derivation)?;
     let facts = Facts { method: Some(auth_info::Method::PublicKey.name().into()), ..kernel_facts(asked) };
@@ -258,13 +261,7 @@ fn finish(evidence: Evidence, proved: Proved, facts: Facts, mut derivation: Vec<
 }
 
 /// Every accepted key must mean somebody, and all of them the same one: the client chooses their order, so order means nothing.
-fn of_keys(
-    keys: &[&Key],
-    environment: &Environment,
-    principals: &Principals,
-    now: u64,
-    derivation: &mut Vec<String>,
-) -> Result<Proved> {
+fn of_keys(keys: &[&Key], environment: &Environment, principals: &Principals, now: u64, derivation: &mut Vec<String>) -> Result<Proved> {
     let mut proved = keys.iter().map(|key| of_one_key(key, environment, principals, now)).collect::<Result<Vec<_>>>()?;
     // A certificate sorts before a plain key, so that the facts of the one that says more are kept.
     proved.sort_by(|(a, _), (b, _)| (a.certificate.is_none(), &a.key).cmp(&(b.certificate.is_none(), &b.key)));

@@ -355,4 +355,3 @@ fn a_handover_of_another_form_is_denied() {
     let both = session.argument("alice");
     assert!(both.with(Some(good.as_bytes()), |asked| establish(asked, &[Argument], &both.principals, NOW)).is_err());
 }
-

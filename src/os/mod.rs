@@ -4,6 +4,7 @@ pub mod cache;
 pub mod descriptors;
 pub mod digest;
 pub mod private;
+pub mod program;
 pub mod process;
 pub mod script;
 pub mod secret;

@@ -41,6 +41,12 @@ pub struct Trusted {
     rule: Owner,
 }
 
+/// The path without links and dots; as it is where that cannot be found out (realpath(3)).
+#[must_use]
+pub fn real_path(path: PathBuf) -> PathBuf {
+    std::fs::canonicalize(&path).unwrap_or(path)
+}
+
 /// What was resolved: the folder that holds the last component, the component's name, and the path as it really is.
 struct Place {
     parent: OwnedFd,
@@ -304,4 +310,10 @@ mod tests;
 pub fn open_any(path: &Path) -> Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from).map_err(|errno| failed("open", path, errno))
+}
+
+/// The path without links, where it can be had.
+#[must_use]
+pub fn canonical(path: PathBuf) -> PathBuf {
+    std::fs::canonicalize(&path).unwrap_or(path)
 }

@@ -351,7 +351,8 @@ impl Gate {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
         let shown = on.shown();
-        let question = Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown_as: on.shown_as(), shown: &shown, remembered };
+        let question =
+            Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown_as: on.shown_as(), shown: &shown, remembered };
         if full.verdict.why.is_some() {
             return Err(self.deny(&question, &full));
         }

@@ -12,7 +12,9 @@ mod values;
 mod words;
 
 pub use cache::Store;
-pub use gate::{Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord};
+pub use gate::{
+    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord,
+};
 pub use load::{Policies, Scope, Source};
 pub use pointed::pointed;
 pub use slice::{Line, Reach};

@@ -207,7 +207,8 @@ const VERBS: &[Ask] = &[
 ];
 
 /// Groups that every namespace has, whether or not a verb is in them, so that a policy may name them anywhere.
-pub(super) const GROUPS: &[(&str, &str)] = &[("edit", "Every verb that changes things in the ordinary way."), ("view", "Every verb that only looks.")];
+pub(super) const GROUPS: &[(&str, &str)] =
+    &[("edit", "Every verb that changes things in the ordinary way."), ("view", "Every verb that only looks.")];
 
 /// Attributes by name: type, whether required, doc.
 pub(super) type Shape = BTreeMap<&'static str, (&'static str, bool, &'static str)>;

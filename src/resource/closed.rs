@@ -45,6 +45,8 @@ pub struct Closed {
     pub home: Option<PathBuf>,
     /// rex's own files and folders (configuration, policies, scripts, records, the program), canonical.
     pub own: Vec<PathBuf>,
+    /// The file of records, canonical: files whose names begin like it are older records.
+    pub records: Option<PathBuf>,
     /// Exceptions that rex.toml names, for writing.
     pub exceptions: Vec<PathBuf>,
 }
@@ -67,6 +69,13 @@ impl Closed {
             return None;
         }
         if self.own.iter().any(|own| path.starts_with(own) || own.starts_with(path)) {
+            return Some("rex's own files are closed to scripts");
+        }
+        let older = |records: &Path| match (records.file_name(), path.file_name()) {
+            (Some(name), Some(own)) => path.parent() == records.parent() && own.as_encoded_bytes().starts_with(name.as_encoded_bytes()),
+            _ => false,
+        };
+        if self.records.as_deref().is_some_and(older) {
             return Some("rex's own files are closed to scripts");
         }
         if path.starts_with("/var/spool/cron") {
@@ -94,7 +103,7 @@ fn secret(path: &Path, id: &str, home: Option<&Path>) -> Option<&'static str> {
     if let Some(rest) = id.strip_prefix("/proc/") {
         let mut parts = rest.split('/');
         let pid = parts.next().unwrap_or("");
-        let own = pid == std::process::id().to_string();
+        let own = is_own(pid);
         let leaf = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
         if own && parts.next().is_some() && !matches!(leaf, "mountinfo" | "mounts" | "status" | "stat" | "limits" | "cgroup") {
             return Some("rex's own process is closed to scripts");
@@ -102,11 +111,17 @@ fn secret(path: &Path, id: &str, home: Option<&Path>) -> Option<&'static str> {
         if pid.bytes().all(|byte| byte.is_ascii_digit()) && matches!(leaf, "mem" | "environ" | "auxv" | "syscall" | "pagemap") {
             return Some("the memory and environment of processes are closed to scripts");
         }
-        if matches!(rest, "kcore" | "kmem" | "kpagecgroup") {
+        if matches!(rest, "kcore" | "kmem" | "kpagecgroup" | "vmcore") {
             return Some("the memory of the kernel is closed to scripts");
         }
     }
     matches!(id, "/dev/mem" | "/dev/kmem" | "/dev/port").then_some("the memory of the kernel is closed to scripts")
+}
+
+/// Whether this number is this process or one of its threads: each has a folder in /proc, though only that of the process is listed (proc(5)).
+fn is_own(pid: &str) -> bool {
+    let thread = || rustix::fs::access(format!("/proc/self/task/{pid}"), rustix::fs::Access::EXISTS).is_ok();
+    pid.bytes().all(|byte| byte.is_ascii_digit()) && !pid.is_empty() && (pid == std::process::id().to_string() || thread())
 }
 
 /// The path within a home folder: the account's own, root's, or one in /home.
@@ -133,6 +148,7 @@ mod tests {
         let closed = Closed {
             home: Some("/srv/agent".into()),
             own: vec!["/etc/rex".into()],
+            records: Some("/var/log/rex.jsonl".into()),
             exceptions: vec!["/home/x/.config/systemd/user/y.service".into()],
         };
         let writes = |path: &str| closed.reason(&ask(Access::Change), "file_system::File", path).is_some();
@@ -145,6 +161,8 @@ mod tests {
             "/etc/rex",
             "/etc",
             "/var/spool/cron/crontabs/x",
+            "/var/log/rex.jsonl",
+            "/var/log/rex.jsonl.2.gz",
         ] {
             assert!(writes(path), "{path}");
             assert!(!reads(path), "{path}");
@@ -161,7 +179,14 @@ mod tests {
         ] {
             assert!(writes(path) && reads(path), "{path}");
         }
-        for path in ["/srv/agent2/.bashrc", "/srv/agent/notes", "/etc/rexfoo", "/home/x/.config/systemd/user/y.service", "/proc/1/status"] {
+        for path in [
+            "/srv/agent2/.bashrc",
+            "/var/log/other.jsonl",
+            "/srv/agent/notes",
+            "/etc/rexfoo",
+            "/home/x/.config/systemd/user/y.service",
+            "/proc/1/status",
+        ] {
             assert!(!writes(path), "{path}");
         }
     }

@@ -37,6 +37,9 @@ pub const FILE: Noun = Noun {
 };
 pub const DIR: Noun = Noun { name: "file_system::Dir", parents: &["file_system::Dir"], attributes: ATTRIBUTES, doc: "A directory." };
 
+/// How often a thing that vanishes while it is looked at is looked up again.
+const REPLACED: usize = 8;
+
 /// Anything that has a path: found and pinned by a handle, or the place where it would be.
 pub struct File {
     /// What the script wrote.
@@ -77,6 +80,16 @@ impl File {
     }
 
     fn find(path: &AbsPath, follow: bool, expected: &'static Noun) -> Result<Self> {
+        for _ in 0..REPLACED {
+            // Something that was replaced between two looks at it is there all the time: what has the name now is meant.
+            match path::look_up(path, follow)? {
+                Found::Here(handle) => match Self::of(path.clone(), handle)? {
+                    gone if !gone.exists() => {}
+                    found => return Ok(Self { expected, ..found }),
+                },
+                Found::Not { .. } => break,
+            }
+        }
         match path::look_up(path, follow)? {
             Found::Here(handle) => Ok(Self { expected, ..Self::of(path.clone(), handle)? }),
             Found::Not { place, parent, leaf, why } => Ok(Self {
@@ -106,8 +119,8 @@ impl File {
     /// When it is gone or not reachable from here.
     pub fn of(asked: AbsPath, handle: OwnedFd) -> Result<Self> {
         let stat = rustix::fs::fstat(&handle)?;
-        let place = path::canonical(&handle)?;
-        let gone = stat.st_nlink == 0;
+        let (place, standing) = path::standing(&handle)?;
+        let gone = stat.st_nlink == 0 || !standing;
         Ok(Self {
             id: path::to_id(&place),
             place,

@@ -130,10 +130,28 @@ fn itoa(number: i32) -> String {
 /// # Errors
 /// When it is not reachable from this root (a detached mount, another mount namespace).
 pub fn canonical(handle: &OwnedFd) -> Result<Vec<u8>> {
-    let path = rustix::fs::readlinkat(own_descriptors()?, itoa(handle.as_raw_fd()), Vec::with_capacity(256))
+    standing(handle).map(|(path, _)| path)
+}
+
+/// The same, and whether the object still has that name. Of a name that was taken away the kernel says ` (deleted)` after it (proc(5),
+/// /proc/pid/fd); rules that know the name have to know it then too.
+///
+/// # Errors
+/// As [`canonical`].
+pub fn standing(handle: &OwnedFd) -> Result<(Vec<u8>, bool)> {
+    let mut path = rustix::fs::readlinkat(own_descriptors()?, itoa(handle.as_raw_fd()), Vec::with_capacity(256))
         .map_err(|errno| Error::os("readlink", errno.raw_os_error()))?
         .into_bytes();
-    if path.first() == Some(&b'/') { Ok(path) } else { Err(Error::new(Kind::NotFound, "no such file or directory")) }
+    if path.first() != Some(&b'/') {
+        return Err(Error::new(Kind::NotFound, "no such file or directory"));
+    }
+    let Some(before) = path.strip_suffix(b" (deleted)").map(<[u8]>::len) else { return Ok((path, true)) };
+    // Some name does end like this.
+    if parent_of(&path).is_ok_and(|(folder, name)| is_same(&folder, &name, handle)) {
+        return Ok((path, true));
+    }
+    path.truncate(before);
+    Ok((path, false))
 }
 
 /// What a path led to.
@@ -145,11 +163,13 @@ pub enum Found {
 }
 
 /// Looks up a path: symbolic links are followed (the last one only if `follow`), magic links of procfs never.
-/// The object is pinned, not opened: nothing blocks, nothing has side effects.
+/// The object is pinned, not opened: nothing blocks, nothing has side effects. `..` is taken as it is written: were it walked through, a path
+/// that comes back to a permitted place would tell which folders there are on the way.
 ///
 /// # Errors
 /// Only faults of rex itself; a path that leads nowhere is an answer.
 pub fn look_up(path: &AbsPath, follow: bool) -> Result<Found> {
+    let path = &AbsPath { bytes: without_dotdot(&path.bytes) };
     let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
     let opened = rustix::fs::openat2(
         rustix::fs::CWD,
@@ -229,6 +249,30 @@ fn walk(path: &AbsPath, follow: bool, first: Errno) -> Result<Found> {
     }
     let parent = (alone && why == Errno::NOENT && leaf != b"..").then_some(here);
     Ok(Found::Not { place, parent, leaf, why: Error::os("open", why.raw_os_error()) })
+}
+
+/// The path without `..` and the names before them. A path that says it is a directory (`/` at its end) goes on saying so.
+fn without_dotdot(path: &[u8]) -> Vec<u8> {
+    if !path.split(|byte| *byte == b'/').any(|name| name == b"..") {
+        return path.to_vec();
+    }
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    let mut clean = Vec::with_capacity(path.len());
+    for name in &names {
+        clean.push(b'/');
+        clean.extend_from_slice(name);
+    }
+    if names.is_empty() || path.ends_with(b"/") || path.ends_with(b"/.") || path.ends_with(b"/..") {
+        clean.push(b'/');
+    }
+    clean
 }
 
 /// The names of a path, last first, without empty ones and `.`.

@@ -7,11 +7,17 @@ use std::borrow::Cow;
 const fn attribute(name: &'static str, doc: &'static str) -> Attribute {
     Attribute { name, cedar: "String", required: true, fixed: true, doc }
 }
-const ATTRIBUTES: &[Attribute] =
-    &[attribute("name", "Its full name, e.g. `nginx.service`."), attribute("kind", "service, socket, target, timer, mount … (systemd.unit(5)).")];
+const ATTRIBUTES: &[Attribute] = &[
+    attribute("name", "Its full name, e.g. `nginx.service`."),
+    attribute("kind", "service, socket, target, timer, mount … (systemd.unit(5))."),
+];
 
-pub const SERVICE: Noun =
-    Noun { name: "systemd::Service", parents: &[], attributes: ATTRIBUTES, doc: "A service. Its id is its full name, e.g. `nginx.service`; an alias means the unit it stands for." };
+pub const SERVICE: Noun = Noun {
+    name: "systemd::Service",
+    parents: &[],
+    attributes: ATTRIBUTES,
+    doc: "A service. Its id is its full name, e.g. `nginx.service`; an alias means the unit it stands for.",
+};
 pub const UNIT: Noun = Noun {
     name: "systemd::Unit",
     parents: &[],
@@ -36,10 +42,14 @@ pub fn unit_name(text: &str) -> Result<String> {
     if text.is_empty() || !text.chars().all(legal) {
         return Err(bad_argument(format!("`{}` is no name of a unit: letters, digits and `:-_.\\@` are", shown.escape_debug())));
     }
-    let name = if text.rsplit_once('.').is_some_and(|(_, kind)| KINDS.contains(&kind)) { text.to_owned() } else { format!("{text}.service") };
+    let name =
+        if text.rsplit_once('.').is_some_and(|(_, kind)| KINDS.contains(&kind)) { text.to_owned() } else { format!("{text}.service") };
     let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
     if name.len() > LONGEST || stem.is_empty() || stem.starts_with('@') {
-        return Err(bad_argument(format!("`{}` is no name of a unit: it has to be like `name.service`, at most {LONGEST} letters", shown.escape_debug())));
+        return Err(bad_argument(format!(
+            "`{}` is no name of a unit: it has to be like `name.service`, at most {LONGEST} letters",
+            shown.escape_debug()
+        )));
     }
     Ok(name)
 }

@@ -155,6 +155,35 @@ pub fn serve(settings: ServeSettings) -> Result<()> {
     })
 }
 
+/// Serves in the background while `act` runs, which is told the first address; then stops.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_during<T>(settings: ServeSettings, act: impl FnOnce(SocketAddr) -> T) -> Result<T> {
+    let (stopper, stops) = mpsc::channel(4);
+    let (send, receive) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let ready = Ready::prepare(settings)?;
+            let _ = send.send(ready.addresses());
+            ready.run(stops).await;
+            Ok(())
+        })
+    });
+    let address = receive.recv().ok().and_then(|addresses| addresses.first().copied());
+    let done = address.map(act);
+    // The second one says: at once.
+    let _ = stopper.try_send(());
+    let _ = stopper.try_send(());
+    let ended = server.join().map_err(|_| Error::new(Kind::Internal, "the server failed"))?;
+    match (done, ended) {
+        (Some(done), _) => Ok(done),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Err(Error::new(Kind::Internal, "the server did not start")),
+    }
+}
+
 /// A server that listens but does not accept yet.
 pub struct Ready {
     server: Arc<Server>,

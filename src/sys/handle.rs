@@ -97,7 +97,8 @@ impl Opened {
         let append = if mode == Mode::Append { OFlags::APPEND } else { OFlags::empty() };
         let file = super::write::open(granted, mode.access() | append)?;
         if matches!(mode, Mode::Write | Mode::WriteRead) {
-            rustix::fs::ftruncate(&file, 0).map_err(|errno| Error::os("truncate", errno.raw_os_error()).with_path(granted.resource().asked().shown()))?;
+            rustix::fs::ftruncate(&file, 0)
+                .map_err(|errno| Error::os("truncate", errno.raw_os_error()).with_path(granted.resource().asked().shown()))?;
         }
         Ok(Self::new(file, mode))
     }
@@ -125,11 +126,33 @@ impl Opened {
         Ok(rustix::io::fcntl_dupfd_cloexec(&self.file, 3)?)
     }
 
+    /// The same object by a path-only handle: it keeps no lock.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn pinned(&self) -> Result<OwnedFd> {
+        crate::resource::path::reopen(&self.same()?, OFlags::PATH)
+    }
+
+    /// Bytes of memory held for reading ahead.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.ahead.capacity()
+    }
+
     fn readable(&self) -> Result<()> {
-        if self.mode.reads() { Ok(()) } else { Err(bad_argument("this file was not opened for reading: open it with \"r\", \"r+\" or \"w+\"")) }
+        if self.mode.reads() {
+            Ok(())
+        } else {
+            Err(bad_argument("this file was not opened for reading: open it with \"r\", \"r+\" or \"w+\""))
+        }
     }
     fn writable(&self) -> Result<()> {
-        if self.mode.writes() { Ok(()) } else { Err(bad_argument("this file was not opened for writing: open it with \"w\", \"a\", \"x\" or \"r+\"")) }
+        if self.mode.writes() {
+            Ok(())
+        } else {
+            Err(bad_argument("this file was not opened for writing: open it with \"w\", \"a\", \"x\" or \"r+\""))
+        }
     }
     fn unused(&self) -> &[u8] {
         self.ahead.get(self.used..).unwrap_or_default()
@@ -155,7 +178,8 @@ impl Opened {
             }
         };
         self.ahead.truncate(start + got.as_ref().map_or(0, |count| *count));
-        got.map(|count| count > 0).map_err(|error| error.raw_os_error().map_or_else(|| Error::from(error), |errno| Error::os("read", errno)))
+        got.map(|count| count > 0)
+            .map_err(|error| error.raw_os_error().map_or_else(|| Error::from(error), |errno| Error::os("read", errno)))
     }
 
     /// The next line without its end (`\n` or `\r\n`), or nothing at the end of the file. `max` bounds its bytes.
@@ -245,7 +269,9 @@ impl Opened {
             }
         }
         if bytes.len() as u64 > max {
-            return Err(Error::new(Kind::TooLarge, format!("more than `max_bytes` ({max})")).with_hint("raise `max_bytes`, or read line by line"));
+            return Err(
+                Error::new(Kind::TooLarge, format!("more than `max_bytes` ({max})")).with_hint("raise `max_bytes`, or read line by line")
+            );
         }
         self.forget_ahead();
         self.at = from + bytes.len() as u64;
@@ -282,7 +308,8 @@ impl Opened {
             Ok(place) => place,
             Err(_) => {
                 let size = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0);
-                size.checked_sub(to.unsigned_abs()).ok_or_else(|| bad_argument(format!("{to} is before the start of a file of {size} bytes")))?
+                size.checked_sub(to.unsigned_abs())
+                    .ok_or_else(|| bad_argument(format!("{to} is before the start of a file of {size} bytes")))?
             }
         };
         self.forget_ahead();
@@ -425,7 +452,8 @@ impl Opened {
 }
 
 fn too_many(bounds: Bounds) -> Error {
-    Error::new(Kind::TooLarge, format!("the lines are more than `max_bytes` ({})", bounds.max_bytes)).with_hint("ask for fewer, or use `for line in open(path).lines()`")
+    Error::new(Kind::TooLarge, format!("the lines are more than `max_bytes` ({})", bounds.max_bytes))
+        .with_hint("ask for fewer, or use `for line in open(path).lines()`")
 }
 
 fn too_long(max: usize) -> Error {

@@ -207,7 +207,8 @@ impl Journal {
             match std::fs::read_dir(root.join(place).join(&machine)) {
                 Ok(folder) => {
                     let names = folder.flatten().map(|entry| entry.path());
-                    let journals = names.filter(|path| path.to_str().is_some_and(|name| name.ends_with(".journal") || name.ends_with(".journal~")));
+                    let journals =
+                        names.filter(|path| path.to_str().is_some_and(|name| name.ends_with(".journal") || name.ends_with(".journal~")));
                     for path in journals.take(FILES_LIMIT) {
                         match open(&path) {
                             Ok(file) => files.push(file),
@@ -358,7 +359,8 @@ impl<'a> Stream<'a> {
         // The first entry at or after some damaged place that can be read decides for it.
         let head = |index: u64| (index..all.len().min(index + 64)).find_map(|index| source.entry(source.nth(&all, index)));
         let mut low = query.since_us.map_or(0, |since| all.partition(0, |index| head(index).is_some_and(|head| head.realtime < since)));
-        let mut high = query.before_us.map_or(all.len(), |before| all.partition(low, |index| head(index).is_some_and(|head| head.realtime < before)));
+        let mut high =
+            query.before_us.map_or(all.len(), |before| all.partition(low, |index| head(index).is_some_and(|head| head.realtime < before)));
         if let Some(cursor) = &query.cursor {
             let side = |index: u64| head(index).map(|head| Cursor::of(source, &head).order(cursor));
             match way {
@@ -413,7 +415,9 @@ fn nearest<'s, 'a>(streams: &'s mut [Stream<'a>], way: Way) -> Option<&'s mut St
     for stream in streams {
         let Some(head) = &stream.head else { continue };
         let cursor = Cursor::of(stream.source, head);
-        let sooner = best.as_ref().is_none_or(|(other, _)| cursor.order(other) == if way == Way::Forward { Ordering::Less } else { Ordering::Greater });
+        let sooner = best
+            .as_ref()
+            .is_none_or(|(other, _)| cursor.order(other) == if way == Way::Forward { Ordering::Less } else { Ordering::Greater });
         if sooner {
             best = Some((cursor, stream));
         }

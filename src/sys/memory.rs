@@ -1,7 +1,6 @@
 //! The memory limit: an allocator that counts what the script's thread holds, says so when it is too much, and parks that thread before it can take the machine.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 /// Counts every allocation of the process.
@@ -15,22 +14,19 @@ static SOFT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static HARD: AtomicUsize = AtomicUsize::new(usize::MAX);
 static OVER: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicBool = AtomicBool::new(false);
+/// Whether it was parked because its stack is used up.
+static STACK_USED_UP: AtomicBool = AtomicBool::new(false);
 /// An eventfd that wakes the supervisor.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 /// How far a single step may go past the limit before the thread is parked.
 const MARGIN: usize = 32 << 20;
 
-thread_local! {
-    /// Whether this thread runs script code; only such a thread is held to the limit.
-    static LIMITED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Counts `size` more bytes; parks a script's thread that has gone too far.
 fn grow(size: usize) {
     let used = USED.fetch_add(size, Ordering::Relaxed).saturating_add(size);
     PEAK.fetch_max(used, Ordering::Relaxed);
-    if used > SOFT.load(Ordering::Relaxed) && LIMITED.try_with(Cell::get).unwrap_or(false) {
+    if used > SOFT.load(Ordering::Relaxed) && crate::limits::is_limited() {
         OVER.store(true, Ordering::Relaxed);
         if used > HARD.load(Ordering::Relaxed) {
             park();
@@ -51,6 +47,18 @@ fn park() {
     loop {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
+}
+
+/// Parks the script's thread, from the handler of the fault at the end of its stack.
+pub(super) fn park_at_the_end_of_the_stack() {
+    STACK_USED_UP.store(true, Ordering::SeqCst);
+    park();
+}
+
+/// Whether a thread was parked because its stack was used up.
+#[must_use]
+pub fn stack_used_up() -> bool {
+    STACK_USED_UP.load(Ordering::SeqCst)
 }
 
 #[expect(unsafe_code, reason = "the eventfd is kept as a number because an allocator can own nothing")]
@@ -107,11 +115,6 @@ pub fn limit(bytes: u64, wake: std::os::fd::OwnedFd) {
     HARD.store(base.saturating_add(bytes).saturating_add(MARGIN.min(bytes)), Ordering::SeqCst);
 }
 
-/// Holds the calling thread to the limit.
-pub fn limit_this_thread() {
-    LIMITED.with(|limited| limited.set(true));
-}
-
 /// Whether the limit is exceeded.
 #[must_use]
 pub fn over_limit() -> bool {
@@ -128,22 +131,4 @@ pub fn parked() -> bool {
 #[must_use]
 pub fn peak() -> u64 {
     PEAK.load(Ordering::Relaxed) as u64
-}
-
-/// Until dropped, the calling thread is not held to the limit: for short work under a lock that the supervisor needs too.
-#[must_use]
-pub fn exempt() -> Exempt {
-    Exempt { was: LIMITED.try_with(|limited| limited.replace(false)).unwrap_or(false) }
-}
-
-/// See [`exempt`].
-pub struct Exempt {
-    was: bool,
-}
-
-impl Drop for Exempt {
-    fn drop(&mut self) {
-        let was = self.was;
-        let _ = LIMITED.try_with(|limited| limited.set(was));
-    }
 }

@@ -9,6 +9,7 @@ pub mod handle;
 pub mod inherit;
 pub mod journal;
 pub mod memory;
+pub mod overflow;
 pub mod proc;
 pub mod search;
 pub mod spawn;

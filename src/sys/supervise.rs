@@ -38,9 +38,10 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
         .name("script".to_owned())
         .stack_size(STACK)
         .spawn(move || {
-            memory::limit_this_thread();
+            crate::limits::limit_this_thread();
+            let _ = super::overflow::watch_this_thread(STACK);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
-            let _exempt = memory::exempt();
+            let _exempt = crate::limits::exempt();
             let _ = send.send(result);
             let _ = rustix::io::write(&tell, &1u64.to_ne_bytes());
         })
@@ -49,12 +50,17 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
     loop {
         match receive.try_recv() {
             Ok(Ok(result)) => return Ok(Ended::Finished(result)),
+            // What no address space can hold ends in a panic of the standard library before it is asked of the allocator.
+            Ok(Err(panic)) if panic.downcast_ref::<&str>().is_some_and(|text| text.contains("capacity overflow")) => {
+                watch.stop(Stop::Memory);
+                return Ok(Ended::Abandoned(watch.stopping().unwrap_or(Stop::Memory)));
+            }
             Ok(Err(_)) => return Err(Error::new(Kind::Internal, "a function failed in a way it never should")),
             Err(std::sync::mpsc::TryRecvError::Disconnected) => return Err(Error::new(Kind::Internal, "the script's thread vanished")),
             Err(std::sync::mpsc::TryRecvError::Empty) => {}
         }
         if memory::parked() {
-            watch.stop(Stop::Memory);
+            watch.stop(if memory::stack_used_up() { Stop::Nesting } else { Stop::Memory });
             return Ok(Ended::Abandoned(watch.stopping().unwrap_or(Stop::Memory)));
         }
         if let Some(why) = watch.stopping() {
@@ -62,6 +68,9 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
             if since.elapsed() >= GRACE {
                 return Ok(Ended::Abandoned(why));
             }
+        } else if watch.expired() {
+            watch.stop(Stop::Revoked);
+            continue;
         } else if watch.remaining().is_zero() {
             watch.stop(Stop::Deadline);
             continue;

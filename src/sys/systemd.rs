@@ -129,7 +129,14 @@ impl<'a> Systemd<'a> {
         let rows: Vec<Listed> = self.bus.call(MANAGER.0, MANAGER.1, "ListUnitsByPatterns", &(states, patterns))?;
         let mut rows: Vec<Row> = rows
             .into_iter()
-            .map(|(id, description, load_state, active_state, sub_state, _, _, _, job, _)| Row { id, description, load_state, active_state, sub_state, job })
+            .map(|(id, description, load_state, active_state, sub_state, _, _, _, job, _)| Row {
+                id,
+                description,
+                load_state,
+                active_state,
+                sub_state,
+                job,
+            })
             .collect();
         rows.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(rows)
@@ -144,7 +151,7 @@ impl<'a> Systemd<'a> {
         let unit = unit.resource();
         let before = self.look(unit)?;
         let result = self.bus.wait(timeout, self.run_job(unit, job)).map_err(|error| match error.kind {
-            Kind::Timeout => Error::new(Kind::Timeout, format!("the job was not done within {} s; it goes on", timeout.as_secs_f64())),
+            Kind::Timeout => Error::new(Kind::Timeout, format!("the job was not done within {:.1} s; it goes on", timeout.as_secs_f64())),
             _ => error,
         })?;
         let after = self.look(unit)?;
@@ -206,7 +213,7 @@ impl<'a> Systemd<'a> {
                 _ => return Err(job_failed("failed", &status)),
             }
             if Instant::now() >= end {
-                return Err(Error::new(Kind::Timeout, format!("the unit was not steadily active within {} s", timeout.as_secs_f64())));
+                return Err(Error::new(Kind::Timeout, format!("the unit was not steadily active within {:.1} s", timeout.as_secs_f64())));
             }
             self.bus.wait(STEADY, async {
                 tokio::time::sleep(LOOK).await;
@@ -250,6 +257,7 @@ fn job_failed(result: &str, after: &Status) -> Error {
         "timeout" => "the job timed out in the service manager".to_owned(),
         "canceled" => "the job was cancelled by another".to_owned(),
         "dependency" => "a unit that it depends on failed".to_owned(),
+        "invalid" => "the unit is in no state in which that can be done".to_owned(),
         "assert" => "an assertion of its unit file does not hold".to_owned(),
         _ => match (running.result.as_str(), running.exit_code, running.exit_status) {
             ("exit-code", "exited", Some(status)) => format!("its process ended with status {status}"),
@@ -263,5 +271,9 @@ fn job_failed(result: &str, after: &Status) -> Error {
 
 /// A state's name, which systemd chooses from a fixed list; anything else is not repeated.
 fn plain(state: &str) -> &str {
-    if !state.is_empty() && state.len() < 40 && state.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') { state } else { "unknown" }
+    if !state.is_empty() && state.len() < 40 && state.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+        state
+    } else {
+        "unknown"
+    }
 }

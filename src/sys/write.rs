@@ -60,7 +60,8 @@ fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> E
 }
 
 fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
-    Error::new(Kind::Changed, "it was moved or replaced after the policy was asked; nothing was done").with_path(granted.resource().asked().shown())
+    Error::new(Kind::Changed, "it was moved or replaced after the policy was asked; nothing was done")
+        .with_path(granted.resource().asked().shown())
 }
 
 /// The folder and name where a thing is to be made; the folder is still where the policy saw it.
@@ -235,15 +236,12 @@ fn in_place<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], sync: bool
     let file = open(granted, OFlags::WRONLY)?;
     let before = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
     let length = bytes.len() as u64;
-    if length > 0 {
-        match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length) {
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
-                let _ = rustix::fs::ftruncate(&file, before);
-                return Err(Error::os("write", errno.raw_os_error()));
-            }
-            // Filesystems that cannot set room aside (procfs, some network filesystems).
-            _ => {}
-        }
+    // Filesystems that cannot set room aside (procfs, some network filesystems) say so with other errors.
+    if length > 0
+        && let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) = rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length)
+    {
+        let _ = rustix::fs::ftruncate(&file, before);
+        return Err(Error::os("write", errno.raw_os_error()));
     }
     fill(&file, bytes, watch)?;
     if before > length {

@@ -7,18 +7,68 @@ use rexsh::functions::{all, by_name, manual, vocabulary};
 use std::collections::BTreeSet;
 
 /// Functions that need no example, each with the reason.
-const WITHOUT_EXAMPLE: &[(&str, &str)] =
-    &[("warn", "as `info`"), ("error", "as `info`"), ("debug", "as `info`"), ("trace", "as `info`")];
+const WITHOUT_EXAMPLE: &[(&str, &str)] = &[("warn", "as `info`"), ("error", "as `info`"), ("debug", "as `info`"), ("trace", "as `info`")];
 
 /// Words that the language keeps for itself: `#{match: 1}` does not compile (the Rhai book, "Keywords").
 const RESERVED: &[&str] = &[
-    "as", "async", "await", "break", "case", "catch", "const", "continue", "default", "do", "else", "export", "false", "fn", "for", "go", "goto", "if", "import",
-    "in", "is", "let", "loop", "match", "module", "new", "nil", "null", "package", "private", "protected", "public", "return", "shared", "spawn", "static",
-    "super", "switch", "sync", "this", "thread", "throw", "true", "try", "until", "use", "var", "void", "while", "with", "yield",
+    "as",
+    "async",
+    "await",
+    "break",
+    "case",
+    "catch",
+    "const",
+    "continue",
+    "default",
+    "do",
+    "else",
+    "export",
+    "false",
+    "fn",
+    "for",
+    "go",
+    "goto",
+    "if",
+    "import",
+    "in",
+    "is",
+    "let",
+    "loop",
+    "match",
+    "module",
+    "new",
+    "nil",
+    "null",
+    "package",
+    "private",
+    "protected",
+    "public",
+    "return",
+    "shared",
+    "spawn",
+    "static",
+    "super",
+    "switch",
+    "sync",
+    "this",
+    "thread",
+    "throw",
+    "true",
+    "try",
+    "until",
+    "use",
+    "var",
+    "void",
+    "while",
+    "with",
+    "yield",
 ];
 
+/// A rule over the table: what breaks it.
+type Rule = fn() -> Vec<String>;
+
 pub fn trials() -> Vec<Trial> {
-    let rules: [(&str, fn() -> Vec<String>); 10] = [
+    let rules: [(&str, Rule); 10] = [
         ("names_are_unique", names_are_unique),
         ("names_are_words_of_the_language", names_are_words_of_the_language),
         ("docs_begin_with_a_sentence", docs_begin_with_a_sentence),
@@ -63,7 +113,9 @@ fn names_are_words_of_the_language() -> Vec<String> {
             .filter_map(|name| match () {
                 () if !is_snake_case(name) => Some(format!("`{name}` is not snake_case")),
                 // Parameters are named in messages only.
-                () if RESERVED.contains(&name) && !params.iter().any(|param| param.name == name) => Some(format!("`{name}` is a reserved word")),
+                () if RESERVED.contains(&name) && !params.iter().any(|param| param.name == name) => {
+                    Some(format!("`{name}` is a reserved word"))
+                }
                 () => None,
             })
             .collect()
@@ -109,7 +161,8 @@ fn options_come_last_and_are_documented() -> Vec<String> {
             if option.doc.trim().is_empty() || !option.doc.trim().ends_with('.') {
                 broken.push(format!("the doc of option `{}` is no sentence with a full stop", option.name));
             }
-            broken.extend(option.flags.iter().filter(|flag| !flags.insert(**flag)).map(|flag| format!("two options have the flag `{flag}`")));
+            broken
+                .extend(option.flags.iter().filter(|flag| !flags.insert(**flag)).map(|flag| format!("two options have the flag `{flag}`")));
         }
         broken
     })
@@ -119,8 +172,13 @@ fn defaults_are_shown_without_rust() -> Vec<String> {
     each(|function| {
         let options = function.options().unwrap_or(&[]).iter();
         let shown = options.filter_map(|option| Some((option.name, manual::default(option)?)));
-        let rust = |text: &str| ["::", "(", "<<", ".", "as "].iter().any(|sign| text.contains(sign)) && !text.starts_with('"') && text.parse::<f64>().is_err();
-        shown.filter(|(_, text)| rust(text)).map(|(name, text)| format!("option `{name}` has the default `{text}`, which the manual cannot show")).collect()
+        let rust = |text: &str| {
+            ["::", "(", "<<", ".", "as "].iter().any(|sign| text.contains(sign)) && !text.starts_with('"') && text.parse::<f64>().is_err()
+        };
+        shown
+            .filter(|(_, text)| rust(text))
+            .map(|(name, text)| format!("option `{name}` has the default `{text}`, which the manual cannot show"))
+            .collect()
     })
 }
 
@@ -131,7 +189,12 @@ fn every_function_has_an_example() -> Vec<String> {
         (false, true) => vec!["has an example now: take it out of WITHOUT_EXAMPLE".to_owned()],
         _ => Vec::new(),
     });
-    broken.extend(WITHOUT_EXAMPLE.iter().filter(|(name, _)| by_name(name).is_none()).map(|(name, _)| format!("WITHOUT_EXAMPLE: no function `{name}`")));
+    broken.extend(
+        WITHOUT_EXAMPLE
+            .iter()
+            .filter(|(name, _)| by_name(name).is_none())
+            .map(|(name, _)| format!("WITHOUT_EXAMPLE: no function `{name}`")),
+    );
     broken
 }
 
@@ -140,7 +203,11 @@ fn references_lead_somewhere() -> Vec<String> {
         let params = function.body.params();
         let options = function.options().unwrap_or(&[]);
         let texts = params.iter().map(|param| param.doc).chain(options.iter().map(|option| option.doc)).chain([function.doc]);
-        texts.flat_map(manual::links).filter(|name| by_name(name).is_none()).map(|name| format!("refers to `{name}`, which is no function")).collect()
+        texts
+            .flat_map(manual::links)
+            .filter(|name| by_name(name).is_none())
+            .map(|name| format!("refers to `{name}`, which is no function"))
+            .collect()
     })
 }
 
@@ -151,9 +218,11 @@ fn errors_are_listed_once_and_none_that_all_have() -> Vec<String> {
             let everywhere = matches!(kind, Kind::Denied | Kind::BadArgument | Kind::Internal) || kind.class() == Class::Limit;
             everywhere || !seen.insert(kind.name())
         };
-        let fails = function.fails.iter().filter(wrong).map(|kind| format!("`{}` is listed twice, or every function can give it", kind.name()));
+        let fails =
+            function.fails.iter().filter(wrong).map(|kind| format!("`{}` is listed twice, or every function can give it", kind.name()));
         let mut asks = BTreeSet::new();
-        let twice = function.asks.iter().map(manual::action).filter(|name| !asks.insert(name.clone())).map(|name| format!("declares {name} twice"));
+        let twice =
+            function.asks.iter().map(manual::action).filter(|name| !asks.insert(name.clone())).map(|name| format!("declares {name} twice"));
         fails.chain(twice).collect()
     })
 }

@@ -11,8 +11,14 @@ fn free_is_allowed_by_reading_meminfo_and_by_nothing_else() {
     let free = rig.call("free", []).unwrap().cast::<Map>();
     let memory = free["memory"].clone().cast::<Map>();
     assert!(memory["total"].as_int().unwrap() > 0);
-    assert_eq!(rig.call("free", [options([("cgroup", true.into())])]).unwrap_err().kind, Kind::Denied, "the control group has a permission of its own");
-    let other = Rig::new(r#"permit(principal, action, resource is sysinfo::Sysinfo); permit(principal, action, resource == file_system::File::"/proc/stat");"#);
+    assert_eq!(
+        rig.call("free", [options([("cgroup", true.into())])]).unwrap_err().kind,
+        Kind::Denied,
+        "the control group has a permission of its own"
+    );
+    let other = Rig::new(
+        r#"permit(principal, action, resource is sysinfo::Sysinfo); permit(principal, action, resource == file_system::File::"/proc/stat");"#,
+    );
     assert_eq!(other.call("free", []).unwrap_err().kind, Kind::Denied);
 }
 

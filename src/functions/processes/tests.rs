@@ -44,7 +44,8 @@ fn a_policy_shows_the_processes_that_it_names_and_no_other() {
     assert!(pids(&rows).contains(&sleeper.pid()));
     assert!(rows.iter().all(|row| row["name"].clone().into_string().unwrap() == "sleep"));
     assert!(!rig.host.gate.denials().is_empty(), "what is left out is on record");
-    let by_command = Rig::new(r#"permit(principal, action, resource is process_system::Process) when { resource.command == "sleep 61.25" };"#);
+    let by_command =
+        Rig::new(r#"permit(principal, action, resource is process_system::Process) when { resource.command == "sleep 61.25" };"#);
     assert!(pids(&maps(by_command.call("ps", []).unwrap())).contains(&sleeper.pid()));
 }
 
@@ -90,7 +91,13 @@ fn rows_are_filtered_sorted_limited_and_put_into_a_tree() {
 fn threads_io_and_an_interval_are_there_when_asked_for() {
     let rig = Rig::new("permit(principal, action, resource);");
     let own = i64::from(std::process::id());
-    let set = options([("pid", own.into()), ("threads", true.into()), ("io", true.into()), ("wchan", true.into()), ("seconds", Dynamic::from_float(0.05))]);
+    let set = options([
+        ("pid", own.into()),
+        ("threads", true.into()),
+        ("io", true.into()),
+        ("wchan", true.into()),
+        ("seconds", Dynamic::from_float(0.05)),
+    ]);
     let rows = maps(rig.call("ps", [set]).unwrap());
     assert_eq!(pids(&rows), [own]);
     assert!(!rows[0]["tasks"].clone().into_array().unwrap().is_empty());

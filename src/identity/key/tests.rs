@@ -99,9 +99,7 @@ fn critical_options_that_nobody_enforces_are_refused() {
 fn a_certificate_changed_after_signing_is_refused_at_every_byte() {
     let good = of().blob();
     let declared = "ssh-ed25519-cert-v01@openssh.com";
-    assert!(
-        matches!(Key::from_blob(declared, &good), Ok(Key::Certificate(certificate)) if check(&certificate, true, NOW).is_ok())
-    );
+    assert!(matches!(Key::from_blob(declared, &good), Ok(Key::Certificate(certificate)) if check(&certificate, true, NOW).is_ok()));
     for index in 0..good.len() {
         let mut bad = good.clone();
         bad[index] ^= 1;

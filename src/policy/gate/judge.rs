@@ -84,10 +84,12 @@ impl Gate {
             candidates.retain(|index| slice.rule(*index).is_some_and(|rule| !rule.permit));
         }
         let rules = || candidates.iter().filter_map(|index| slice.rule(*index).map(|rule| (*index, rule)));
-        let lasting = rules().all(|(_, rule)| {
+        // Whether a rule looks at what only a thing that is there has.
+        let looks = |rule: &Rule| {
             let fixed = |name: &String| thing.noun().attributes.iter().all(|attribute| attribute.name != name || attribute.fixed);
-            !rule.needs.time && !rule.needs.context && rule.needs.attributes.iter().all(fixed)
-        });
+            !rule.needs.attributes.iter().all(fixed)
+        };
+        let lasting = rules().all(|(_, rule)| !rule.needs.time && !rule.needs.context && !looks(rule));
         let prepared = if rules().any(|(_, rule)| rule.condition.is_some()) {
             match self.prepare(verb, thing, context, rules().map(|(_, rule)| rule)) {
                 Ok(prepared) => Some(prepared),
@@ -116,7 +118,16 @@ impl Gate {
         for (index, rule) in rules() {
             tally.count(index, rule, holds(rule, evaluator.as_ref()));
         }
-        tally.verdict(only_forbids, lasting, |index| slice.rule(index).is_some_and(|rule| rule.needs.time))
+        // Of a thing that is not there these forbids say nothing. Who may not look at it in any case is told what is told then.
+        let hides = |index: &u32| slice.rule(*index).is_some_and(looks);
+        let told = (!only_forbids && tally.permits.is_empty() && !tally.forbids.is_empty() && tally.forbids.iter().all(hides)).then(|| {
+            let why = if tally.unmet.is_empty() { Why::NotPermitted } else { Why::ConditionFailed };
+            (why, tally.unmet.clone())
+        });
+        let timed = |index| slice.rule(index).is_some_and(|rule| rule.needs.time);
+        let retry = told.as_ref().map(|(_, rules)| rules.iter().any(|index| timed(*index)));
+        let verdict = tally.verdict(only_forbids, lasting, timed);
+        Verdict { told, retry: retry.unwrap_or(verdict.retry), ..verdict }
     }
 
     /// Everything that the conditions of these rules look at, and nothing else.

@@ -76,7 +76,7 @@ impl Resource for Paper {
 }
 
 macro_rules! verbs {
-    ($($verb:ident $name:literal $groups:expr, $open:literal, $context:expr;)*) => {$(
+    ($($verb:ident $name:literal $groups:expr, $open:literal, $context:expr $(, absent: $absent:literal)?;)*) => {$(
         enum $verb {}
         impl Action for $verb {
             type On = Paper;
@@ -88,6 +88,7 @@ macro_rules! verbs {
             const ACCESS: Access = Access::ReadOnly;
             const NEEDS_OPEN: bool = $open;
             const CONTEXT: &'static [Attribute] = $context;
+            $(const MAY_BE_ABSENT: bool = $absent;)?
         }
     )*};
 }
@@ -97,10 +98,11 @@ verbs! {
     Delete "delete" &["edit"], false, &[];
     Execute "execute" &[], false, &[attribute("arguments", "file_system::Arguments", true, true)];
     Move "move" &["edit"], false, &[attribute("destination", "{ path: String, name: String, parent_path: String }", true, true)];
+    Create "create" &["edit"], false, &[], absent: true;
     Unheard "unheard_of" &[], false, &[];
 }
 
-const ASKS: &[Ask] = &[ask::<Read>(), ask::<Stat>(), ask::<Delete>(), ask::<Execute>(), ask::<Move>()];
+const ASKS: &[Ask] = &[ask::<Read>(), ask::<Stat>(), ask::<Delete>(), ask::<Execute>(), ask::<Move>(), ask::<Create>()];
 const SITE: Site<'static> = Site { function: "test", asks: ASKS, line: 3, column: 5 };
 
 /// Keeps records as text.
@@ -480,6 +482,14 @@ fn missing_and_denied_look_alike_to_whoever_may_not_look() {
     let plain = |error: Error| Denial { reference: String::new(), ..*error.denial.unwrap() };
     assert_eq!(plain(here), plain(gone));
     assert!(bench.notes.take()[0].ends_with("obstacle=not_found"));
+}
+
+#[test]
+fn a_verb_that_makes_things_may_meet_nothing_and_only_that() {
+    let bench = bench("permit(principal, action, resource in file_system::Dir::\"/srv\");");
+    assert!(bench.gate.permit::<Create>(&SITE, Paper { missing: true, ..file("/srv/new") }).is_ok());
+    assert_eq!(bench.gate.permit::<Delete>(&SITE, Paper { missing: true, ..file("/srv/new") }).unwrap_err().kind, Kind::NotFound);
+    assert_eq!(denial(bench.gate.permit::<Create>(&SITE, Paper { missing: true, ..file("/etc/new") })).why, Why::NotPermitted);
 }
 
 #[test]

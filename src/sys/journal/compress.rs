@@ -131,7 +131,9 @@ mod tests {
 
     #[test]
     fn a_damaged_lz4_block_is_refused_and_ends() {
-        for bad in [&b""[..], b"12345678", &[9, 0, 0, 0, 0, 0, 0, 0, 0x0f, 0, 0, 0], &[255; 64], &[9, 0, 0, 0, 0, 0, 0, 0, 0x10, b'a', 9, 9]] {
+        for bad in
+            [&b""[..], b"12345678", &[9, 0, 0, 0, 0, 0, 0, 0, 0x0f, 0, 0, 0], &[255; 64], &[9, 0, 0, 0, 0, 0, 0, 0, 0x10, b'a', 9, 9]]
+        {
             assert_eq!(Compression::Lz4.unpack(bad, 1 << 20), None);
         }
     }

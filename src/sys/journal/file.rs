@@ -190,12 +190,16 @@ impl Source {
     /// The first `N` bytes of an object of this type, with its size and flags.
     fn object<const N: usize>(&self, offset: u64, kind: u8) -> Option<([u8; N], u64)> {
         let mut bytes = [0; N];
-        if offset % 8 != 0 || offset < self.header.size || self.read(offset, &mut bytes).is_none() {
+        if !offset.is_multiple_of(8) || offset < self.header.size || self.read(offset, &mut bytes).is_none() {
             return self.fault();
         }
         let size = le64(&bytes, 8);
         let end = offset.checked_add(size);
-        if bytes.first() != Some(&kind) || size < N as u64 || end.is_none_or(|end| end > self.len) { self.fault() } else { Some((bytes, size)) }
+        if bytes.first() != Some(&kind) || size < N as u64 || end.is_none_or(|end| end > self.len) {
+            self.fault()
+        } else {
+            Some((bytes, size))
+        }
     }
 
     pub fn entry(&self, offset: u64) -> Option<EntryHead> {

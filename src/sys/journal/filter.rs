@@ -62,8 +62,15 @@ impl Filter {
                 Bound::All(bound)
             }
             Self::Any(parts) => {
-                let mut bound: Vec<Bound> = parts.iter().map(|part| part.bind(source)).filter(|part| !matches!(part, Bound::Never)).collect();
-                if bound.len() == 1 { bound.pop().unwrap_or(Bound::Never) } else if bound.is_empty() { Bound::Never } else { Bound::Any(bound) }
+                let mut bound: Vec<Bound> =
+                    parts.iter().map(|part| part.bind(source)).filter(|part| !matches!(part, Bound::Never)).collect();
+                if bound.len() == 1 {
+                    bound.pop().unwrap_or(Bound::Never)
+                } else if bound.is_empty() {
+                    Bound::Never
+                } else {
+                    Bound::Any(bound)
+                }
             }
         }
     }

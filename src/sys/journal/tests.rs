@@ -176,9 +176,16 @@ fn several_files_are_one_journal_in_time_and_doubles_are_one() {
 fn messages_are_searched_whole_even_when_their_field_is_not_returned() {
     for (packed, _) in ALL {
         let journal = journal(&[packed]);
-        let grep = |pattern: &str| Query { grep: Some(regex::bytes::Regex::new(pattern).unwrap()), fields: Some(vec!["NUMBER".to_owned()]), ..Query::default() };
+        let grep = |pattern: &str| Query {
+            grep: Some(regex::bytes::Regex::new(pattern).unwrap()),
+            fields: Some(vec!["NUMBER".to_owned()]),
+            ..Query::default()
+        };
         let entries = read(&journal, &grep("^line 1[0-9] of 40$"));
-        assert_eq!(entries.iter().map(|entry| text(entry, "NUMBER")).collect::<Vec<_>>(), (10..20).map(|n| n.to_string()).collect::<Vec<_>>());
+        assert_eq!(
+            entries.iter().map(|entry| text(entry, "NUMBER")).collect::<Vec<_>>(),
+            (10..20).map(|n| n.to_string()).collect::<Vec<_>>()
+        );
         assert!(entries.iter().all(|entry| entry.fields.len() == 1));
         assert_eq!(read(&journal, &grep("(abcdefghij){500}$")).len(), 1, "a compressed field");
     }
@@ -202,7 +209,11 @@ fn boots_are_listed_from_the_index() {
         let values = expected(json);
         let time = |value: &Value| value["__REALTIME_TIMESTAMP"].as_str().unwrap().parse::<u64>().unwrap();
         let boots = journal(&[packed]).boots(&|| Ok(())).unwrap();
-        let boot = Boot { id: values[0]["_BOOT_ID"].as_str().unwrap().to_owned(), first_us: time(&values[0]), last_us: time(values.last().unwrap()) };
+        let boot = Boot {
+            id: values[0]["_BOOT_ID"].as_str().unwrap().to_owned(),
+            first_us: time(&values[0]),
+            last_us: time(values.last().unwrap()),
+        };
         assert_eq!(boots, [boot]);
     }
 }
@@ -242,7 +253,10 @@ fn use_all(bytes: &[u8]) -> (usize, u64) {
         if steps.get() > 200_000 { Err(Error::new(Kind::Internal, "it does not end")) } else { Ok(()) }
     };
     let all = journal.read(&Query::default(), &check).unwrap();
-    for query in [with(vec![Filter::unit("rextest-ok.service")]), Query { reverse: true, since_us: Some(1), before_us: Some(u64::MAX), ..Query::default() }] {
+    for query in [
+        with(vec![Filter::unit("rextest-ok.service")]),
+        Query { reverse: true, since_us: Some(1), before_us: Some(u64::MAX), ..Query::default() },
+    ] {
         journal.read(&query, &check).unwrap();
     }
     if let Some(entry) = all.entries.first() {
@@ -277,7 +291,7 @@ fn no_damage_makes_the_reader_loop_or_panic() {
     for (packed, _) in ALL {
         let whole = bytes(packed);
         let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
-        let objects = used - used / 30;
+        let objects = used - used / 50;
         for round in 0..40 {
             let mut damaged = whole[..used + 1].to_vec();
             for _ in 0..(1 << (round % 8)) {

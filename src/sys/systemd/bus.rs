@@ -30,7 +30,8 @@ impl<'a> Bus<'a> {
             .enable_all()
             .build()
             .map_err(|error| Error::new(Kind::Unavailable, format!("the system bus: {error}")))?;
-        let build = async { zbus::connection::Builder::address(ADDRESS).method_timeout(LONGEST).build().await.map_err(|error| failure(&error)) };
+        let build =
+            async { zbus::connection::Builder::address(ADDRESS).method_timeout(LONGEST).build().await.map_err(|error| failure(&error)) };
         let connection = wait(&runtime, check, CALL, build)?;
         Ok(Self { runtime, connection, check })
     }
@@ -128,7 +129,9 @@ pub fn failure(error: &zbus::Error) -> Error {
             "OnlyByDependency" => of(Kind::JobFailed, "the unit may only be started or stopped through another"),
             "JobTypeNotApplicable" => of(Kind::JobFailed, "the unit does not support this job"),
             "TransactionIsDestructive" => of(Kind::Busy, "another job stands in the way"),
-            "TransactionJobsConflicting" | "TransactionOrderIsCyclic" => of(Kind::JobFailed, "the jobs that this needs contradict each other"),
+            "TransactionJobsConflicting" | "TransactionOrderIsCyclic" => {
+                of(Kind::JobFailed, "the jobs that this needs contradict each other")
+            }
             "ShuttingDown" => of(Kind::Unavailable, "the host is shutting down"),
             _ if name.as_str() == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => refused(),
             _ => of(Kind::JobFailed, "the service manager refused it"),

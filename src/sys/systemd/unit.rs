@@ -129,7 +129,8 @@ impl Running {
 
 /// The D-Bus interface with the properties of this kind of unit that go beyond those of every unit.
 pub(super) fn interface_of(kind: &str) -> Option<String> {
-    let first = kind.chars().next().filter(|_| kind.bytes().all(|byte| byte.is_ascii_lowercase()) && !matches!(kind, "target" | "device"))?;
+    let first =
+        kind.chars().next().filter(|_| kind.bytes().all(|byte| byte.is_ascii_lowercase()) && !matches!(kind, "target" | "device"))?;
     Some(format!("org.freedesktop.systemd1.{}{}", first.to_ascii_uppercase(), kind.get(1..)?))
 }
 
