@@ -114,6 +114,19 @@ fn threads_of_rex_are_as_closed_as_rex_itself() {
 }
 
 #[test]
+fn a_folder_of_very_many_folders_is_walked_whole() {
+    let mut rex = Rex::new().policy(ALLOW_ALL);
+    for number in 0..2000 {
+        rex = rex.file(&format!("many/d{number}/file"), "hit\n");
+    }
+    for call in ["ls(p, #{recursive: true}).len() / 2", "find(p, #{type: \"file\"}).len()", "grep(\"hit\", p, #{recursive: true}).len()"] {
+        rex.run(&format!("let p = \"{{data}}/many\"; {call}")).gives(2000);
+    }
+    let told = rex.run("ls(\"{data}/many\", #{recursive: true, sort: \"none\"}).map(|e| e.path)").ends(0).value();
+    assert!(told[0].as_str().unwrap().ends_with("/d0") && told[2000].as_str().unwrap().ends_with("/d0/file"), "{}", told[2000]);
+}
+
+#[test]
 fn what_log_lines_carry_counts_as_output() {
     let rex = Rex::new().policy(ALLOW_ALL).config("[limits]\noutput = \"1MiB\"\n");
     let script = r#"let s = "x"; s.pad(100000, "y"); for i in 0..100 { info("m", #{field: s}); }"#;

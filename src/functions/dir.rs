@@ -54,9 +54,13 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
     let must = options.long || matches!(by, Sort::Size | Sort::Mtime);
     let walk = call.walk::<Read>(&found)?;
     let mut entries: Vec<(SortKey, Map)> = Vec::new();
-    let mut todo = vec![walk.permit(found)?];
-    'walk: while let Some(dir) = todo.pop() {
-        let (mut names, _) = sys::dir::names(&dir, usize::MAX, &call.host.watch)?;
+    let mut levels: Vec<Level> = Vec::new();
+    let mut root = Some(walk.permit(found)?);
+    'walk: while let Some(dir) = next_dir(root.take(), &mut levels, &walk)? {
+        let (mut names, _) = match sys::dir::names(&dir, usize::MAX, &call.host.watch) {
+            Err(error) if !levels.is_empty() && is_passed_over(error.kind) => continue,
+            listed => listed?,
+        };
         names.retain(|name| options.all || !name.bytes.starts_with(b"."));
         names.sort_by(|a, b| a.bytes.cmp(&b.bytes));
         let mut below = Vec::new();
@@ -83,20 +87,42 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
                 }
             }
             if options.recursive && kind == FileType::Directory {
-                below.push(name.bytes);
+                below.push(name);
             }
         }
-        for name in below.into_iter().rev() {
-            let Some(child) = still_there(File::entry(dir.resource(), &name))? else { continue };
-            match walk.permit(child) {
-                Ok(child) => todo.push(child),
-                Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        below.reverse();
+        levels.push(Level { dir, todo: below });
     }
     walk.finish()?;
     Ok(finish(entries, by))
+}
+
+/// Whether a walk goes on without what gave this error.
+#[must_use]
+pub fn is_passed_over(kind: Kind) -> bool {
+    matches!(kind, Kind::Denied | Kind::Permission | Kind::NotFound | Kind::NotADirectory)
+}
+
+/// The next directory of a walk: the root, or else the next below the directories on the way to where the walk is. Only those are held open.
+///
+/// # Errors
+/// That the run has to stop, or what the kernel reports; what is denied or vanished is passed over.
+pub fn next_dir(root: Option<Granted<Read>>, levels: &mut Vec<Level>, walk: &Walk<'_, Read>) -> Result<Option<Granted<Read>>> {
+    if root.is_some() {
+        return Ok(root);
+    }
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.todo.pop() else {
+            levels.pop();
+            continue;
+        };
+        match File::entry(level.dir.resource(), &name.bytes).and_then(|dir| walk.permit(dir)) {
+            Ok(dir) => return Ok(Some(dir)),
+            Err(error) if is_passed_over(error.kind) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// What a caller who may read the directory sees of an entry.
@@ -437,9 +463,9 @@ impl Tests {
 }
 
 /// A directory of the walk: granted, with the names that are still to be visited, last first.
-struct Level {
-    dir: Granted<Read>,
-    todo: Vec<sys::dir::Name>,
+pub struct Level {
+    pub dir: Granted<Read>,
+    pub todo: Vec<sys::dir::Name>,
 }
 
 /// The second argument of `find`: `find(path, |entry| …)` leaves the options out.
@@ -577,7 +603,7 @@ impl<'c, 'h> Finder<'c, 'h> {
         }
         match self.open(dir, walk) {
             Ok(level) => levels.push(level),
-            Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission | Kind::NotFound | Kind::NotADirectory) => {}
+            Err(error) if is_passed_over(error.kind) => {}
             Err(error) => return Err(error),
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Searching in files: grep, in one file, several, or a whole tree; compressed files as if they were plain. It asks for [`Read`].
 
+use super::dir::{Level, is_passed_over, next_dir};
 use super::file_read::Read;
 use super::function::{Call, Example, Function, param, with3};
 use super::value::{Array, Dynamic, FromScript, IntoScript, Map, name_value, record};
@@ -195,9 +196,13 @@ impl<'c, 'h> Search<'c, 'h> {
     /// Searches everything below a directory, in the order of names.
     fn tree(&mut self, root: File) -> Result<()> {
         let walk = self.call.walk::<Read>(&root)?;
-        let mut todo = vec![walk.permit(root)?];
-        while let Some(dir) = todo.pop() {
-            let (mut names, _) = sys::dir::names(&dir, usize::MAX, &self.call.host.watch)?;
+        let mut levels: Vec<Level> = Vec::new();
+        let mut root = Some(walk.permit(root)?);
+        while let Some(dir) = next_dir(root.take(), &mut levels, &walk)? {
+            let (mut names, _) = match sys::dir::names(&dir, usize::MAX, &self.call.host.watch) {
+                Err(error) if !levels.is_empty() && is_passed_over(error.kind) => continue,
+                listed => listed?,
+            };
             names.sort_by(|a, b| a.bytes.cmp(&b.bytes));
             let mut below = Vec::new();
             for name in names {
@@ -216,20 +221,15 @@ impl<'c, 'h> Search<'c, 'h> {
                     continue;
                 }
                 match kind {
-                    Some(FileType::Directory) => below.push(entry),
+                    Some(FileType::Directory) => below.push(name),
                     Some(FileType::RegularFile) if self.include.is_none() || fits(self.include.as_ref(), &path) => {
                         self.member(&walk, entry)?
                     }
                     _ => {}
                 }
             }
-            for entry in below.into_iter().rev() {
-                match walk.permit(entry) {
-                    Ok(dir) => todo.push(dir),
-                    Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission | Kind::NotFound) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            below.reverse();
+            levels.push(Level { dir, todo: below });
         }
         walk.finish()
     }

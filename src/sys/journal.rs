@@ -260,6 +260,15 @@ impl Journal {
     /// # Errors
     /// Those of `check`, which is asked at least once per entry looked at.
     pub fn read(&self, query: &Query, check: &dyn Fn() -> Result<()>) -> Result<Found> {
+        self.read_where(query, &mut |_| true, check)
+    }
+
+    /// The same of the entries that `keep` keeps: it comes before [`Query::grep`], [`Query::lines`] and [`Query::max_bytes`], so that nothing in
+    /// the result depends on what another entry says.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn read_where(&self, query: &Query, keep: &mut dyn FnMut(&Entry) -> bool, check: &dyn Fn() -> Result<()>) -> Result<Found> {
         let faults = self.faults();
         // Without a cursor the newest entries are wanted whatever their order in the result: so it goes backwards from the end.
         let way = if query.cursor.is_some() && !query.reverse { Way::Forward } else { Way::Backward };
@@ -280,7 +289,8 @@ impl Journal {
             // The same entry can be in two files, while journald moves them from /run to /var.
             if last != Some(cursor) && query.range_holds(&head) {
                 last = Some(cursor);
-                if let Some(entry) = entry_of(best.source, &head, query) {
+                let (entry, matched) = entry_of(best.source, &head, query);
+                if keep(&entry) && matched {
                     bytes = entry.fields.iter().fold(bytes, |sum, (name, value)| sum.saturating_add(name.len() + value.len() + 64));
                     if found.entries.len() >= query.lines || (bytes > query.max_bytes && !found.entries.is_empty()) {
                         found.limited = true;
@@ -425,8 +435,8 @@ fn nearest<'s, 'a>(streams: &'s mut [Stream<'a>], way: Way) -> Option<&'s mut St
     best.map(|(_, stream)| stream)
 }
 
-/// The entry, when its message is one that is looked for.
-fn entry_of(source: &Source, head: &EntryHead, query: &Query) -> Option<Entry> {
+/// The entry, and whether its message is one that is looked for.
+fn entry_of(source: &Source, head: &EntryHead, query: &Query) -> (Entry, bool) {
     let mut entry = Entry {
         realtime_us: head.realtime,
         monotonic_us: head.monotonic,
@@ -456,7 +466,7 @@ fn entry_of(source: &Source, head: &EntryHead, query: &Query) -> Option<Entry> {
         }
         entry.fields.push((name, value));
     }
-    matched.then_some(entry)
+    (entry, matched)
 }
 
 /// Names as journald accepts them: capital letters, digits, underscores, at most 64, not starting with a digit.
