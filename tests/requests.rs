@@ -118,7 +118,7 @@ fn the_api_help_and_version_are_for_anybody_who_is_somebody() {
     needs_root!();
     let rex = host();
     let run = ask(&rex, "rex functions --json cat", "");
-    assert_eq!(run.ends(0).json()["name"], "cat");
+    assert_eq!(run.ends(0).json()["functions"][0]["name"], "cat");
     assert!(ask(&rex, "rex functions", "").ends(0).stdout.contains("grep(pattern, path"));
     let run = ask(&rex, "rex functions catt", "");
     assert_eq!(run.code, 2, "{run:#?}");
