@@ -637,6 +637,24 @@ fn a_certificates_principals_are_compared_whole_and_one_without_any_is_nobody() 
 }
 
 #[test]
+fn a_run_ends_when_the_certificate_that_it_came_with_expires() {
+    needs_root!();
+    let (host, _) = by_key(&format!(
+        "ExposeAuthInfo yes\nTrustedUserCAKeys {{root}}/ssh/ca.pub\nAuthorizedPrincipalsFile {{root}}/ssh/names\n{FORCED}"
+    ));
+    fs::write(host.rex.root().join("ssh/names"), "alice\n").unwrap();
+    let authority = Key::new(&host.rex, "ca");
+    let map = format!("default = \"refuse\"\n{}", common::mapped_certificate(&authority, "alice", "alice"));
+    fs::write(host.rex.root().join("etc/principals.toml"), map).unwrap();
+    let holder = Key::new(&host.rex, "holder");
+    authority.certify(&holder, "short", "alice", &["-V", "+6s"]);
+    let start = std::time::Instant::now();
+    let run = host.sshd.ssh(&host.rex, &host.account.name, &holder, &[], &["rex"], "print(\"begun\"); sleep(60); print(\"still here\")");
+    assert_eq!((run.code, run.stdout.as_str()), (130, "begun\n"), "{run:#?}");
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_second_login_name_of_the_same_uid_is_the_same_person_or_nobody() {
     needs_root!();
     let host = Host::with(FORCED, |rex| rex.config("identity = [\"user\"]"), Sshd::start).authorized("");
