@@ -216,8 +216,6 @@ settings! {
             "What happens when an audit record is not accepted: the act does not happen (deny), or it does and the loss is counted (allow).";
         require_layers: Vec<Layer>, form::words(LAYERS, 0), Vec::new(), None,
             "Layers of protection without which nothing runs (exit 69). Where a layer is not listed here, a kernel that lacks it is reported by whoami, doctor and the audit.";
-        interactive: bool, form::bool(), false, None,
-            "Whether a login with a terminal gets the interactive prompt. It is gated like a script.";
         subsystem_output: Output, form::word(OUTPUT), Output::Json, None,
             "The form of results in subsystem sessions, where sshd throws standard error away.";
         allow_writes_to: Vec<String>, form::paths(), Vec::new(), None,
@@ -261,7 +259,6 @@ settings! {
         listen: Vec<String>, form::addresses(), vec!["127.0.0.1:2222".into()], None, "Addresses and ports to listen on.";
         host_key: String, form::text(), "host_key".into(), None, "The server's private key. Here and below a relative path is beside rex.toml.";
         authorized_keys: String, form::text(), "authorized_keys".into(), None, "Public keys that may log in, in the format of sshd(8).";
-        authorities: String, form::text(), String::new(), None, "Public keys of certificate authorities whose user certificates may log in; empty: none.";
         max_connections: u32, form::count32(), 64, Some(1..=65_536), "Connections at once.";
         max_sessions: u32, form::count32(), 10, Some(1..=1_024), "Runs at once on one connection.";
         idle_timeout: Duration, form::span(), seconds(300), Some(seconds(1)..=seconds(7 * DAY)), "A connection without a run is closed after this time.";

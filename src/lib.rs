@@ -1,38 +1,38 @@
 //! rex: policy-gated script execution over the SSH that is already there. The modules, in the order of one run's flow:
 
-/// What can go wrong: kinds, classes, exit codes.
+// What can go wrong: kinds, classes, exit codes.
 pub mod error;
-/// Limits of a run and the watch that holds them.
+// Limits of a run and the watch that holds them.
 pub mod limits;
-/// What rex itself needs of the kernel: the owner's files, credentials, descriptors.
+// What rex itself needs of the kernel: the owner's files, credentials, descriptors.
 pub mod os;
-/// What is asked: argv and the request become an Invocation. Pure.
+// What is asked: argv and the request become an Invocation. Pure.
 pub mod invocation;
-/// Who asks: kernel credentials, sshd's key or certificate, principals.toml.
+// Who asks: kernel credentials, sshd's key or certificate, principals.toml.
 pub mod identity;
-/// On what terms: one row per setting.
+// On what terms: one row per setting.
 pub mod config;
-/// What is remembered: one record per decision and per run, before the act.
+// What is remembered: one record per decision and per run, before the act.
 pub mod audit;
-/// What a run says while it runs.
+// What a run says while it runs.
 pub mod output;
-/// What is allowed: load, slice, gate.
+// What is allowed: load, slice, gate.
 pub mod policy;
-/// The nouns of the policy language: located, pinned, described.
+// The nouns of the policy language: located, pinned, described.
 pub mod resource;
-/// After the gate: what the kernel is made to do.
+// After the gate: what the kernel is made to do.
 pub mod sys;
-/// The script API: one file per topic.
+// The script API: one file per topic.
 pub mod functions;
-/// The script runs.
+// The script runs.
 pub mod engine;
-/// What comes back.
+// What comes back.
 pub mod report;
-/// The terms of a run, found out in order.
+// The terms of a run, found out in order.
 pub mod terms;
-/// One run on one page.
+// One run on one page.
 pub mod run;
-/// `rex serve`: the embedded SSH server.
+// `rex serve`: the embedded SSH server.
 pub mod server;
-/// The way in: sessions and the owner's commands.
+// The way in: sessions and the owner's commands.
 pub mod command;

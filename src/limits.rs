@@ -75,6 +75,8 @@ impl Stop {
 pub struct Watch {
     pub limits: Limits,
     started: Instant,
+    /// When the caller's evidence expires.
+    until: Option<std::time::SystemTime>,
     stop: AtomicU8,
     /// Set when any stop is set; one load in the hot path.
     stopped: AtomicBool,
@@ -94,12 +96,24 @@ impl Watch {
         Self {
             limits,
             started,
+            until: None,
             stop: AtomicU8::new(0),
             stopped: AtomicBool::new(false),
             output: AtomicU64::new(0),
             open_files: AtomicU64::new(0),
             waiter: Mutex::new(Vec::new()),
         }
+    }
+    /// Ends the run at this moment too: the caller's certificate expires.
+    #[must_use]
+    pub fn until(mut self, moment: Option<std::time::SystemTime>) -> Self {
+        self.until = moment;
+        self
+    }
+    /// Whether the caller's evidence has expired.
+    #[must_use]
+    pub fn expired(&self) -> bool {
+        self.until.is_some_and(|until| std::time::SystemTime::now() >= until)
     }
     #[must_use]
     pub fn started(&self) -> Instant {

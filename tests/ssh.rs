@@ -166,7 +166,7 @@ fn a_subsystem_gives_the_whole_result_as_json_on_stdout() {
             ("throw 1", 1, "SCRIPT_EXCEPTION"),
             ("let = ", 65, "SCRIPT_EXCEPTION"),
             ("cat(\"{data}/secret\")", 77, "ACCESS_DENIED_EXCEPTION"),
-            ("", 2, "COMMUNICATION_EXCEPTION"),
+            ("", 2, "VALIDATION_EXCEPTION"),
         ] {
             let run = host.ssh(&["-s"], &["rex"], script);
             assert_eq!((run.code, run.error_type().as_str()), (code, class), "{door}: {script}: {run:#?}");
@@ -623,11 +623,35 @@ fn a_certificates_principals_are_compared_whole_and_one_without_any_is_nobody() 
     let map = format!("default = \"refuse\"\n{}", common::mapped_certificate(&authority, "alice", "alice"));
     fs::write(host.rex.root().join("etc/principals.toml"), map).unwrap();
     let holder = Key::new(&host.rex, "holder");
-    for (principals, code) in [("alice", 0), ("alice2", 77), ("alice2,alice", 0)] {
-        authority.certify(&holder, "id \"with\" ::odd\u{1b} bytes", principals, &["-V", "+1h"]);
+    for (id, principals, code) in [
+        ("id \"with\" ::odd bytes", "alice", 0),
+        ("plain", "alice2", 77),
+        ("plain", "alice2,alice", 0),
+        // What cannot be shown as it is means nobody.
+        ("id with\u{1b} bytes", "alice", 77),
+    ] {
+        authority.certify(&holder, id, principals, &["-V", "+1h"]);
         let run = host.sshd.ssh(&host.rex, &host.account.name, &holder, &[], &["rex"], "cat(\"{data}/secret\")");
-        assert_eq!(run.code, code, "{principals}: {run:#?}");
+        assert_eq!(run.code, code, "{id} {principals}: {run:#?}");
     }
+}
+
+#[test]
+fn a_run_ends_when_the_certificate_that_it_came_with_expires() {
+    needs_root!();
+    let (host, _) = by_key(&format!(
+        "ExposeAuthInfo yes\nTrustedUserCAKeys {{root}}/ssh/ca.pub\nAuthorizedPrincipalsFile {{root}}/ssh/names\n{FORCED}"
+    ));
+    fs::write(host.rex.root().join("ssh/names"), "alice\n").unwrap();
+    let authority = Key::new(&host.rex, "ca");
+    let map = format!("default = \"refuse\"\n{}", common::mapped_certificate(&authority, "alice", "alice"));
+    fs::write(host.rex.root().join("etc/principals.toml"), map).unwrap();
+    let holder = Key::new(&host.rex, "holder");
+    authority.certify(&holder, "short", "alice", &["-V", "+6s"]);
+    let start = std::time::Instant::now();
+    let run = host.sshd.ssh(&host.rex, &host.account.name, &holder, &[], &["rex"], "print(\"begun\"); sleep(60); print(\"still here\")");
+    assert_eq!((run.code, run.stdout.as_str()), (130, "begun\n"), "{run:#?}");
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -730,9 +754,10 @@ fn closed_standard_streams_are_neither_a_crash_nor_somebody_elses_file() {
             .rex
             .finish(command, host.rex.fill("write(\"{data}/mark\", \"ran\"); print(\"to nobody\"); warn(\"to nobody\")").as_bytes());
         assert!((0..=130).contains(&run.code) && run.code != 101, "{closing}: {run:#?}");
-        assert!(run.code != 0 || closing == "2>&-", "{closing}: {run:#?}");
+        // A script that cannot be read does not run; one whose output goes nowhere does, as under `> /dev/null`.
         let ran = host.rex.exists("mark");
-        assert_eq!(ran, closing == "2>&-", "{closing}: {run:#?}");
+        assert_eq!(ran, !closing.contains("<&-"), "{closing}: {run:#?}");
+        assert_eq!(run.code == 0, ran, "{closing}: {run:#?}");
         if ran {
             assert_eq!(host.rex.read("mark"), "ran", "{closing}: another's output went into the file");
         }

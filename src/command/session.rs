@@ -166,7 +166,11 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
                 .and_then(|script| Ok((script, run::constants(&asked.arguments, asked.arguments_json.as_ref())?)));
             match prepared {
                 Ok((script, constants)) => {
-                    let watch = Arc::new(Watch::since(terms.limits.clone(), clock));
+                    let expires = terms
+                        .identity
+                        .expires
+                        .and_then(|seconds| std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds)));
+                    let watch = Arc::new(Watch::since(terms.limits.clone(), clock).until(expires));
                     run::run_watched(terms, Job { script, runbook, constants, form, verbose: asked.verbose }, watch)
                 }
                 Err(error) => stop("script", error),
@@ -197,7 +201,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
 }
 
 /// Refuses to run without the layers that the owner demands.
-fn demand(config: &Config, layers: Vec<&'static str>) -> Result<Vec<&'static str>> {
+pub fn demand(config: &Config, layers: Vec<&'static str>) -> Result<Vec<&'static str>> {
     match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
         None => Ok(layers),
         Some(missing) => {

@@ -98,7 +98,7 @@ fn everything(gate: &Gate, form: Form) -> u8 {
         let except: Vec<String> = line.except.iter().map(ToString::to_string).collect();
         if line.answer() != "no" {
             let when = if line.conditional { ", under conditions" } else { "" };
-            let but = if except.is_empty() { String::new() } else { format!(", but not {}", except.join(", ")) };
+            let but = if except.is_empty() { String::new() } else { format!(", with exceptions for {}", except.join(", ")) };
             text.push_str(&format!("  {} on {}{but}{when}\n", line.action, on.join(", ")));
         }
         values.push(json!({"action": line.action, "answer": line.answer(), "on": on, "except": except, "conditional": line.conditional}));

@@ -19,7 +19,6 @@ fn an_empty_file_gives_the_defaults() {
     let config = Config::default();
     assert_eq!(config.identity, [Evidence::User]);
     assert_eq!(config.on_audit_failure, OnFailure::Deny);
-    assert!(!config.interactive);
     assert_eq!(config.limits.wall, Duration::from_secs(300));
     assert_eq!(config.limits.memory, 256 << 20);
 }
@@ -86,7 +85,7 @@ fn a_value_of_the_wrong_form_is_refused_with_what_would_be_right() {
         "identity = [\"user\", \"user\"]",
         "identity = [\"root\"]",
         "identity = \"user\"",
-        "interactive = 1",
+        "require_layers = 1",
         "read_timeout = \"5 m\"",
         "read_timeout = \"m\"",
         "read_timeout = \"99999999999999999999d\"",

@@ -271,14 +271,14 @@ fn unknown_function(signature: &str) -> Error {
 }
 
 fn set_limits(engine: &mut Engine, limits: &Limits) {
-    let memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
     engine
         .set_max_operations(limits.operations)
         .set_max_call_levels(limits.depth as usize)
         .set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH)
-        .set_max_string_size(memory)
-        .set_max_array_size(memory / 16)
-        .set_max_map_size(memory / 64)
+        // The sizes of values are held by the memory limit. Rhai's own check counts a whole array anew at every step that touches it.
+        .set_max_string_size(0)
+        .set_max_array_size(0)
+        .set_max_map_size(0)
         .set_max_variables(4096)
         .set_max_functions(1024)
         .set_max_modules(32);

@@ -97,6 +97,24 @@ fn open_standard_fds() -> Result<()> {
     }
 }
 
+/// Tells this program's file from any other, also from what it was before it was written or replaced: device, inode, size, and the times of its
+/// last change with nanoseconds, one of which no call can set (inode(7)). `None` where /proc does not tell.
+#[must_use]
+pub fn program() -> Option<[u64; 8]> {
+    let stat = rustix::fs::stat("/proc/self/exe").ok()?;
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the fields differ between architectures; only equality matters")]
+    Some([
+        stat.st_dev as u64,
+        stat.st_ino as u64,
+        stat.st_size as u64,
+        stat.st_mtime as u64,
+        stat.st_mtime_nsec as u64,
+        stat.st_ctime as u64,
+        stat.st_ctime_nsec as u64,
+        u64::from(stat.st_mode),
+    ])
+}
+
 /// Who the kernel says this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {

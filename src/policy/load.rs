@@ -65,12 +65,26 @@ impl Policies {
     /// at most 20. Too large (4 MiB a file, 16 MiB in all), nested too deep, not Cedar, a template, an id given twice, anything that strict
     /// validation refuses; no policy at all.
     pub fn load(sources: &[Source], schema: &str, scope: &Scope, cache: Option<&dyn Store>) -> Result<Self> {
+        Self::load_with(sources, &sha256(&[schema.as_bytes()]), &|| schema.to_owned(), scope, cache)
+    }
+
+    /// The same with a schema that is written out only when the cache has nothing. `identity` stands for its text: two texts that differ must
+    /// never have the same one.
+    ///
+    /// # Errors
+    /// As [`Policies::load`].
+    pub fn load_with(
+        sources: &[Source],
+        identity: &[u8; 32],
+        schema: &dyn Fn() -> String,
+        scope: &Scope,
+        cache: Option<&dyn Store>,
+    ) -> Result<Self> {
         let mut sources: Vec<&Source> = sources.iter().collect();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         check_sizes(&sources)?;
         let digest = digest_of(&sources);
-        let schema_digest = sha256(&[schema.as_bytes()]);
-        let key = cache::Key { schema: &schema_digest, policies: &digest };
+        let key = cache::Key { schema: identity, policies: &digest };
         let hex = hex(&digest);
         if let Some(findings) = cache.and_then(|cache| cache.get(&cache::key_name(&hex))).and_then(|bytes| cache::decode(&bytes, key))
             && let Some(rules) = on_big_stack(|| rules_of(&findings.entries, &sources, scope))?
@@ -85,7 +99,8 @@ impl Policies {
                 slice: Slice::new(rules, verbs),
             });
         }
-        let (findings, rules) = on_big_stack(|| examine(&sources, schema, scope))??;
+        let schema = schema();
+        let (findings, rules) = on_big_stack(|| examine(&sources, &schema, scope))??;
         if let Some(cache) = cache {
             cache.put(&cache::key_name(&hex), &cache::encode(&findings, key));
         }

@@ -44,7 +44,7 @@ impl Log {
         let _ = std::io::stderr().write_all(format!("rex serve: {line}\n").as_bytes());
     }
 
-    /// Says that something of a client's was refused, at most [`MAX_LINES`] times in [`PERIOD`]; how many were left out is said later.
+    /// Says that something of a client's was refused, at most `MAX_LINES` times in `PERIOD`; how many were left out is said later.
     pub fn refused(&self, peer: SocketAddr, why: &str) {
         let left_out = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -69,7 +69,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The session's command line after argv[0].
+    /// The session's command line after `argv[0]`.
     fn arguments(&self, request: &Request) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["session".into(), "--config".into(), self.config.clone().into()];
         arguments.extend(["--identity-fd".into(), IDENTITY_FD.to_string().into()]);

@@ -25,7 +25,7 @@ pub const THIS_PROGRAM: &str = "/proc/self/exe";
 #[derive(Debug)]
 pub struct Launch<'a> {
     pub program: &'a Path,
-    /// argv[0] as the program sees it.
+    /// `argv[0]` as the program sees it.
     pub name: &'a OsStr,
     pub arguments: &'a [OsString],
     pub environment: &'a [(OsString, OsString)],

@@ -50,6 +50,11 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
     loop {
         match receive.try_recv() {
             Ok(Ok(result)) => return Ok(Ended::Finished(result)),
+            // What no address space can hold ends in a panic of the standard library before it is asked of the allocator.
+            Ok(Err(panic)) if panic.downcast_ref::<&str>().is_some_and(|text| text.contains("capacity overflow")) => {
+                watch.stop(Stop::Memory);
+                return Ok(Ended::Abandoned(watch.stopping().unwrap_or(Stop::Memory)));
+            }
             Ok(Err(_)) => return Err(Error::new(Kind::Internal, "a function failed in a way it never should")),
             Err(std::sync::mpsc::TryRecvError::Disconnected) => return Err(Error::new(Kind::Internal, "the script's thread vanished")),
             Err(std::sync::mpsc::TryRecvError::Empty) => {}
@@ -63,6 +68,9 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
             if since.elapsed() >= GRACE {
                 return Ok(Ended::Abandoned(why));
             }
+        } else if watch.expired() {
+            watch.stop(Stop::Revoked);
+            continue;
         } else if watch.remaining().is_zero() {
             watch.stop(Stop::Deadline);
             continue;

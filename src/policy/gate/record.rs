@@ -69,7 +69,7 @@ pub struct EffectRecord<'a> {
     pub column: u32,
 }
 
-/// What a change came to, see [`Gate::effect`].
+/// What a change came to, see `Gate::effect`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Effect<'a> {
     /// `None`: done.
