@@ -88,7 +88,11 @@ pub fn from_id(id: &str) -> Vec<u8> {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let escaped = (byte == b'\\' && bytes.get(at + 1) == Some(&b'x'))
-            .then(|| id.get(at + 2..at + 4).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .then(|| {
+                id.get(at + 2..at + 4)
+                    .filter(|hex| hex.bytes().all(|c| c.is_ascii_hexdigit()))
+                    .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            })
             .flatten();
         out.push(escaped.unwrap_or(byte));
         at += if escaped.is_some() { 4 } else { 1 };
@@ -321,8 +325,18 @@ mod tests {
 
     #[test]
     fn ids_of_any_bytes_are_reversible_and_distinct() {
-        for name in [&b"/a"[..], b"/a\xff", b"/a\\xff", b"/a\\x5cxff", b"/\\", b"/\\x", b"/\\xg0", "/\u{fffd}".as_bytes(), b"/\\x5c\xfe\\"]
-        {
+        for name in [
+            &b"/a"[..],
+            b"/a\xff",
+            b"/a\\xff",
+            b"/a\\x5cxff",
+            b"/\\",
+            b"/\\x",
+            b"/\\xg0",
+            b"/\\x+f",
+            "/\u{fffd}".as_bytes(),
+            b"/\\x5c\xfe\\",
+        ] {
             let id = to_id(name);
             assert_eq!(from_id(&id), name, "{id}");
         }
