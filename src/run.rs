@@ -8,11 +8,11 @@ use crate::functions::function::Host;
 use crate::functions::value::Dynamic;
 use crate::identity::Identity;
 use crate::invocation::{Argument, Source};
-use crate::limits::{Limits, Watch};
+use crate::limits::{Limits, Stop, Watch};
 use crate::output::{Form, Output};
-use crate::policy::{Gate, Session as PolicySession};
+use crate::policy::{Gate, Policies, Session as PolicySession};
 use crate::report::{self, Facts};
-use crate::sys::supervise::{Ended, supervise};
+use crate::sys::supervise::{Beside, Ended, supervise_with};
 use crate::terms::Terms;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +50,45 @@ pub fn run_watched(terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output) });
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
-    let ended = supervise(&watch, move || Runner::new(inside, library).run(&script, &constants));
+    let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
+    let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside);
     let outcome = match ended {
         Ok(Ended::Finished(outcome)) => outcome,
         Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),
         Err(error) => Outcome::failed(error),
     };
     end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate))
+}
+
+/// How often a run that lasts looks whether the policies are still those that it runs under.
+const RECHECK: Duration = Duration::from_secs(3);
+
+/// A run keeps the policies it began with; it ends when a changed set is not valid, or concerns its caller no more.
+fn recheck(terms: &Terms, watch: &Arc<Watch>) -> Beside {
+    let (files, identity, watch) = (terms.files.clone(), terms.identity.clone(), Arc::clone(watch));
+    let mut known = terms.policies.digest.clone();
+    let act = move || {
+        while watch.check().is_ok() {
+            let now = files.policies().and_then(|sources| {
+                let digest = Policies::digest_of(&sources);
+                if digest == known {
+                    return Ok(());
+                }
+                let policies = crate::terms::load_policies(&sources, &identity, Some(&files.cache()))?;
+                known = digest;
+                if policies.names().next().is_none() {
+                    Err(Error::new(Kind::Denied, "no policy concerns the caller any more"))
+                } else {
+                    Ok(())
+                }
+            });
+            if now.is_err() {
+                watch.stop(Stop::Revoked);
+            }
+            let _ = watch.sleep(RECHECK);
+        }
+    };
+    (RECHECK, Box::new(act))
 }
 
 /// The end record, then the report.

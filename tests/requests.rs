@@ -151,6 +151,34 @@ fn a_timeout_of_the_request_only_lowers_the_hosts() {
 }
 
 #[test]
+fn a_run_that_lasts_ends_when_its_policies_go_and_keeps_them_otherwise() {
+    needs_root!();
+    let mine = "permit(principal == User::\"reader\", action == file_system::Action::\"read\", resource);";
+    for (changed, ends) in [
+        (format!("{mine}\n// a word more\n"), false),
+        ("permit(principal == User::\"other\", action, resource);".to_owned(), true),
+        ("permit(principal, action, resource".to_owned(), true),
+    ] {
+        let rex = Rex::new().config("identity = [\"argument\"]").policy(mine).file("notes", "hello\n");
+        let policy = rex.policy_file();
+        let run = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(1500));
+                std::fs::write(&policy, &changed).unwrap();
+            });
+            ask(&rex, "rex", "sleep(8); cat(\"{data}/notes\")")
+        });
+        if ends {
+            assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{changed}: {run:#?}");
+            assert!(run.seconds < 7.5, "{changed}: {run:#?}");
+            assert_eq!(run.events("run_end").len(), 1, "{run:#?}");
+        } else {
+            assert_eq!((run.code, run.stdout.as_str()), (0, "hello\n"), "{changed}: {run:#?}");
+        }
+    }
+}
+
+#[test]
 fn the_demo_shows_an_allowed_and_a_denied_operation_and_the_record_of_both() {
     let rex = Rex::new();
     let run = rex.finish(rex.command(&["demo"]), b"");

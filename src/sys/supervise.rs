@@ -28,6 +28,21 @@ pub enum Ended<T> {
 /// # Errors
 /// When the kernel gives no thread or descriptor.
 pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T + Send + 'static) -> Result<Ended<T>> {
+    supervise_with(watch, job, None)
+}
+
+/// What goes on beside a run that lasts: after so long, on a thread of its own, until it ends with the watch.
+pub type Beside = (Duration, Box<dyn FnOnce() + Send>);
+
+/// The same, with something beside it.
+///
+/// # Errors
+/// As [`supervise`].
+pub fn supervise_with<T: Send + 'static>(
+    watch: &Arc<Watch>,
+    job: impl FnOnce() -> T + Send + 'static,
+    mut beside: Option<Beside>,
+) -> Result<Ended<T>> {
     let signals = signals()?;
     let done = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let wake = rustix::io::fcntl_dupfd_cloexec(&done, 3)?;
@@ -62,6 +77,10 @@ pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T 
         if memory::parked() {
             watch.stop(if memory::stack_used_up() { Stop::Nesting } else { Stop::Memory });
             return Ok(Ended::Abandoned(watch.stopping().unwrap_or(Stop::Memory)));
+        }
+        if let Some((_, act)) = beside.take_if(|(after, _)| watch.started().elapsed() >= *after) {
+            // Short runs, which are most, pay for no thread.
+            std::thread::spawn(act);
         }
         if let Some(why) = watch.stopping() {
             let since = *told.get_or_insert_with(Instant::now);
