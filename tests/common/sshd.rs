@@ -72,7 +72,7 @@ impl Sshd {
     pub fn start_with_etc_rex(rex: &Rex, lines: &str) -> Self {
         let etc = rex.root().join("ssh/etc");
         fs::create_dir_all(&etc).unwrap();
-        let mounts = r#"mount -t tmpfs -o mode=755 none "$1" && cp -a /etc/. "$1" && mkdir -p "$1/rex" && mount --bind "$1" /etc &&
+        let mounts = r#"mount -t tmpfs -o mode=755 none "$1" && { cp -a /etc/. "$1" || cp -a /etc/. "$1" || cp -a /etc/. "$1"; } && mkdir -p "$1/rex" && mount --bind "$1" /etc &&
             mount --bind "$2" /etc/rex && shift 2 && exec "$@""#;
         let own = rex.root().join("etc");
         let wrapper =

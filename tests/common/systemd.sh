@@ -38,7 +38,8 @@ inside() {
     mkdir -p "$fresh"
     mount -t tmpfs -o mode=755 none "$fresh"
     mkdir "$fresh/etc" "$fresh/dev" "$fresh/units"
-    cp -a /etc/. "$fresh/etc/"
+    # Accounts of other tests come and go, and with them the files beside /etc/passwd that useradd writes.
+    cp -a /etc/. "$fresh/etc/" 2>/dev/null || cp -a /etc/. "$fresh/etc/" 2>/dev/null || cp -a /etc/. "$fresh/etc/" 2>/dev/null || cp -a /etc/. "$fresh/etc/"
     rm -rf "$fresh/etc/systemd/system" "$fresh/etc/systemd/system-generators" "$fresh/etc/init.d" "$fresh/etc"/rc?.d
     mkdir -p "$fresh/etc/systemd/system" "$fresh/etc/systemd/journald.conf.d"
     head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$fresh/etc/machine-id"
