@@ -7,6 +7,7 @@ use crate::output::Output;
 use crate::policy::{Action, Ask, Effect, Site, Value};
 use crate::policy::{Gate, Granted, Walk};
 use rhai::NativeCallContext;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -118,17 +119,24 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// Those of the deed; [`Kind::Audit`] when it could not be recorded.
-    pub fn effect<A: Action, T>(
+    pub fn effect<A: Action, T, D: Into<Cow<'static, str>>>(
         &self,
         granted: &Granted<A>,
         deed: impl FnOnce() -> Result<T>,
-        tell: impl FnOnce(&T) -> (u64, &'static str),
+        tell: impl FnOnce(&T) -> (u64, D),
     ) -> Result<T> {
         let began = std::time::Instant::now();
         let result = deed();
-        let (bytes, detail) = result.as_ref().map_or((0, ""), tell);
+        let (bytes, detail) = result.as_ref().map_or((0, Cow::Borrowed("")), |done| {
+            let (bytes, detail) = tell(done);
+            (bytes, detail.into())
+        });
         let failed = result.as_ref().err().map(|error| error.kind);
-        self.host.gate.effect::<A>(&self.site(), granted.resource(), Effect { failed, bytes, duration: began.elapsed(), detail })?;
+        self.host.gate.effect::<A>(
+            &self.site(),
+            granted.resource(),
+            Effect { failed, bytes, duration: began.elapsed(), detail: &detail },
+        )?;
         result
     }
     /// Ends the call when the run has to stop; every loop asks.
@@ -196,6 +204,7 @@ arity!(With1 with1 1 0 A a);
 arity!(With2 with2 2 0 A a, 1 B b);
 arity!(With3 with3 3 0 A a, 1 B b, 2 C c);
 arity!(With4 with4 4 0 A a, 1 B b, 2 C c, 3 D d);
+arity!(With5 with5 5 0 A a, 1 B b, 2 C c, 3 D d, 4 E e);
 
 impl Function {
     /// The fewest and the most arguments it takes.

@@ -133,6 +133,13 @@ impl Handle {
         let same = self.with(|opened, _| opened.same())?;
         File::of(self.path().clone(), same)
     }
+    /// The next line without its end, in bytes.
+    ///
+    /// # Errors
+    /// As [`sys::handle::Opened::line`].
+    pub fn next_line(&self, max_line: usize) -> Result<Option<Vec<u8>>> {
+        self.with(|opened, watch| Ok(opened.line(max_line, watch)?.map(<[u8]>::to_vec)))
+    }
     /// The next line as text.
     fn line(&self, max_line: usize, lossy: bool) -> Result<Option<String>> {
         let path = self.path();

@@ -19,6 +19,7 @@ pub mod say;
 pub mod search;
 pub mod text_stats;
 pub mod service;
+pub mod source;
 pub mod time;
 pub mod value;
 

@@ -49,7 +49,7 @@ pub struct File {
     id: String,
     handle: Option<OwnedFd>,
     stat: Option<Stat>,
-    /// Where only the last name is missing: its folder and that name, for creating it.
+    /// Its folder and its name there: where only the last name is missing, for making it; where the name itself is meant, for removing and moving it.
     spot: Option<(OwnedFd, Vec<u8>)>,
     why_not: Option<Error>,
     /// What an absent thing is taken for.
@@ -77,6 +77,29 @@ impl File {
     /// As [`File::locate`].
     pub fn locate_with(path: &AbsPath, follow: bool) -> Result<Self> {
         Self::find(path, follow, &FILE)
+    }
+
+    /// What has this name, whatever it is (a last link is not followed), with the folder that it is in pinned too, see [`File::spot`]: for
+    /// removing, moving and linking, which are done to names.
+    ///
+    /// # Errors
+    /// As [`File::locate`]; [`Kind::BadArgument`] for the root, which is in no folder.
+    pub fn locate_name(path: &AbsPath) -> Result<Self> {
+        for _ in 0..REPLACED {
+            let mut found = Self::find(path, false, &FILE)?;
+            let Some(handle) = &found.handle else { return Ok(found) };
+            let Ok((folder, name)) = path::parent_of(&found.place) else {
+                if found.place == b"/" {
+                    return Err(crate::error::bad_argument("this cannot be done to the root directory").with_path(path.shown()));
+                }
+                continue;
+            };
+            if path::is_same(&folder, &name, handle) {
+                found.spot = Some((folder, name));
+                return Ok(found);
+            }
+        }
+        Err(Error::new(Kind::Changed, "it is replaced too fast to be pinned; nothing was done").with_path(path.shown()))
     }
 
     fn find(path: &AbsPath, follow: bool, expected: &'static Noun) -> Result<Self> {
@@ -144,16 +167,8 @@ impl File {
         let handle = rustix::fs::openat(at, std::ffi::OsStr::from_bytes(name), flags, rustix::fs::Mode::empty())
             .map_err(|errno| Error::os("open", errno.raw_os_error()))?;
         let stat = rustix::fs::fstat(&handle)?;
-        let join = |base: &[u8]| {
-            let mut joined = base.to_vec();
-            if joined.last() != Some(&b'/') {
-                joined.push(b'/');
-            }
-            joined.extend_from_slice(name);
-            joined
-        };
-        let place = join(&folder.place);
-        let asked = AbsPath::new(join(folder.asked.as_bytes()))?;
+        let place = join(&folder.place, name);
+        let asked = AbsPath::new(join(folder.asked.as_bytes(), name))?;
         Ok(Self {
             id: path::to_id(&place),
             place,
@@ -163,6 +178,40 @@ impl File {
             spot: None,
             why_not: None,
             expected: &FILE,
+        })
+    }
+
+    /// An entry of a directory that is itself pinned, with that folder, as [`File::locate_name`] gives it.
+    ///
+    /// # Errors
+    /// As [`File::entry`].
+    pub fn entry_named(folder: &Self, name: &[u8]) -> Result<Self> {
+        let mut entry = Self::entry(folder, name)?;
+        let at = folder.handle.as_ref().ok_or_else(|| Error::new(Kind::NotFound, "no such directory"))?;
+        entry.spot = Some((at.try_clone()?, name.to_vec()));
+        Ok(entry)
+    }
+
+    /// A name in a pinned directory that nothing has yet, for making it.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] for a name that is none.
+    pub fn absent_entry(folder: &Self, name: &[u8], expected: &'static Noun) -> Result<Self> {
+        let Some(at) = &folder.handle else { return Err(Error::new(Kind::NotFound, "no such directory")) };
+        if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
+            return Err(crate::error::bad_argument(format!("`{}` is no name for a file", String::from_utf8_lossy(name).escape_debug())));
+        }
+        let place = join(&folder.place, name);
+        let asked = AbsPath::new(join(folder.asked.as_bytes(), name))?;
+        Ok(Self {
+            id: path::to_id(&place),
+            place,
+            why_not: Some(Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown())),
+            asked,
+            stat: None,
+            handle: None,
+            spot: Some((at.try_clone()?, name.to_vec())),
+            expected,
         })
     }
 
@@ -186,12 +235,7 @@ impl File {
     pub fn exists(&self) -> bool {
         self.handle.is_some() && self.why_not.is_none()
     }
-    /// Whether nothing is there but its folder is: it could be created.
-    #[must_use]
-    pub fn can_be_created(&self) -> bool {
-        self.spot.is_some()
-    }
-    /// The pinned folder and last name of a thing that is not there yet.
+    /// The pinned folder and last name: of a thing that is not there yet, and of one that was found by its name.
     #[must_use]
     pub fn spot(&self) -> Option<(&OwnedFd, &[u8])> {
         self.spot.as_ref().map(|(folder, name)| (folder, name.as_slice()))
@@ -227,6 +271,15 @@ impl File {
     pub fn name(&self) -> &[u8] {
         self.place.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
     }
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut joined = folder.to_vec();
+    if joined.last() != Some(&b'/') {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(name);
+    joined
 }
 
 /// The host's names of users and groups, read once a run.

@@ -3,7 +3,7 @@
 use super::{Gate, Granted, WalkRecord, unrecorded};
 use crate::error::{Error, Kind, Result};
 use crate::policy::values;
-use crate::policy::words::{Action, Site};
+use crate::policy::words::{Action, Site, Value};
 use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::sync::Mutex;
@@ -42,7 +42,15 @@ impl<A: Action> Walk<'_, A> {
     /// # Errors
     /// As [`Gate::permit`].
     pub fn permit_as<B: Action>(&self, on: B::On) -> Result<Granted<B>> {
-        let answer = self.gate.decide::<B>(&self.site, &on, &[], false);
+        self.permit_with::<B>(on, &[])
+    }
+
+    /// The same for a verb whose question has circumstances.
+    ///
+    /// # Errors
+    /// As [`Gate::permit`].
+    pub fn permit_with<B: Action>(&self, on: B::On, context: &[(&'static str, Value)]) -> Result<Granted<B>> {
+        let answer = self.gate.decide::<B>(&self.site, &on, context, false);
         if let Ok(mut state) = self.state.lock() {
             let text = values::written(&format!("{}::Action", B::NAMESPACE), B::NAME);
             let at = state.counts.iter().position(|(known, ..)| *known == text).unwrap_or_else(|| {
