@@ -186,6 +186,23 @@ pub fn load_policies(sources: &[Source], identity: &Identity, cache: Option<&dyn
     .map(Arc::new)
 }
 
+/// Puts every layer behind the gate in force; gives the names of those that the kernel holds. There is no way back, and no thread may run yet.
+///
+/// # Errors
+/// [`Kind::Layer`] when one that the kernel has cannot be armed, or one that rex.toml demands is missing.
+pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config) -> Result<Vec<&'static str>> {
+    let mut layers = crate::sys::confine::confine(limits)?;
+    let folder = crate::os::trusted::canonical(files.folder());
+    let own = crate::sys::fence::Own { config: Some(&folder) };
+    layers.extend(crate::sys::fence::arm(&crate::sys::fence::Plan::of(policies, own))?);
+    match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
+        None => Ok(layers),
+        Some(missing) => {
+            Err(Error::new(Kind::Layer, format!("the layer `{missing}` that rex.toml demands is not in force on this host; nothing ran")))
+        }
+    }
+}
+
 /// The kinds of evidence that rex.toml demands, in the words of `identity`.
 #[must_use]
 pub fn demanded(config: &Config) -> Vec<Evidence> {

@@ -151,8 +151,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     };
     audit.set_policy(&policies.digest);
     let mode = if session.identity_fd.is_some() { "serve" } else { "session" };
-    let layers = crate::sys::confine::confine(&limits);
-    let layers = match layers.and_then(|layers| demand(&config, layers)) {
+    let layers = match terms::confine(&limits, &policies, &files, &config) {
         Ok(layers) => layers,
         Err(error) => return stop("layers", error),
     };
@@ -196,16 +195,6 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
         Verb::Whoami { .. } => verbs::whoami(&terms, form),
         Verb::Why { .. } | Verb::Mcp | Verb::Help { .. } | Verb::Version => {
             stop("request", Error::new(Kind::Usage, "not available in this version"))
-        }
-    }
-}
-
-/// Refuses to run without the layers that the owner demands.
-pub fn demand(config: &Config, layers: Vec<&'static str>) -> Result<Vec<&'static str>> {
-    match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
-        None => Ok(layers),
-        Some(missing) => {
-            Err(Error::new(Kind::Layer, format!("the layer `{missing}` that rex.toml demands is not in force on this host; nothing ran")))
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod confine;
 pub mod decompress;
 pub mod dir;
+pub mod fence;
 pub mod file;
 pub mod handle;
 pub mod inherit;

@@ -1,0 +1,288 @@
+//! seccomp: the system calls that rex makes, and no others. What is not listed fails with EPERM.
+
+use super::plan::{Calls, Plan};
+use crate::error::{Error, Kind, Result};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
+
+/// Calls that work on what is open, on this process's memory, threads and clocks, and on names without changing them.
+const ALWAYS: &[i64] = &[
+    // Descriptors.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_lseek,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_fcntl,
+    libc::SYS_flock,
+    libc::SYS_pipe2,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_signalfd4,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_fadvise64,
+    libc::SYS_readahead,
+    libc::SYS_sendfile,
+    libc::SYS_copy_file_range,
+    // Looking.
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_getdents64,
+    libc::SYS_getcwd,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_fgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_flistxattr,
+    // Memory; never to be run as code, see below.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_mincore,
+    libc::SYS_membarrier,
+    // Threads and signals of this process.
+    libc::SYS_futex,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_set_tid_address,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getpgid,
+    libc::SYS_getsid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getresuid,
+    libc::SYS_getresgid,
+    libc::SYS_getgroups,
+    libc::SYS_capget,
+    libc::SYS_getrusage,
+    libc::SYS_getpriority,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    // Clocks, chance, the host.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_times,
+    libc::SYS_getrandom,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_memfd_create,
+    // Sockets that are open already: the host's log, the broker.
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_shutdown,
+];
+
+/// The older forms that only this architecture has, and libraries still use.
+#[cfg(target_arch = "x86_64")]
+const OLDER: &[i64] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_readlink,
+    libc::SYS_poll,
+    libc::SYS_select,
+    libc::SYS_pipe,
+    libc::SYS_dup2,
+    libc::SYS_epoll_wait,
+    libc::SYS_getpgrp,
+    libc::SYS_time,
+    libc::SYS_arch_prctl,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER: &[i64] = &[];
+
+/// Where some permitted operation changes files. Landlock says which.
+const CHANGE: &[i64] = &[
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_renameat,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_sync_file_range,
+    libc::SYS_syncfs,
+];
+/// A replaced file takes these over from the old one, so they come with changing files.
+const OWNERS: &[i64] = &[libc::SYS_fchown, libc::SYS_fchownat];
+const ATTRIBUTES: &[i64] =
+    &[libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr, libc::SYS_fremovexattr];
+/// fchmodat2(2), which libc does not know on every architecture; its number is the same on all (Linux 6.6).
+const FCHMODAT2: i64 = 452;
+const CHMOD: &[i64] = &[libc::SYS_fchmod, libc::SYS_fchmodat, FCHMODAT2];
+const SIGNALS: &[i64] = &[libc::SYS_kill, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal];
+
+/// Set-user-id and set-group-id, which no file gets unless some policy permits changing modes.
+const SET_ID: u64 = 0o6000;
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Whether the kernel has it.
+pub(super) fn restrict(plan: &Plan) -> Result<bool> {
+    let Some(arch) = target() else { return Ok(false) };
+    let pid = u64::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(0);
+    let mut rules = rules(plan.calls, pid)?;
+    // Its flags are in memory, where no filter sees them; told that there is no such call, libraries make threads with clone(2). That is the answer of a
+    // filter of its own, so the list lets it pass: of two filters that refuse, the kernel takes the later one's error.
+    rules.insert(libc::SYS_clone3, Vec::new());
+    let allowed = program(rules, SeccompAction::Errno(libc::EPERM.unsigned_abs()), SeccompAction::Allow, arch)?;
+    let mut no_clone3 = Rules::new();
+    no_clone3.insert(libc::SYS_clone3, Vec::new());
+    let no_clone3 = program(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), arch)?;
+    for program in [no_clone3, allowed] {
+        match seccompiler::apply_filter(&program) {
+            Ok(()) => {}
+            Err(seccompiler::Error::Seccomp(error)) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(failed(&error.to_string())),
+        }
+    }
+    Ok(true)
+}
+
+fn failed(why: &str) -> Error {
+    Error::new(Kind::Layer, format!("the layer `seccomp` cannot be armed: {why}"))
+}
+
+fn target() -> Option<TargetArch> {
+    std::env::consts::ARCH.try_into().ok()
+}
+
+fn program(rules: Rules, otherwise: SeccompAction, matched: SeccompAction, arch: TargetArch) -> Result<BpfProgram> {
+    SeccompFilter::new(rules, otherwise, matched, arch).and_then(BpfProgram::try_from).map_err(|error| failed(&error.to_string()))
+}
+
+fn rules(calls: Calls, pid: u64) -> Result<Rules> {
+    let mut rules = Rules::new();
+    let mut all = |list: &[i64]| {
+        for call in list {
+            rules.insert(*call, Vec::new());
+        }
+    };
+    all(ALWAYS);
+    all(OLDER);
+    if calls.change {
+        all(CHANGE);
+    }
+    if calls.change || calls.chown {
+        all(OWNERS);
+    }
+    if calls.change || calls.xattr {
+        all(ATTRIBUTES);
+    }
+    if calls.signals {
+        all(SIGNALS);
+    }
+    if calls.chmod {
+        all(CHMOD);
+    } else if calls.change {
+        for (call, at) in [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (FCHMODAT2, 2)] {
+            rules.insert(call, vec![when(vec![is(at, Op::MaskedEq(SET_ID), 0)?])?]);
+        }
+    }
+    // No memory that is code: nothing here makes any.
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![when(vec![is(2, Op::MaskedEq(libc::PROT_EXEC.unsigned_abs().into()), 0)?])?]);
+    }
+    // Threads and no processes.
+    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
+    rules.insert(libc::SYS_clone, vec![when(vec![is(0, Op::MaskedEq(thread), thread)?])?]);
+    // Signals to itself: what ends a process whose stack is used up.
+    rules.insert(libc::SYS_tgkill, vec![when(vec![is(0, Op::Eq, pid)?])?]);
+    // Limits are looked at, and of this process only.
+    rules.insert(libc::SYS_prlimit64, vec![when(vec![is(0, Op::Eq, 0)?])?, when(vec![is(0, Op::Eq, pid)?])?]);
+    rules.insert(
+        libc::SYS_prctl,
+        each(
+            0,
+            &[
+                libc::PR_SET_NAME,
+                libc::PR_GET_NAME,
+                libc::PR_GET_DUMPABLE,
+                libc::PR_GET_NO_NEW_PRIVS,
+                libc::PR_CAPBSET_READ,
+                libc::PR_SET_VMA,
+            ],
+        )?,
+    );
+    let ioctls = [libc::TCGETS as i32, libc::TIOCGWINSZ as i32, libc::FIONREAD as i32, libc::FIOCLEX as i32, libc::FIONBIO as i32];
+    let mut ioctls = each(1, &ioctls)?;
+    if calls.change {
+        // FICLONE of linux/fs.h: a copy that shares its blocks.
+        ioctls.push(when(vec![is(1, Op::Eq, 0x4004_9409)?])?);
+    }
+    rules.insert(libc::SYS_ioctl, ioctls);
+    if calls.unix_sockets {
+        rules.insert(libc::SYS_socket, vec![when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?])?]);
+        rules.insert(libc::SYS_connect, Vec::new());
+    }
+    Ok(rules)
+}
+
+/// One of these values as this argument.
+fn each(argument: u8, values: &[i32]) -> Result<Vec<SeccompRule>> {
+    values.iter().map(|value| when(vec![is(argument, Op::Eq, u64::from(value.cast_unsigned()))?])).collect()
+}
+
+fn when(conditions: Vec<SeccompCondition>) -> Result<SeccompRule> {
+    SeccompRule::new(conditions).map_err(|error| failed(&error.to_string()))
+}
+
+fn is(argument: u8, operator: Op, value: u64) -> Result<SeccompCondition> {
+    SeccompCondition::new(argument, Len::Dword, operator, value).map_err(|error| failed(&error.to_string()))
+}

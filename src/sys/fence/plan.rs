@@ -1,0 +1,224 @@
+//! From the hull of the policies to what the kernel is told: plain data, so that a test can show what each policy comes to.
+
+use crate::policy::{Bound, Policies};
+use crate::resource::path::from_id;
+use rustix::thread::CapabilitySet;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What may be done below a path, in the terms of landlock(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights(u8);
+
+impl Rights {
+    pub const READ_FILE: Self = Self(1);
+    pub const READ_DIR: Self = Self(2);
+    /// Change and cut off contents.
+    pub const WRITE: Self = Self(4);
+    /// Make files, links, FIFOs, sockets.
+    pub const MAKE_FILE: Self = Self(8);
+    pub const MAKE_DIR: Self = Self(16);
+    pub const REMOVE_FILE: Self = Self(32);
+    pub const REMOVE_DIR: Self = Self(64);
+    /// Move and link between folders.
+    pub const REFER: Self = Self(128);
+
+    pub const READ: Self = Self(1 | 2);
+    pub const MAKE: Self = Self(8 | 16);
+    pub const REMOVE: Self = Self(32 | 64);
+
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Kinds of system calls that only some permitted operation needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Write, make, remove, move anything at all.
+    pub change: bool,
+    /// Modes with set-user-id and the like, and of files that rex did not make.
+    pub chmod: bool,
+    pub chown: bool,
+    /// Extended attributes.
+    pub xattr: bool,
+    /// Connect to Unix sockets: the system bus.
+    pub unix_sockets: bool,
+    /// Signals to other processes.
+    pub signals: bool,
+}
+
+/// What the fence lets through.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What may be done below each path.
+    pub paths: BTreeMap<PathBuf, Rights>,
+    pub calls: Calls,
+    /// What root keeps.
+    pub powers: CapabilitySet,
+}
+
+/// Files that rex itself reads while a script runs, besides those of the host that every run may need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own<'a> {
+    /// The folder of rex.toml: policies are looked at again, libraries are loaded.
+    pub config: Option<&'a Path>,
+}
+
+/// Names of users and groups, zones.
+const EVERY_RUN: &[&str] = &["/etc/passwd", "/etc/group", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/proc/self"];
+/// The journal reads these, in any order of boots (systemd-journald.service(8)).
+const JOURNAL: &[&str] = &["/var/log/journal", "/run/log/journal", "/etc/machine-id"];
+
+impl Plan {
+    #[must_use]
+    pub fn of(policies: &Policies, own: Own<'_>) -> Self {
+        let mut plan = Self { paths: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::empty() };
+        EVERY_RUN.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
+        if let Some(folder) = own.config {
+            plan.allow(folder, Rights::READ);
+        }
+        let hull = |name: &str| policies.hull("file_system", name);
+        let (read, redacted, write, create) = (hull("read"), hull("redacted_read"), hull("write"), hull("create"));
+        let (delete, moved) = (hull("delete"), hull("move"));
+        plan.things(&read, Rights::READ);
+        plan.things(&redacted, Rights::READ_FILE);
+        // A file that is changed may have to be read for it (opened for both).
+        plan.things(&write, Rights::WRITE.and(Rights::READ_FILE));
+        // What is made may be written and read by whoever made it; with it, contents are replaced in one step.
+        let made = Rights::MAKE.and(Rights::WRITE).and(Rights::READ_FILE);
+        let made = if write.is_empty() { made } else { made.and(Rights::REMOVE_FILE) };
+        plan.folders(&create, made);
+        plan.folders_within(&write, made);
+        plan.folders(&delete, Rights::REMOVE);
+        if !moved.is_empty() {
+            // A move gains nothing for what is moved: source and destination have the same rights, or the kernel refuses it (landlock(7)).
+            let moves = Rights::READ.and(Rights::WRITE).and(Rights::MAKE).and(Rights::REMOVE).and(Rights::REFER);
+            plan.folders(&moved, moves);
+            plan.folders(&create, moves);
+        } else if !create.is_empty() && !write.is_empty() {
+            // A hard link is another name of a file that may be written.
+            plan.folders(&create, Rights::REFER);
+            plan.folders(&write, Rights::REFER);
+        }
+        let some = |namespace: &str, name: &str| !policies.hull(namespace, name).is_empty();
+        let any = |namespace: &str| policies.verbs().any(|(space, name)| space == namespace && some(space, name));
+        if any("process_system") || any("sysinfo") || any("sysctl") || any("network") {
+            plan.allow(Path::new("/proc"), Rights::READ);
+            plan.allow(Path::new("/sys"), Rights::READ);
+            ["/etc/os-release", "/usr/lib/os-release", "/etc/hostname", "/etc/timezone", "/run/utmp", "/run/mount"]
+                .iter()
+                .for_each(|path| plan.allow(Path::new(path), Rights::READ));
+        }
+        if any("journal") {
+            JOURNAL.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
+        }
+        let changes = |name: &str| !hull(name).is_empty();
+        plan.calls = Calls {
+            change: ["write", "create", "delete", "move"].into_iter().any(changes),
+            chmod: changes("chmod"),
+            chown: changes("chown"),
+            xattr: changes("set_x_attr"),
+            unix_sockets: any("systemd") || any("journal"),
+            signals: some("process_system", "kill") || some("process_system", "interrupt"),
+        };
+        let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
+        let inspects = some("process_system", "list_fds") || some("process_system", "trace");
+        plan.powers = powers(plan.calls, reads || inspects, inspects);
+        plan
+    }
+
+    fn allow(&mut self, path: &Path, rights: Rights) {
+        let known = self.paths.entry(path.to_path_buf()).or_default();
+        *known = known.and(rights);
+    }
+
+    /// Rights on the things themselves and on what is in them.
+    fn things(&mut self, bounds: &[Bound], rights: Rights) {
+        for bound in bounds {
+            if let Some(path) = thing(bound) {
+                self.allow(&path, rights);
+            }
+        }
+    }
+
+    /// Rights that belong to the folder that a thing is in: its name is made, removed or moved there.
+    fn folders(&mut self, bounds: &[Bound], rights: Rights) {
+        for bound in bounds {
+            let Some(path) = thing(bound) else { continue };
+            match (bound, path.parent()) {
+                (Bound::Exactly(_), Some(folder)) => self.allow(folder, rights),
+                (Bound::Within(..), Some(folder)) => {
+                    self.allow(&path, rights);
+                    // The folder itself is in it too; of its own folder only that name is meant, and it is one of a directory.
+                    let of_dirs = [Rights::MAKE_DIR, Rights::REMOVE_DIR, Rights::REFER].into_iter().filter(|right| rights.has(*right));
+                    self.allow(folder, of_dirs.fold(Rights::default(), Rights::and));
+                }
+                _ => self.allow(&path, rights),
+            }
+        }
+    }
+
+    /// The same where a whole folder is meant; one file alone does not open its folder.
+    fn folders_within(&mut self, bounds: &[Bound], rights: Rights) {
+        let whole: Vec<Bound> = bounds.iter().filter(|bound| !matches!(bound, Bound::Exactly(_))).cloned().collect();
+        self.things(&whole, rights);
+    }
+}
+
+/// The path that a bound is about: of a beginning, the folder that it lies in. None for what is no file.
+fn thing(bound: &Bound) -> Option<PathBuf> {
+    let path = |id: &str| {
+        use std::os::unix::ffi::OsStringExt as _;
+        id.starts_with('/').then(|| PathBuf::from(std::ffi::OsString::from_vec(from_id(id))))
+    };
+    match bound {
+        Bound::Anything => Some(PathBuf::from("/")),
+        Bound::Kind(kind) => kind.starts_with("file_system::").then(|| PathBuf::from("/")),
+        Bound::Exactly(id) => path(id),
+        Bound::Within(kind, id) => kind.starts_with("file_system::").then(|| path(id)).flatten(),
+        Bound::Begins(id) => {
+            let folder = id.rfind('/').and_then(|cut| id.get(..cut.max(1)));
+            // One that says nothing of the folder may be anywhere.
+            Some(folder.and_then(path).unwrap_or_else(|| PathBuf::from("/")))
+        }
+    }
+}
+
+/// The capabilities that permitted operations of root need (capabilities(7)); everything else goes.
+fn powers(calls: Calls, reads: bool, inspects_processes: bool) -> CapabilitySet {
+    let mut powers = CapabilitySet::empty();
+    // Files of other users.
+    if reads {
+        powers |= CapabilitySet::DAC_READ_SEARCH;
+    }
+    if calls.change {
+        // A replaced file takes over owner, group, mode and attributes of the old one.
+        powers |= CapabilitySet::DAC_OVERRIDE | CapabilitySet::CHOWN | CapabilitySet::FOWNER | CapabilitySet::FSETID;
+    }
+    if calls.chmod {
+        powers |= CapabilitySet::FOWNER | CapabilitySet::FSETID;
+    }
+    if calls.chown {
+        powers |= CapabilitySet::CHOWN | CapabilitySet::FOWNER;
+    }
+    if calls.xattr {
+        powers |= CapabilitySet::FOWNER | CapabilitySet::SYS_ADMIN | CapabilitySet::SETFCAP;
+    }
+    if calls.signals {
+        powers |= CapabilitySet::KILL;
+    }
+    if inspects_processes {
+        powers |= CapabilitySet::SYS_PTRACE;
+    }
+    powers
+}
