@@ -59,6 +59,14 @@ pub struct Facts<'a> {
 }
 
 impl Process {
+    /// This process, with nothing looked at: for a question whose answer is known to be no.
+    #[must_use]
+    pub fn this() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get().into();
+        let nobody =
+            Facts { pid, start_ticks: 0, name: "rex", username: "", arguments: &[], uid: -1, euid: -1, unit: None, container: None };
+        Self::new(&nobody)
+    }
     #[must_use]
     pub fn new(facts: &Facts<'_>) -> Self {
         Self {

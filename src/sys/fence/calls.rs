@@ -267,6 +267,8 @@ fn rules(calls: Calls, pid: u64) -> Result<Rules> {
         ioctls.push(when(vec![is(1, Op::Eq, 0x4004_9409)?])?);
     }
     rules.insert(libc::SYS_ioctl, ioctls);
+    // Between this process and itself: wakers of the runtime that talks to the system bus.
+    rules.insert(libc::SYS_socketpair, vec![when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?])?]);
     if calls.unix_sockets {
         rules.insert(libc::SYS_socket, vec![when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?])?]);
         rules.insert(libc::SYS_connect, Vec::new());
