@@ -88,6 +88,7 @@ kinds! {
     Io "io" Script ScriptFailed "The operating system reported an error; `errno` says which.";
     Changed "changed" Script ScriptFailed "The thing was replaced between the decision and the deed; nothing was done.";
     JobFailed "job_failed" Script ScriptFailed "The service manager's job did not succeed.";
+    ProgramFailed "program_failed" Script ScriptFailed "A program ended with another exit code than 0, or by a signal.";
     Timeout "timeout" Script Transient "It took longer than the call allowed.";
     Unavailable "unavailable" Script Transient "Not reachable now; it may be later.";
     Unsupported "unsupported" Script FacilityMissing "This host lacks the facility.";

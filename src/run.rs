@@ -36,7 +36,7 @@ pub fn run(terms: Terms, job: Job) -> u8 {
 
 /// The same with a clock that is running already, since reading the script counts too.
 #[must_use]
-pub fn run_watched(terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
+pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     let output = Arc::new(Output::new(job.form, job.verbose, Arc::clone(&watch)));
     let digest = crate::os::digest::hex_sha256(job.script.as_bytes());
     terms.audit.set_script(&digest);
@@ -47,7 +47,8 @@ pub fn run_watched(terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
         Ok(gate) => gate,
         Err(error) => return end(&terms, &Outcome::failed(error), &job.script, &output, &watch, None),
     };
-    let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output) });
+    let broker = terms.broker.take();
+    let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output), broker });
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));

@@ -9,6 +9,8 @@ use crate::os::cache::CacheFolder;
 use crate::os::trusted::{Owner, Trusted};
 use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
 use crate::resource::closed::Closed;
+use crate::sys::broker::{Broker, Rules};
+use crate::sys::fence::{self, Own, Plan};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ pub struct Terms {
     pub layers: Vec<&'static str>,
     pub closed: Closed,
     pub files: OwnersFiles,
+    /// Starts the programs that policy permits; none where it permits none.
+    pub broker: Option<Broker>,
 }
 
 /// Where the owner's configuration is unless `--config` says otherwise.
@@ -186,17 +190,29 @@ pub fn load_policies(sources: &[Source], identity: &Identity, cache: Option<&dyn
     .map(Arc::new)
 }
 
+/// The layers in force, and the broker where policy permits programs.
+pub type Confined = (Vec<&'static str>, Option<Broker>);
+
 /// Puts every layer behind the gate in force; gives the names of those that the kernel holds. There is no way back, and no thread may run yet.
 ///
 /// # Errors
 /// [`Kind::Layer`] when one that the kernel has cannot be armed, or one that rex.toml demands is missing.
-pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config) -> Result<Vec<&'static str>> {
+pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config) -> Result<Confined> {
     let mut layers = crate::sys::confine::confine(limits)?;
     let folder = crate::os::trusted::canonical(files.folder());
-    let own = crate::sys::fence::Own { config: Some(&folder) };
-    layers.extend(crate::sys::fence::arm(&crate::sys::fence::Plan::of(policies, own))?);
+    let plan = Plan::of(policies, Own { config: Some(&folder) });
+    let programs = policies.hull("file_system", "execute");
+    let broker = if programs.is_empty() {
+        None
+    } else {
+        // Programs are not rex: what it needs for itself is no business of theirs.
+        let plan = Plan::of(policies, Own::default());
+        let rules = Rules { programs, plan, children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs() };
+        Some(Broker::start(rules)?)
+    };
+    layers.extend(fence::arm(&plan)?);
     match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
-        None => Ok(layers),
+        None => Ok((layers, broker)),
         Some(missing) => {
             Err(Error::new(Kind::Layer, format!("the layer `{missing}` that rex.toml demands is not in force on this host; nothing ran")))
         }

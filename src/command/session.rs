@@ -151,12 +151,12 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     };
     audit.set_policy(&policies.digest);
     let mode = if session.identity_fd.is_some() { "serve" } else { "session" };
-    let layers = match terms::confine(&limits, &policies, &files, &config) {
-        Ok(layers) => layers,
+    let (layers, broker) = match terms::confine(&limits, &policies, &files, &config) {
+        Ok(confined) => confined,
         Err(error) => return stop("layers", error),
     };
     let closed = closed(&files, &config, uid);
-    let terms = Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files };
+    let terms = Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker };
     match verb {
         Verb::Run(asked) => {
             let runbook = if let invocation::Source::Runbook(name) = &asked.source { Some(name.clone()) } else { None };

@@ -6,6 +6,7 @@ use crate::limits::Watch;
 use crate::output::Output;
 use crate::policy::{Action, Ask, Effect, Site, Value};
 use crate::policy::{Gate, Granted, Walk};
+use crate::sys::broker::Broker;
 use rhai::NativeCallContext;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -16,6 +17,8 @@ pub struct Host {
     pub gate: Gate,
     pub watch: Arc<Watch>,
     pub out: Arc<Output>,
+    /// Starts programs; none where no policy of the caller permits any.
+    pub broker: Option<Broker>,
 }
 
 /// One script function.

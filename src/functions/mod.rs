@@ -4,6 +4,7 @@ pub mod convert;
 pub mod data;
 pub mod datetime;
 pub mod dir;
+pub mod exec;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
@@ -35,6 +36,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("dir", "Directories", dir::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("exec", "Running programs", exec::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

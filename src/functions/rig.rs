@@ -41,7 +41,7 @@ impl Rig {
         let session = Session { run: "test".into(), attributes };
         let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
         let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
-        Self { host: Arc::new(Host { gate, watch, out }) }
+        Self { host: Arc::new(Host { gate, watch, out, broker: None }) }
     }
 
     pub fn call<const N: usize>(&self, name: &str, args: [Dynamic; N]) -> Result<Dynamic> {

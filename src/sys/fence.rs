@@ -8,8 +8,10 @@ mod calls;
 mod paths;
 mod plan;
 mod powers;
+mod program;
 
 pub use plan::{Own, Plan, Rights};
+pub(super) use program::{for_program, place, prepare_program, restrict_program};
 
 use crate::error::Result;
 

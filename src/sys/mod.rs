@@ -1,5 +1,6 @@
 //! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
+pub mod broker;
 pub mod clock;
 pub mod confine;
 pub mod decompress;
@@ -11,6 +12,7 @@ pub mod inherit;
 pub mod journal;
 pub mod memory;
 pub mod overflow;
+pub mod pipes;
 pub mod proc;
 pub mod search;
 pub mod spawn;

@@ -166,6 +166,99 @@ const FCHMODAT2: i64 = 452;
 const CHMOD: &[i64] = &[libc::SYS_fchmod, libc::SYS_fchmodat, FCHMODAT2];
 const SIGNALS: &[i64] = &[libc::SYS_kill, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal];
 
+/// What no program needs that is started for a script, and much else is attacked through: other processes, the kernel's own machinery, namespaces.
+const NO_PROGRAM: &[i64] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_vhangup,
+    libc::SYS_personality,
+    libc::SYS_fanotify_init,
+    libc::SYS_lookup_dcookie,
+];
+/// A new user namespace, which would give a process capabilities of its own (clone(2)).
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+
+/// The filter of a program: a list of what it may not do, since what programs do is theirs to say.
+pub(super) fn restrict_program(plan: &Plan) -> Result<bool> {
+    let Some(arch) = target() else { return Ok(false) };
+    let mut refused = Rules::new();
+    for call in NO_PROGRAM {
+        refused.insert(*call, Vec::new());
+    }
+    refused.insert(libc::SYS_clone, vec![when(vec![is(0, Op::MaskedEq(CLONE_NEWUSER), CLONE_NEWUSER)?])?]);
+    if !plan.calls.network {
+        let families = [libc::AF_INET, libc::AF_INET6, libc::AF_PACKET, libc::AF_VSOCK, libc::AF_NETLINK];
+        refused.insert(libc::SYS_socket, each(0, &families)?);
+    }
+    // Typing into the caller's terminal.
+    refused.insert(libc::SYS_ioctl, each(1, &[libc::TIOCSTI as i32, libc::TIOCSETD as i32, libc::TIOCLINUX as i32])?);
+    if !plan.calls.chmod && !plan.calls.change {
+        CHMOD.iter().for_each(|call| drop(refused.insert(*call, Vec::new())));
+    }
+    let refused = program(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()), arch)?;
+    let mut no_clone3 = Rules::new();
+    no_clone3.insert(libc::SYS_clone3, Vec::new());
+    let no_clone3 = program(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), arch)?;
+    apply(&[no_clone3, refused])
+}
+
+/// Whether the kernel has it.
+fn apply(programs: &[BpfProgram]) -> Result<bool> {
+    for program in programs {
+        match seccompiler::apply_filter(program) {
+            Ok(()) => {}
+            Err(seccompiler::Error::Seccomp(error)) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(failed(&error.to_string())),
+        }
+    }
+    Ok(true)
+}
+
 /// Set-user-id and set-group-id, which no file gets unless some policy permits changing modes.
 const SET_ID: u64 = 0o6000;
 
@@ -183,16 +276,7 @@ pub(super) fn restrict(plan: &Plan) -> Result<bool> {
     let mut no_clone3 = Rules::new();
     no_clone3.insert(libc::SYS_clone3, Vec::new());
     let no_clone3 = program(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), arch)?;
-    for program in [no_clone3, allowed] {
-        match seccompiler::apply_filter(&program) {
-            Ok(()) => {}
-            Err(seccompiler::Error::Seccomp(error)) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(failed(&error.to_string())),
-        }
-    }
-    Ok(true)
+    apply(&[no_clone3, allowed])
 }
 
 fn failed(why: &str) -> Error {

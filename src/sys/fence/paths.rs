@@ -50,8 +50,8 @@ fn failed(error: landlock::RulesetError) -> Error {
     Error::new(Kind::Layer, format!("the layer `landlock` cannot be armed: {error}"))
 }
 
-/// The thing, or the nearest folder above it where it may yet be made: a rule is about what is there now. A link is not what policies mean, since
-/// they are about canonical paths. The root is no stand-in for a folder that is missing, unless it may be made there.
+/// The thing, or where it may be made the nearest folder above it: a rule is about what is there now. What is missing and may not be made is left out,
+/// else a permit for a file that is not there would open its folder. A link is not what policies mean, since they are about canonical paths.
 fn nearest(path: &Path, rights: Rights) -> Option<(OwnedFd, bool)> {
     for (steps, place) in path.ancestors().enumerate() {
         let opened = rustix::fs::openat2(
@@ -68,12 +68,9 @@ fn nearest(path: &Path, rights: Rights) -> Option<(OwnedFd, bool)> {
                 if kind == rustix::fs::FileType::Symlink || (steps > 0 && !is_dir) {
                     return None;
                 }
-                if steps > 0 && place == Path::new("/") && !rights.has(Rights::MAKE_DIR) {
-                    return None;
-                }
                 return Some((handle, is_dir));
             }
-            Err(rustix::io::Errno::NOENT) => {}
+            Err(rustix::io::Errno::NOENT) if rights.has(Rights::MAKE_FILE) || rights.has(Rights::MAKE_DIR) => {}
             // A link on the way, a file in place of a folder: nothing canonical lies there.
             Err(_) => return None,
         }
@@ -96,5 +93,6 @@ fn of(rights: Rights) -> BitFlags<AccessFs> {
     add(Rights::REMOVE_FILE, AccessFs::RemoveFile.into());
     add(Rights::REMOVE_DIR, AccessFs::RemoveDir.into());
     add(Rights::REFER, AccessFs::Refer.into());
+    add(Rights::EXECUTE, AccessFs::Execute.into());
     access
 }

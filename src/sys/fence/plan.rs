@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What may be done below a path, in the terms of landlock(7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rights(u8);
+pub struct Rights(u16);
 
 impl Rights {
     pub const READ_FILE: Self = Self(1);
@@ -22,6 +22,8 @@ impl Rights {
     pub const REMOVE_DIR: Self = Self(64);
     /// Move and link between folders.
     pub const REFER: Self = Self(128);
+    /// Start it as a program.
+    pub const EXECUTE: Self = Self(256);
 
     pub const READ: Self = Self(1 | 2);
     pub const MAKE: Self = Self(8 | 16);
@@ -55,6 +57,8 @@ pub struct Calls {
     pub unix_sockets: bool,
     /// Signals to other processes.
     pub signals: bool,
+    /// Sockets of the internet.
+    pub network: bool,
 }
 
 /// What the fence lets through.
@@ -84,6 +88,7 @@ impl Plan {
     pub fn of(policies: &Policies, own: Own<'_>) -> Self {
         let mut plan = Self { paths: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::empty() };
         EVERY_RUN.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
+        plan.allow(Path::new("/dev/null"), Rights::READ_FILE.and(Rights::WRITE));
         if let Some(folder) = own.config {
             plan.allow(folder, Rights::READ);
         }
@@ -129,6 +134,7 @@ impl Plan {
             chown: changes("chown"),
             xattr: changes("set_x_attr"),
             unix_sockets: any("systemd") || any("journal"),
+            network: any("network"),
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
         };
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
@@ -137,7 +143,7 @@ impl Plan {
         plan
     }
 
-    fn allow(&mut self, path: &Path, rights: Rights) {
+    pub(super) fn allow(&mut self, path: &Path, rights: Rights) {
         let known = self.paths.entry(path.to_path_buf()).or_default();
         *known = known.and(rights);
     }

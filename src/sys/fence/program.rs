@@ -1,0 +1,114 @@
+//! The fence of a program that policy permits: the hull of the run, and what the program, its interpreter and its libraries need to start.
+
+use super::calls;
+use super::paths;
+use super::plan::{Plan, Rights};
+use crate::error::{Error, Kind, Result};
+use landlock::RulesetCreated;
+use rustix::fs::OFlags;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// What the loader of shared libraries reads (ld.so(8)).
+const LIBRARIES: &[&str] = &[
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+];
+/// What every program expects to be there.
+const BASICS: &[&str] = &[
+    "/usr/share/locale",
+    "/usr/share/zoneinfo",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/group",
+    "/proc/self",
+    "/proc/thread-self",
+];
+const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+/// Interpreters of interpreters; the kernel follows at most four (fs/exec.c).
+const DEPTH: usize = 4;
+
+/// Adds what this program needs to start; whether it is a script.
+pub(in crate::sys) fn for_program(plan: &mut Plan, program: &OwnedFd) -> Result<bool> {
+    for path in LIBRARIES.iter().chain(BASICS) {
+        plan.allow(Path::new(path), Rights::READ);
+    }
+    for path in DEVICES {
+        plan.allow(Path::new(path), Rights::READ_FILE.and(Rights::WRITE));
+    }
+    let mut next = Some(again(program)?);
+    let mut script = false;
+    for step in 0..=DEPTH {
+        let Some(file) = next.take() else { break };
+        let path = place(&file)?;
+        plan.allow(&path, Rights::READ_FILE.and(Rights::EXECUTE));
+        let mut head = Vec::new();
+        std::fs::File::from(file).take(64 << 10).read_to_end(&mut head).map_err(Error::from)?;
+        if let Some(interpreter) = interpreter(&head) {
+            script |= step == 0 && head.starts_with(b"#!");
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            next = Some(
+                rustix::fs::open(&interpreter, flags, rustix::fs::Mode::empty())
+                    .map_err(|errno| Error::os("open the interpreter", errno.raw_os_error()))?,
+            );
+        }
+    }
+    Ok(script)
+}
+
+/// Where an open file is. Not by [`crate::resource::path`], whose handle on /proc is that of the process that forked this one.
+pub(in crate::sys) fn place(file: &OwnedFd) -> Result<PathBuf> {
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = rustix::fs::readlink(name, Vec::new()).map_err(|errno| Error::os("readlink", errno.raw_os_error()))?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
+}
+
+fn again(file: &OwnedFd) -> Result<OwnedFd> {
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(name, flags, rustix::fs::Mode::empty()).map_err(|errno| Error::os("open", errno.raw_os_error()))
+}
+
+/// What runs a program: the first line of a script (execve(2)), or the loader that an ELF file names (elf(5)).
+fn interpreter(head: &[u8]) -> Option<PathBuf> {
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let name = line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())?;
+        return Some(PathBuf::from(std::ffi::OsString::from_vec(name.to_vec())));
+    }
+    let elf = object::read::elf::FileHeader::parse(head).ok().map(|header: &object::elf::FileHeader64<object::Endianness>| header)?;
+    loader(elf, head)
+}
+
+fn loader(elf: &object::elf::FileHeader64<object::Endianness>, head: &[u8]) -> Option<PathBuf> {
+    use object::read::elf::{FileHeader as _, ProgramHeader as _};
+    let endian = elf.endian().ok()?;
+    let segment = elf.program_headers(endian, head).ok()?.iter().find(|header| header.p_type(endian) == object::elf::PT_INTERP)?;
+    let name = segment.data(endian, head).ok()?;
+    let name = name.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
+    Some(PathBuf::from(std::ffi::OsString::from_vec(name.to_vec())))
+}
+
+pub(in crate::sys) fn prepare_program(plan: &Plan) -> Result<RulesetCreated> {
+    paths::prepare(plan)
+}
+
+/// Arms it in the process that is about to become the program.
+pub(in crate::sys) fn restrict_program(paths: RulesetCreated, plan: &Plan) -> Result<()> {
+    rustix::thread::set_no_new_privs(true).map_err(|errno| Error::new(Kind::Layer, format!("no-new-privs: {errno}")))?;
+    paths::restrict(paths)?;
+    calls::restrict_program(plan)?;
+    Ok(())
+}
