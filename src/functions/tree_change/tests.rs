@@ -1,0 +1,1 @@
+//! Names: what is allowed beside what is not, with a look at the disk.
