@@ -142,9 +142,7 @@ fn goal(call: &Call<'_>, source: &File, destination: &AbsPath, noun: &'static No
     let folder = File::locate_dir(destination)?;
     if !folder.exists() || !folder.is_dir() {
         if named.directory && (folder.exists() || noun.name != DIR.name) {
-            // `name/` can only be a directory. Told to whoever may make what is asked for.
-            let found = call.permit::<Create>(folder.taken_for_a_directory())?;
-            return Err(Error::new(Kind::NotADirectory, "is not a directory").with_path(found.asked().shown()));
+            return Err(no_directory(call, folder));
         }
         let found = File::locate_name(&named.path)?;
         if found.exists() || noun.name == FILE.name {
@@ -160,13 +158,22 @@ fn goal(call: &Call<'_>, source: &File, destination: &AbsPath, noun: &'static No
     };
     let gate = &call.host.gate;
     if gate.would::<Stat>(&folder) != Answer::Yes && gate.would::<Create>(&inside) != Answer::Yes {
-        let plain = File::locate_dir(destination)?;
+        if named.directory && noun.name != DIR.name {
+            return Err(no_directory(call, folder));
+        }
+        let plain = if noun.name == DIR.name { File::locate_dir(destination)? } else { File::locate_name(&named.path)? };
         let context = going_to(&plain);
         if gate.would_with::<Move>(source, &context) != Answer::Yes || gate.would::<Create>(&plain) != Answer::Yes {
             return Ok(plain);
         }
     }
     Ok(inside)
+}
+
+/// `name/` can only be a directory, and is none, or so it is told to who may not make it.
+fn no_directory(call: &Call<'_>, folder: File) -> Error {
+    let none = |found: Granted<Create>| Error::new(Kind::NotADirectory, "is not a directory").with_path(found.asked().shown());
+    call.permit::<Create>(folder.taken_for_a_directory()).map_or_else(|error| error, none)
 }
 
 /// The circumstances of `move`: where to.
