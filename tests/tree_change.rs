@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn forbidding(verb: &str, noun: &str, name: &str) -> String {
-    format!("{ALLOW_ALL} forbid(principal, action == file_system::Action::\"{verb}\", resource == file_system::{noun}::\"{{data}}/{name}\");")
+    format!(
+        "{ALLOW_ALL} forbid(principal, action == file_system::Action::\"{verb}\", resource == file_system::{noun}::\"{{data}}/{name}\");"
+    )
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -43,7 +45,11 @@ fn a11_and_a12_every_level_of_mkdir_is_judged_where_it_really_is() {
 
 #[test]
 fn a16_whoever_may_do_nothing_learns_nothing() {
-    let rex = Rex::new().policy("permit(principal, action, resource == file_system::File::\"/nowhere\");").dir("there").file("qfile", "");
+    let rex = Rex::new()
+        .policy("permit(principal, action, resource == file_system::File::\"/nowhere\");")
+        .dir("there")
+        .file("qfile", "")
+        .file("other", "");
     for call in [
         "mkdir(p)",
         "mkdir([mkdir::parents], p)",
@@ -51,15 +57,17 @@ fn a16_whoever_may_do_nothing_learns_nothing() {
         "rm(p)",
         "rm([rm::force, rm::recursive], p)",
         "mv(p, \"{data}/new\")",
-        "mv(\"{data}/qfile\", p)",
+        "mv(\"{data}/other\", p)",
         "ln(p, \"{data}/new\")",
         "ln(\"x\", p, #{symbolic: true})",
         "mktemp(#{dir: p})",
     ] {
-        let told: Vec<String> = ["there", "qfile", "gone"]
+        let told: Vec<String> = ["there", "qfile", "never"]
             .iter()
             .map(|name| {
-                let script = format!("let p = \"{{data}}/{name}\"; let told = 0; try {{ {call} }} catch (e) {{ e.remove(\"ref\"); told = e; }} to_json(told)");
+                let script = format!(
+                    "let p = \"{{data}}/{name}\"; let told = 0; try {{ {call} }} catch (e) {{ e.remove(\"ref\"); told = e; }} to_json(told)"
+                );
                 let told = rex.run(&script).ends(0).value().as_str().unwrap().replace(name, "NAME");
                 // The end of a temporary name is chance.
                 told.split("/tmp.").next().unwrap().to_owned()
@@ -79,8 +87,8 @@ fn a15_a_forbidden_file_deep_in_a_tree_keeps_the_tree_and_keep_going_the_rest() 
     run.gives(json!([3, [[rex.path("t/a/b/keep"), "denied"]]]));
     assert_eq!(names(&rex.data().join("t")), ["a"]);
     assert_eq!(run.denials(), 1);
-    let effect = run.events("effect").into_iter().find(|record| record["function"] == "rm").cloned();
-    assert!(effect.unwrap().to_string().contains("3 names removed"), "{run:#?}");
+    let effects: Vec<_> = run.events("effect").iter().map(|record| record["detail"].clone()).collect();
+    assert_eq!(effects, ["3 names removed"], "{run:#?}");
 }
 
 #[test]
@@ -114,7 +122,8 @@ fn b5_and_b10_a_backup_is_kept_and_a_move_that_happened_is_no_error() {
 fn b7_c3_and_d17_links_and_fifos_are_removed_themselves() {
     let rex = Rex::new().policy(ALLOW_ALL).file("target/file", "x").link("to-dir", "target").link("dangling", "gone");
     assert!(Command::new("mkfifo").arg(rex.data().join("pipe")).status().unwrap().success());
-    rex.run("[rm(\"{data}/to-dir\").removed, rm([rm::recursive], \"{data}/dangling\").removed, rm(\"{data}/pipe\").removed]").gives(json!([1, 1, 1]));
+    rex.run("[rm(\"{data}/to-dir\").removed, rm([rm::recursive], \"{data}/dangling\").removed, rm(\"{data}/pipe\").removed]")
+        .gives(json!([1, 1, 1]));
     rex.run("rm([rm::force], \"{data}/gone\").changed").gives(false);
     assert_eq!(names(&rex.data()), ["target"]);
     assert_eq!(rex.read("target/file"), "x");
@@ -253,7 +262,10 @@ fn a25_and_b1_a_tree_moved_to_another_filesystem_is_judged_whole_and_lost_never(
     assert!(names(other.path()).is_empty() && rex.read("t/a/x") == "x" && rex.read("t/b/y") == "y");
     fs::remove_file(rex.data().join("t/b/pipe")).unwrap();
     // One place below that may not be made.
-    let forbid = format!("{ALLOW_ALL} forbid(principal, action == file_system::Action::\"create\", resource == file_system::Dir::\"{}/a\");", to.display());
+    let forbid = format!(
+        "{ALLOW_ALL} forbid(principal, action == file_system::Action::\"create\", resource == file_system::Dir::\"{}/a\");",
+        to.display()
+    );
     let rex = rex.policy(&forbid);
     rex.run(&script).is_denied();
     assert!(names(other.path()).is_empty() && rex.read("t/a/x") == "x");
@@ -304,7 +316,11 @@ fn a_full_filesystem_stops_a_move_and_leaves_both_sides_as_they_were() {
     needs_namespaces!();
     let rex = Rex::new().policy(ALLOW_ALL).file("t/small", "s").dir("full");
     fs::write(rex.data().join("t/zlarge"), vec![7u8; 3 << 20]).unwrap();
-    let run = inside_mounts(&rex, "mount -t tmpfs -o size=1m none $DATA/full", r#"let k = ""; try { mv("{data}/t", "{data}/full"); } catch (e) { k = e.kind; } [k, ls("{data}/full", #{all: true}).len(), ls("{data}/t").len()]"#);
+    let run = inside_mounts(
+        &rex,
+        "mount -t tmpfs -o size=1m none $DATA/full",
+        r#"let k = ""; try { mv("{data}/t", "{data}/full"); } catch (e) { k = e.kind; } [k, ls("{data}/full", #{all: true}).len(), ls("{data}/t").len()]"#,
+    );
     run.gives(json!(["no_space", 0, 2]));
 }
 
@@ -327,8 +343,8 @@ fn what_is_mounted_in_a_tree_is_busy_and_one_file_system_leaves_it_alone() {
     ] {
         let rex = Rex::new().policy(ALLOW_ALL).dir("t/m").file("t/file", "").file("t/a/b", "").file("other/x", "x");
         let script = r#"let told = [];
-            for call in [|| rm("{data}/t", #{recursive: true}), || rm("{data}/t/m", #{recursive: true, one_file_system: true}), || mv("{data}/t", "{data}/u")] {
-                try { call.call(); told.push("done"); } catch (e) { told.push(e.kind); }
+            for act in [|| rm("{data}/t", #{recursive: true}), || rm("{data}/t/m", #{recursive: true, one_file_system: true}), || mv("{data}/t", "{data}/u")] {
+                try { act.call(); told.push("done"); } catch (e) { told.push(e.kind); }
             }
             let before = exists("{data}/t/a/b");
             let r = rm("{data}/t", #{recursive: true, one_file_system: true});
@@ -345,9 +361,9 @@ fn a_filesystem_that_is_read_only_says_so() {
     needs_namespaces!();
     let rex = Rex::new().policy(ALLOW_ALL).file("ro/file", "x").dir("ro/d").file("free", "");
     let script = r#"let told = [];
-        for call in [|| rm("{data}/ro/file"), || rmdir("{data}/ro/d"), || mkdir("{data}/ro/n"), || mv("{data}/ro/file", "{data}/ro/g"),
+        for act in [|| rm("{data}/ro/file"), || rmdir("{data}/ro/d"), || mkdir("{data}/ro/n"), || mv("{data}/ro/file", "{data}/ro/g"),
                      || mv("{data}/free", "{data}/ro/free"), || ln("x", "{data}/ro/l", #{symbolic: true}), || mktemp(#{dir: "{data}/ro"})] {
-            try { call.call(); told.push("done"); } catch (e) { told.push(e.kind); }
+            try { act.call(); told.push("done"); } catch (e) { told.push(e.kind); }
         }
         told"#;
     let run = inside_mounts(&rex, "mount --bind $DATA/ro $DATA/ro && mount -o remount,bind,ro $DATA/ro", script);

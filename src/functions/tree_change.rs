@@ -236,15 +236,7 @@ const RMDIR: Function = Function {
     doc: "Removes an empty directory.\n\nA link to a directory is not followed and is no directory. A map: `changed`, `path`.",
     body: &with1(rmdir, [param("path", "The directory.")]),
     asks: &[ask::<Delete>()],
-    fails: &[
-        Kind::NotFound,
-        Kind::NotADirectory,
-        Kind::NotEmpty,
-        Kind::Busy,
-        Kind::Permission,
-        Kind::ReadOnly,
-        Kind::Changed,
-    ],
+    fails: &[Kind::NotFound, Kind::NotADirectory, Kind::NotEmpty, Kind::Busy, Kind::Permission, Kind::ReadOnly, Kind::Changed],
     examples: &[Example { given: &[("old/", "")], script: r#"rmdir(dir + "/old").changed"#, gives: "true" }],
 };
 
@@ -535,7 +527,10 @@ fn ln(call: &Call<'_>, target: Content, link: AbsPath, options: LnOptions) -> Re
         match file.kind() {
             Some(FileType::RegularFile) => {}
             Some(FileType::Directory) => return Err(Error::new(Kind::IsADirectory, "is a directory").with_path(path.shown())),
-            _ => return Err(crate::policy::Resource::obstacle(file.resource()).unwrap_or_else(|| Error::new(Kind::NotAFile, "is not a regular file").with_path(path.shown()))),
+            _ => {
+                return Err(crate::policy::Resource::obstacle(file.resource())
+                    .unwrap_or_else(|| Error::new(Kind::NotAFile, "is not a regular file").with_path(path.shown())));
+            }
         }
         Some(file)
     };

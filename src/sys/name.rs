@@ -273,7 +273,7 @@ pub fn is_mount_point<A: Action<On = File>>(granted: &Granted<A>) -> Result<bool
 
 /// Whether this account may take names out of a granted directory. (Immutable files and sticky folders can still refuse.)
 pub fn may_empty<A: Action<On = File>>(granted: &Granted<A>) -> bool {
-    granted.resource().handle().is_some_and(|handle| may_change(handle))
+    granted.resource().handle().is_some_and(may_change)
 }
 
 /// The same of the folder that a granted thing is in.

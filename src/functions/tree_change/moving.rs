@@ -67,7 +67,7 @@ pub(super) const MV: Function = Function {
 enum Place {
     Free(Granted<Create>),
     Replaced(Granted<Delete>),
-    Kept { old: Granted<Move>, backup: Granted<Create> },
+    Kept { old: Box<Granted<Move>>, backup: Box<Granted<Create>> },
 }
 
 /// What a walk over the source found that only matters where it has to be copied.
@@ -222,7 +222,7 @@ fn settle(call: &Call<'_>, source: &File, goal: Granted<Create>, options: &MvOpt
             return Err(Error::new(Kind::Changed, "its folder was replaced; nothing was done").with_path(asked.shown()));
         }
         let old = call.permit_with::<Move>(old, going_to(&backup))?;
-        return Ok(Place::Kept { old, backup: call.permit::<Create>(backup)? });
+        return Ok(Place::Kept { old: Box::new(old), backup: Box::new(call.permit::<Create>(backup)?) });
     }
     Err(exists(&asked).with_hint("every name for a backup is taken"))
 }
@@ -282,7 +282,7 @@ fn each_below(
             }
             Step::Entry(entry) => {
                 let noun = if entry.is_dir() { &DIR } else { &FILE };
-                let above = goals.last().map_or_else(|| goal.resource(), |above| above);
+                let above = goals.last().unwrap_or_else(|| goal.resource());
                 let to = File::absent_below(above, entry.name(), noun)?;
                 let (from, to) = permit_both(&walk, entry, to)?;
                 if sys::name::is_mount_point(&from)? {

@@ -635,7 +635,10 @@ fn a_hard_link_opens_no_way_around_the_policy() {
         wider.push((verb, &inside));
         assert_eq!(link(&permit(&wider)), Ok(()), "{verb}");
     }
-    let unsure = format!("{} permit(principal, action == file_system::Action::\"chmod\", resource) when {{ resource has size && resource.size < 9 }};", permit(&base));
+    let unsure = format!(
+        "{} permit(principal, action == file_system::Action::\"chmod\", resource) when {{ resource has size && resource.size < 9 }};",
+        permit(&base)
+    );
     assert_eq!(link(&unsure), Err(Kind::Denied));
 }
 
@@ -661,4 +664,68 @@ fn hard_links_are_made_to_files_only_and_replace_in_one_step() {
     assert_eq!(fs::metadata(dir.join("f")).unwrap().nlink(), 3);
     assert!(!done(make("f", "old", yes(["force"])))["changed"].as_bool().unwrap());
     assert_eq!(names(&dir), ["d", "f", "l", "n", "old", "pipe"]);
+}
+
+// --- to another filesystem ---
+
+/// Grants as `mv` gets them.
+fn move_grants(rig: &Rig, from: &Path, to: &Path) -> (Granted<Move>, Granted<Create>) {
+    let call = Call::new(&rig.host, &moving::MV, None);
+    let at = |path: &Path| AbsPath::new(path.as_os_str().as_bytes()).unwrap();
+    let text = || crate::policy::Value::String("x".to_owned());
+    let destination = vec![("path", text()), ("name", text()), ("parent_path", text())];
+    let context = vec![("destination", crate::policy::Value::Record(destination))];
+    (
+        call.permit_with::<Move>(File::locate_name(&at(from)).unwrap(), context).unwrap(),
+        call.permit::<Create>(File::locate_name(&at(to)).unwrap()).unwrap(),
+    )
+}
+
+#[test]
+fn only_what_was_copied_and_did_not_change_since_is_taken_for_copied() {
+    let (_keep, dir) = folder();
+    let rig = Rig::new(ALL);
+    fs::write(dir.join("a"), "contents").unwrap();
+    fs::write(dir.join("b"), "contents").unwrap();
+    let (from, to) = move_grants(&rig, &dir.join("a"), &dir.join("copy"));
+    let mut staging = sys::transfer::Staging::new(&to).unwrap();
+    staging.put(&from, &to, &rig.host.watch).unwrap();
+    assert!(!dir.join("copy").exists());
+    staging.publish(&to).unwrap();
+    let copied = staging.copied();
+    assert_eq!((fs::read_to_string(dir.join("copy")).unwrap(), copied.bytes), ("contents".to_owned(), 8));
+    let now = |name: &str| File::locate(&AbsPath::new(dir.join(name).as_os_str().as_bytes()).unwrap()).unwrap();
+    assert!(copied.holds(&now("a")));
+    assert!(!copied.holds(&now("b")));
+    fs::write(dir.join("a"), "CONTENTS").unwrap();
+    assert!(!copied.holds(&now("a")));
+}
+
+#[test]
+fn a_copy_that_is_not_published_leaves_nothing_however_deep_it_was() {
+    let (_keep, dir) = folder();
+    let rig = Rig::new(ALL);
+    fs::create_dir(dir.join("s")).unwrap();
+    fs::write(dir.join("s/f"), "x").unwrap();
+    fs::set_permissions(dir.join("s"), fs::Permissions::from_mode(0o500)).unwrap();
+    let (from, to) = move_grants(&rig, &dir.join("s"), &dir.join("t"));
+    let (file, copy) = move_grants(&rig, &dir.join("s/f"), &dir.join("f"));
+    let mut staging = sys::transfer::Staging::new(&to).unwrap();
+    for _ in 0..100 {
+        staging.enter(&from, &to).unwrap();
+        staging.put(&file, &copy, &rig.host.watch).unwrap();
+    }
+    for _ in 0..50 {
+        staging.leave(&from).unwrap();
+    }
+    assert_eq!(names(&dir).len(), 2);
+    drop(staging);
+    assert_eq!(names(&dir), ["s"]);
+    // The other side: what has got the name meanwhile is an error and stays.
+    let mut staging = sys::transfer::Staging::new(&copy).unwrap();
+    staging.put(&file, &copy, &rig.host.watch).unwrap();
+    fs::write(dir.join("f"), "other").unwrap();
+    assert_eq!(staging.publish(&copy).unwrap_err().kind, Kind::Exists);
+    drop(staging);
+    assert_eq!((names(&dir), fs::read_to_string(dir.join("f")).unwrap()), (vec!["f".to_owned(), "s".to_owned()], "other".to_owned()));
 }

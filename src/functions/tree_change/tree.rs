@@ -79,7 +79,8 @@ impl Tree {
         // Taken from the end.
         todo.sort_unstable_by(|a, b| b.bytes.cmp(&a.bytes));
         let dir = dir.into_resource();
-        let level = Level { asked: dir.asked().clone(), place: dir.place().to_vec(), id: identity(&dir), todo, kept: false, folder: Some(dir) };
+        let level =
+            Level { asked: dir.asked().clone(), place: dir.place().to_vec(), id: identity(&dir), todo, kept: false, folder: Some(dir) };
         self.levels.push(level);
         if let Some(above) = self.levels.len().checked_sub(HELD + 1).and_then(|at| self.levels.get_mut(at)) {
             above.folder = None;
