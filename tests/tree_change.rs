@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod common;
-use common::{ALLOW_ALL, Rex};
+use common::{ALLOW_ALL, Account, Rex};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -386,4 +386,37 @@ fn what_the_operating_system_refuses_is_told_with_what_was_done_before() {
     assert_eq!(run.ends(1).json()["error"]["kind"], "permission", "{run:#?}");
     assert!(run.json()["error"]["message"].as_str().unwrap().contains("1 name removed"), "{run:#?}");
     going.gives(json!(["permission"]));
+}
+
+#[test]
+fn an_account_that_cannot_keep_what_belongs_to_a_file_moves_nothing_elsewhere() {
+    needs_root!();
+    let account = Account::new();
+    let rex = Rex::new().config("identity = [\"user\"]").policy(ALLOW_ALL).file("foreign", "x").file("t/closed", "x").file("t/own", "x");
+    let rex = rex.file("fixed/file", "x").dir("mine").account(&account);
+    let Some(other) = elsewhere(&rex) else { return };
+    fs::set_permissions(other.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    for name in ["t", "t/own", "mine"] {
+        std::os::unix::fs::chown(rex.data().join(name), Some(account.uid), Some(account.gid)).unwrap();
+    }
+    fs::set_permissions(rex.data().join("t/closed"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(other.path().join("sticky"), "").unwrap();
+    let to = other.path().display();
+    let script = format!(
+        r#"let told = [];
+        for act in [|| mv("{{data}}/foreign", "{to}"), || mv("{{data}}/t", "{to}"), || mv("{{data}}/fixed/file", "{to}"), || mv("{{data}}/fixed", "{to}"),
+                    || rm("{{data}}/fixed/file"), || rm("{to}/sticky"), || mkdir("{{data}}/fixed/d"), || mv("{{data}}/mine", "{to}/moved")] {{
+            try {{ act.call(); told.push("done"); }} catch (e) {{ told.push(e.kind); }}
+        }}
+        to_json(told)"#
+    );
+    let run = rex.session(Some(&account), &[], Some("rex run -o json"), &script);
+    let told: serde_json::Value = serde_json::from_str(run.ends(0).value().as_str().unwrap()).unwrap();
+    let mut expected = vec!["permission"; 7];
+    expected.push("done");
+    assert_eq!(told, json!(expected), "{run:#?}");
+    assert_eq!(names(other.path()), ["moved", "sticky"]);
+    assert_eq!(names(&rex.data()), ["fixed", "foreign", "t"]);
+    assert_eq!(names(&rex.data().join("t")), ["closed", "own"]);
+    assert_eq!(fs::metadata(other.path().join("moved")).unwrap().uid(), account.uid);
 }

@@ -76,23 +76,7 @@ impl Named {
         if !matches!(last, b"" | b"." | b"..") {
             return Ok(Self { path: path.clone(), directory: false });
         }
-        let mut names: Vec<&[u8]> = Vec::new();
-        for name in bytes.split(|byte| *byte == b'/') {
-            match name {
-                b"" | b"." => {}
-                b".." => drop(names.pop()),
-                name => names.push(name),
-            }
-        }
-        let mut clean = Vec::with_capacity(bytes.len());
-        for name in &names {
-            clean.push(b'/');
-            clean.extend_from_slice(name);
-        }
-        if clean.is_empty() {
-            clean.push(b'/');
-        }
-        Ok(Self { path: AbsPath::new(clean)?, directory: true })
+        Ok(Self { path: joined(&components(bytes))?, directory: true })
     }
     /// That it is a directory, where the path says so. Asked after the policy.
     fn check(&self, file: &File) -> Result<()> {
@@ -102,6 +86,24 @@ impl Named {
         }
         Ok(())
     }
+}
+
+/// The names of a path, `..` taken as it is written, as for every path.
+fn components(path: &[u8]) -> Vec<&[u8]> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    names
+}
+
+fn joined(names: &[&[u8]]) -> Result<AbsPath> {
+    let path: Vec<u8> = names.iter().flat_map(|name| [b"/".as_slice(), *name]).flatten().copied().collect();
+    AbsPath::new(if path.is_empty() { b"/".to_vec() } else { path })
 }
 
 fn exists(path: &AbsPath) -> Error {
@@ -171,11 +173,12 @@ fn mkdir(call: &Call<'_>, path: AbsPath, options: MkdirOptions) -> Result<Map> {
             .with_path(granted.asked().shown())
             .with_hint("`parents: true` makes the folders above it too"));
     }
-    // Every level that is missing, outermost first, each judged before any is made.
-    let (mut folder, names) = missing_levels(call, found)?;
+    // Every level that is missing is judged before any is made: the innermost first, by the name that the script gave it.
+    let found = call.permit::<Create>(found)?.into_resource();
+    let (mut folder, names) = missing_levels(call, &path, &found)?;
     let last = names.len().saturating_sub(1);
     let mut judged: Option<File> = None;
-    for name in &names {
+    for name in names.iter().take(last) {
         let level = match &judged {
             None => File::absent_entry(&folder, name, &DIR)?,
             Some(above) => File::absent_below(above, name, &DIR)?,
@@ -207,28 +210,31 @@ fn made(path: &AbsPath, created: Vec<Vec<u8>>) -> Map {
 }
 
 /// The deepest folder above a missing place that is there, and the names below it.
-fn missing_levels(call: &Call<'_>, found: File) -> Result<(File, Vec<Vec<u8>>)> {
-    let place = found.place().to_vec();
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut above: &[u8] = &place;
-    while let Some(cut) = above.iter().rposition(|byte| *byte == b'/') {
-        names.push(above.get(cut + 1..).unwrap_or_default().to_vec());
-        above = above.get(..cut).unwrap_or_default();
-        let folder = File::locate_dir(&AbsPath::new(if above.is_empty() { b"/" } else { above })?)?;
-        if folder.exists() {
-            names.reverse();
-            if folder.is_dir() && folder.place() == if above.is_empty() { b"/" } else { above } {
-                return Ok((folder, names));
-            }
-            break;
+fn missing_levels(call: &Call<'_>, path: &AbsPath, found: &File) -> Result<(File, Vec<Vec<u8>>)> {
+    let blocked = || Error::new(Kind::NotADirectory, "something on the way is not a directory").with_path(path.shown());
+    let mut folder = File::locate_dir(&AbsPath::new("/")?)?;
+    let mut names: Vec<Vec<u8>> = found.place().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect();
+    names.reverse();
+    while let Some(name) = names.last() {
+        call.check()?;
+        match File::entry(&folder, name) {
+            Ok(next) if next.is_dir() => folder = next,
+            Ok(_) => return Err(blocked()),
+            Err(error) if error.kind == Kind::NotFound => break,
+            Err(error) => return Err(error.with_path(path.shown())),
         }
-        if above.is_empty() {
-            break;
-        }
+        names.pop();
     }
-    // Something stands in the way that is no folder, or it cannot be reached: told to whoever may make the directory.
-    let granted = call.permit::<Create>(found)?;
-    Err(Error::new(Kind::NotADirectory, "something on the way is not a directory").with_path(granted.asked().shown()))
+    names.reverse();
+    // In the script's own spelling, where its path ends with these names: a denial tells nobody where a link leads.
+    let spelt = components(path.as_bytes());
+    if let Some(above) = spelt.len().checked_sub(names.len())
+        && spelt.iter().skip(above).zip(&names).all(|(spelt, name)| spelt == name)
+    {
+        let handle = folder.handle().ok_or_else(blocked)?.try_clone()?;
+        folder = File::of(joined(spelt.get(..above).unwrap_or_default())?, handle)?;
+    }
+    Ok((folder, names))
 }
 
 const RMDIR: Function = Function {
@@ -268,7 +274,7 @@ const RM: Function = Function {
     doc: "Removes files and links; with `recursive`, directories and everything in them.\n\nA link is removed and never followed; FIFOs, sockets and devices are \
           removed without being opened. `delete` is asked for each thing, and `read` for each directory whose names are looked at. Everything is judged before \
           anything is removed: with one denial nothing is, unless `keep_going` is set. What is replaced between the two is left alone. The root directory, and \
-          directories that something is mounted on, are refused.\n\nA map: `changed`, `removed` (how many names), `refused` (maps of `path`, `kind` and `message`, the first 1000) and \
+          directories that something is mounted on, are refused; a tree may be as deep as paths can be long (4,095 bytes).\n\nA map: `changed`, `removed` (how many names), `refused` (maps of `path`, `kind` and `message`, the first 1000) and \
           `refused_count`. A directory stays, without a refusal of its own, where something in it stays.",
     body: &with2(rm, [param("path", "The file, or an array of them."), param("options", "")]),
     asks: &[ask::<Delete>(), ask::<Read>()],

@@ -87,6 +87,10 @@ fn a_directory_is_made_where_a_link_on_the_way_leads_and_judged_there_a12() {
         }
     }
     assert!(names(&dir.join("shut")).is_empty());
+    // Who may make the last level only is told of the one before it in the script's own words.
+    let text = format!("permit(principal, action, resource == file_system::Dir::\"{}\");", dir.join("shut/x/y").display());
+    let error = Rig::new(&text).call("mkdir", [dynamic(&dir.join("open/way/./x/y")), yes(["parents"])]).unwrap_err();
+    assert!(error.message.contains("/open/way/x\"") && !error.message.contains("shut"), "{error:?}");
     done(Rig::new(ALL).call("mkdir", [dynamic(&dir.join("open/way/x/y")), yes(["parents"])]));
     assert!(dir.join("shut/x/y").is_dir());
 }
