@@ -733,3 +733,57 @@ fn a_copy_that_is_not_published_leaves_nothing_however_deep_it_was() {
     drop(staging);
     assert_eq!((names(&dir), fs::read_to_string(dir.join("f")).unwrap()), (vec!["f".to_owned(), "s".to_owned()], "other".to_owned()));
 }
+
+#[test]
+fn what_appears_or_changes_at_the_destination_after_the_decision_is_not_lost() {
+    let (_keep, dir) = folder();
+    let rig = Rig::new(ALL);
+    fs::write(dir.join("a"), "a").unwrap();
+    let (from, to) = move_grants(&rig, &dir.join("a"), &dir.join("new"));
+    fs::write(dir.join("new"), "appeared").unwrap();
+    assert_eq!(sys::name::rename(&from, &to).unwrap_err().kind, Kind::Exists);
+    assert_eq!(fs::read_to_string(dir.join("new")).unwrap(), "appeared");
+    // What is to be replaced was replaced by somebody else.
+    let (onto, _) = move_grants(&rig, &dir.join("new"), &dir.join("x"));
+    fs::write(dir.join("other"), "other").unwrap();
+    fs::rename(dir.join("other"), dir.join("new")).unwrap();
+    assert_eq!(sys::name::rename_over(&from, &onto).unwrap_err().kind, Kind::Changed);
+    assert_eq!((fs::read_to_string(dir.join("new")).unwrap(), fs::read_to_string(dir.join("a")).unwrap()), ("other".into(), "a".into()));
+}
+
+#[test]
+fn a_backup_for_a_move_that_fails_is_taken_back() {
+    let (_keep, dir) = folder();
+    let rig = Rig::new(ALL);
+    fs::write(dir.join("b"), "old").unwrap();
+    let (old, backup) = move_grants(&rig, &dir.join("b"), &dir.join("b~"));
+    assert!(sys::name::keep_as(&old, &backup).unwrap());
+    assert_eq!(names(&dir), ["b", "b~"]);
+    sys::name::unkeep(&old, &backup);
+    assert_eq!(names(&dir), ["b"]);
+    sys::name::rename(&old, &backup).unwrap();
+    assert_eq!(names(&dir), ["b~"]);
+    sys::name::rename_back(&old, &backup);
+    assert_eq!(names(&dir), ["b"]);
+    // Not over what came meanwhile, and only what was kept.
+    sys::name::rename(&old, &backup).unwrap();
+    fs::write(dir.join("b"), "newer").unwrap();
+    sys::name::rename_back(&old, &backup);
+    assert_eq!((fs::read_to_string(dir.join("b")).unwrap(), fs::read_to_string(dir.join("b~")).unwrap()), ("newer".into(), "old".into()));
+    symlink("b", dir.join("l")).unwrap();
+    let (link, second) = move_grants(&rig, &dir.join("l"), &dir.join("l~"));
+    assert!(!sys::name::keep_as(&link, &second).unwrap());
+}
+
+#[test]
+fn a_path_and_its_end_mean_what_they_say() {
+    let told = |path: &str| {
+        let named = Named::of(&AbsPath::new(path).unwrap()).unwrap();
+        (named.path.shown(), named.directory)
+    };
+    assert_eq!(told("/a/b"), ("/a/b".to_owned(), false));
+    for path in ["/a/b/", "/a/b/.", "//a/./b//", "/a/b/c/.."] {
+        assert_eq!(told(path), ("/a/b".to_owned(), true), "{path}");
+    }
+    assert_eq!(told("/a/../.."), ("/".to_owned(), true));
+}
