@@ -215,6 +215,39 @@ impl File {
         })
     }
 
+    /// A name in a folder that is not there itself yet, for asking the policy before anything is made. Nothing can be done to it.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] for a path that is too long.
+    pub fn imagined(folder: &Self, name: &[u8], expected: &'static Noun) -> Result<Self> {
+        let place = join(&folder.place, name);
+        let asked = AbsPath::new(join(folder.asked.as_bytes(), name))?;
+        let why = Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown());
+        Ok(Self { id: path::to_id(&place), place, asked, stat: None, handle: None, spot: None, why_not: Some(why), expected })
+    }
+
+    /// The same pinned object once more, for a second verb on it.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn twin(&self) -> Result<Self> {
+        let copy = |handle: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(handle, 3);
+        let spot = match &self.spot {
+            Some((folder, name)) => Some((copy(folder)?, name.clone())),
+            None => None,
+        };
+        Ok(Self {
+            asked: self.asked.clone(),
+            place: self.place.clone(),
+            id: self.id.clone(),
+            handle: self.handle.as_ref().map(copy).transpose()?,
+            stat: self.stat,
+            spot,
+            why_not: self.why_not.clone(),
+            expected: self.expected,
+        })
+    }
+
     /// The same place taken for the directory that the caller was after, for callers who may not know what is there.
     #[must_use]
     pub fn taken_for_a_directory(self) -> Self {
