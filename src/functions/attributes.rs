@@ -454,6 +454,9 @@ fn set_times(call: &Call<'_>, path: AbsPath, options: SetTimesOptions) -> Result
         // Who may not look at it is not told that it is a directory: that is denied as a file would be.
         let granted = call.permit::<Write>(file)?;
         must_exist(granted.resource())?;
+        if granted.resource().is_dir() {
+            drop(call.permit_with::<Chmod>(granted.resource().twin()?, context)?);
+        }
         call.effect(&granted, || sys::attributes::set_times(&granted, options.atime, options.mtime), |()| (0, "times set"))?;
         sys::attributes::stat(&granted)?
     };

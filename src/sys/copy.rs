@@ -380,3 +380,46 @@ pub fn make_link<A: Action<On = File>>(granted: &Granted<A>, target: &[u8]) -> R
     let (folder, name) = spot(granted)?;
     rustix::fs::symlinkat(OsStr::from_bytes(target), folder, name).map_err(|errno| at(granted, "symlink", errno))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::limits::Limits;
+
+    /// Fault C2 of the reference: a source that ends early makes it copy for ever.
+    #[test]
+    fn a_source_that_ends_before_it_said_it_would_ends_the_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::new(Limits::default());
+        std::fs::write(dir.path().join("from"), vec![b'x'; 300_000]).unwrap();
+        for by_kernel in [true, false] {
+            let from = std::fs::File::open(dir.path().join("from")).unwrap();
+            let to = std::fs::File::create(dir.path().join("to")).unwrap();
+            let mut copy = Copy { from: &from, to: &to, at: 0, by_kernel, buffer: Vec::new() };
+            // As if it had been longer when it was looked at.
+            assert!(!copy.up_to(1 << 30, &watch).unwrap());
+            assert_eq!(copy.at, 300_000);
+            assert_eq!(std::fs::read(dir.path().join("to")).unwrap(), vec![b'x'; 300_000]);
+        }
+    }
+
+    #[test]
+    fn contents_are_the_same_whichever_way_they_are_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::new(Limits::default());
+        let bytes: Vec<u8> = (0..1_000_003_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
+        std::fs::write(dir.path().join("from"), &bytes).unwrap();
+        let from = std::fs::File::open(dir.path().join("from")).unwrap();
+        for fresh in [true, false] {
+            let to = std::fs::File::create(dir.path().join("to")).unwrap();
+            to.set_len(if fresh { 0 } else { 2_000_000 }).unwrap();
+            assert_eq!(pour(&from, &to, fresh, &watch).unwrap(), bytes.len() as u64);
+            assert_eq!(std::fs::read(dir.path().join("to")).unwrap(), bytes);
+        }
+        let to = std::fs::File::create(dir.path().join("to")).unwrap();
+        let mut copy = Copy { from: &from, to: &to, at: 0, by_kernel: false, buffer: Vec::new() };
+        assert!(copy.up_to(bytes.len() as u64, &watch).unwrap());
+        assert_eq!(std::fs::read(dir.path().join("to")).unwrap(), bytes);
+    }
+}
