@@ -65,7 +65,7 @@ fn the_mode_that_stat_gives_can_be_set_again() {
 
 #[test]
 fn a_policy_sees_the_owner_that_is_wanted() {
-    common::needs_root!();
+    needs_root!();
     let policy = r#"permit(principal, action == file_system::Action::"chown", resource in file_system::Dir::"{data}")
                     when { context.uid == 65534 && context.gid == 0 };
                     permit(principal, action in [file_system::Action::"view"], resource in file_system::Dir::"{data}");"#;
@@ -115,7 +115,7 @@ fn a_tree_with_one_denied_file_leaves_nothing_and_says_so_on_record() {
 
 #[test]
 fn a_disk_that_is_full_keeps_what_was_there_and_no_part_of_what_was_not() {
-    common::needs_namespaces!();
+    needs_namespaces!();
     let rex = Rex::new().policy(ALLOW_ALL).dir("small").dir("tree/sub");
     fs::write(rex.data().join("big"), vec![b'x'; 8 << 20]).unwrap();
     fs::write(rex.data().join("tree/sub/big"), vec![b'x'; 8 << 20]).unwrap();
@@ -186,7 +186,7 @@ fn a_source_that_is_swapped_for_a_link_never_brings_what_is_denied() {
 
 #[test]
 fn an_unprivileged_account_is_told_what_the_system_refuses() {
-    common::needs_root!();
+    needs_root!();
     let account = common::Account::new();
     let rex = Rex::new().policy(ALLOW_ALL).account(&account).file("theirs", "x").file("from/a", "x").file("from/b", "x");
     set_mode(&rex, "from/b", 0o600);
