@@ -207,9 +207,16 @@ fn an_unprivileged_account_is_told_what_the_system_refuses() {
         chmod(home + "/own", "go=");
         cp("{{data}}/theirs", home + "/copy", #{{preserve: ["mode", "times"]}});
         let c = cp("{{data}}/from", home + "/tree2", #{{recursive: true, keep_going: true}});
-        [told, stat(home + "/copy").uid == stat(home + "/own").uid, c.files, c.refused[0].kind, exists(home + "/tree2/b")]"#,
+        [told, stat(home + "/copy").uid == stat(home + "/own").uid, c.files, c.refused[0].kind, exists(home + "/tree2/b"), exists(home + "/tree")]"#,
         account.home.display()
     );
     let run = rex.session(Some(&account), &[], Some("rex -o json"), &rex.fill(&script));
-    run.gives(serde_json::json!([["permission", "permission", "permission", "permission", "permission"], true, 1, "permission", false]));
+    run.gives(serde_json::json!([
+        ["permission", "permission", "permission", "permission", "permission"],
+        true,
+        1,
+        "permission",
+        false,
+        false
+    ]));
 }

@@ -136,7 +136,7 @@ const CHMOD: Function = Function {
         [param("path", "The file or directory."), param("mode", "The bits: an int, or octal or symbolic text."), param("options", "")],
     ),
     asks: &[ask::<Chmod>(), ask::<Read>()],
-    fails: &[Kind::NotFound, Kind::Permission, Kind::ReadOnly, Kind::Unsupported, Kind::Changed],
+    fails: &[Kind::NotFound, Kind::Permission, Kind::ReadOnly, Kind::Unsupported, Kind::TooLarge, Kind::Changed],
     examples: &[
         Example { given: &[("key", "x")], script: r#"chmod(dir + "/key", 0o600); stat(dir + "/key").mode == 0o600"#, gives: "true" },
         Example {
@@ -293,7 +293,7 @@ const CHOWN: Function = Function {
         ],
     ),
     asks: &[ask::<Chown>(), ask::<Read>()],
-    fails: &[Kind::NotFound, Kind::Permission, Kind::ReadOnly, Kind::Changed],
+    fails: &[Kind::NotFound, Kind::Permission, Kind::ReadOnly, Kind::TooLarge, Kind::Changed],
     examples: &[
         Example {
             given: &[("file", "")],

@@ -1,6 +1,6 @@
 //! Copying files and trees of them: cp. It asks for [`Read`] of the source and for [`Create`] and [`Write`] of the copy.
 
-use super::attributes::tree::{Refusals, is_of_one};
+use super::attributes::tree::{Refusals, is_of_one, may_enter};
 use super::attributes::{Chmod, Chown, must_exist, wanted_mode, wanted_owner};
 use super::file_read::Read;
 use super::file_stat::Stat;
@@ -76,7 +76,7 @@ options! {
 
 const CP: Function = Function {
     name: "cp",
-    doc: "Copies a file, or with `recursive` a directory with everything in it.\n\nInto a directory that is there, under the name that the source has. Links in the two paths are followed; links within a tree are copied as links, and nothing is ever \
+    doc: "Copies a file, or with `recursive` a directory with everything in it.\n\nInto a directory that is there, under the name that the source has. Links in the two paths are followed; links within a tree are copied as links (as new ones, also with `preserve`), and nothing is ever \
           written through one that lies in the copy's way. A copy appears when it is whole, holes stay holes, and a failure leaves no part of a file. A file that is there and not empty is replaced with \
           `force` only; it keeps its owner, bits and access list. One that holds the same already is left alone, where the caller may read it: to copy again is safe.\n\nA new file gets \
           the bits of the source without those that let others write it and without set-user-id, set-group-id and sticky. `preserve` keeps them; bits other than those, and any of a source with an access list, are a \
@@ -93,6 +93,7 @@ const CP: Function = Function {
         Kind::IsADirectory,
         Kind::NotADirectory,
         Kind::NotAFile,
+        Kind::TooLarge,
         Kind::Permission,
         Kind::NoSpace,
         Kind::ReadOnly,
@@ -352,6 +353,9 @@ impl Copier<'_, '_> {
             let copied = self.call.effect(&to, || sys::copy::file(&from, &to, &plan, &self.call.host.watch), told)?;
             totals.bytes += copied.bytes;
             totals.files += 1;
+        } else {
+            // What this user may not read is found before anything is made.
+            drop(sys::file::open(&from)?);
         }
         Ok(())
     }
@@ -422,7 +426,9 @@ impl Copier<'_, '_> {
         let walk = self.call.walk::<Read>(&from)?;
         let road = Road::Many(&walk);
         let mut levels = vec![self.enter(&road, from, to, act, totals)?];
-        while let Some(level) = levels.last_mut() {
+        loop {
+            let depth = levels.len();
+            let Some(level) = levels.last_mut() else { break };
             self.call.check()?;
             let Some(name) = level.todo.pop() else {
                 if let Some(level) = levels.pop() {
@@ -439,7 +445,10 @@ impl Copier<'_, '_> {
             };
             let shown = entry.asked().clone();
             let done = Self::opposite(&level.to, &name.bytes, &entry).and_then(|to| match entry.kind() {
-                Some(FileType::Directory) => self.enter(&road, entry, to, act, totals).map(Some),
+                Some(FileType::Directory) => {
+                    may_enter(depth, &shown)?;
+                    self.enter(&road, entry, to, act, totals).map(Some)
+                }
                 Some(FileType::Symlink) => self.link(&road, entry, to, act, totals).map(|()| None),
                 _ => self.file(&road, entry, to, act, totals).map(|()| None),
             });
@@ -524,6 +533,9 @@ impl Copier<'_, '_> {
 fn may_be_made(to: &File) -> Result<()> {
     match to.obstacle() {
         Some(error) if error.kind != Kind::NotFound => Err(error),
+        _ if to.asked().as_bytes().ends_with(b"/") && to.noun().name == FILE.name => {
+            Err(at(to.asked(), Kind::NotFound, "there is no such folder"))
+        }
         _ => Ok(()),
     }
 }

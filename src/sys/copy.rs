@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
 /// Bytes that the kernel is asked to copy at a time; between, the run can be stopped.
-const PIECE: u64 = 64 << 20;
+const PIECE: u64 = 16 << 20;
 /// Bytes read and written at a time where the kernel cannot copy.
 const BUFFER: usize = 256 << 10;
 const ACCESS_LIST: &std::ffi::CStr = c"system.posix_acl_access";

@@ -13,6 +13,22 @@ use rustix::fs::{FileType, Stat};
 /// Refusals that a result lists; further ones are counted.
 const LISTED: usize = 1000;
 
+/// How deep a tree may be: each directory on the way is held open, twice.
+const DEEPEST: usize = 480;
+
+/// Whether one more directory may be entered below so many.
+///
+/// # Errors
+/// [`Kind::TooLarge`].
+pub fn may_enter(depth: usize, path: &AbsPath) -> Result<()> {
+    if depth < DEEPEST {
+        return Ok(());
+    }
+    // The path itself is too long to be read.
+    let end = path.shown().chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+    Err(Error::new(Kind::TooLarge, format!("the tree is deeper than {DEEPEST} directories")).with_path(format!("…{end}")))
+}
+
 /// What a call that keeps going did not do, and why.
 #[derive(Default)]
 pub struct Refusals {
@@ -150,7 +166,7 @@ impl<A: Action<On = File>> Tree<'_, A> {
                 Err(error) => self.refuse(&shown, error, done).map(|()| None)?,
             };
             match inside {
-                Some(inside) => match Self::open(call, &walk, inside, None) {
+                Some(inside) => match may_enter(levels.len(), &shown).and_then(|()| Self::open(call, &walk, inside, None)) {
                     Ok(level) => levels.push(Level { own, ..level }),
                     Err(error) => {
                         self.refuse(&shown, error, done)?;

@@ -253,6 +253,7 @@ fn what_cannot_be_copied_is_found_before_anything_is_made() {
     assert_eq!(copy(&rig, &dir.join("gone"), &dir.join("x"), []).unwrap_err().kind, Kind::NotFound);
     assert_eq!(copy(&rig, &from.join("a"), &dir.join("no/x"), []).unwrap_err().kind, Kind::NotFound);
     assert_eq!(copy(&rig, &to, &dir.join("no/x"), [("recursive", true.into())]).unwrap_err().kind, Kind::NotFound);
+    assert_eq!(copy(&rig, &from.join("a"), Path::new(&format!("{}/gone/", dir.display())), []).unwrap_err().kind, Kind::NotFound);
     assert_eq!(names(&dir), ["from", "to"]);
 }
 
@@ -347,4 +348,21 @@ fn a_source_that_is_replaced_by_a_link_after_the_decision_is_the_one_that_was_ju
     let mut left = names(&dir);
     left.sort();
     assert_eq!(left, ["a", "b", "c", "secret"]);
+}
+
+#[test]
+fn a_tree_that_is_too_deep_is_found_before_anything_is_made() {
+    let (_keep, dir) = folder();
+    let mut path = dir.join("from");
+    for _ in 0..500 {
+        path.push("d");
+    }
+    fs::create_dir_all(&path).unwrap();
+    let rig = Rig::new(ALL);
+    assert_eq!(copy(&rig, &dir.join("from"), &dir.join("to"), [("recursive", true.into())]).unwrap_err().kind, Kind::TooLarge);
+    assert_eq!(
+        rig.call("chmod", [dynamic(&dir.join("from")), "go=".to_owned().into(), options([("recursive", true.into())])]).unwrap_err().kind,
+        Kind::TooLarge
+    );
+    assert_eq!((names(&dir), mode(&dir.join("from"))), (vec!["from".to_owned()], 0o755));
 }
