@@ -458,7 +458,6 @@ impl Copier<'_, '_> {
                 Err(error) => return Err(error),
             }
         }
-        drop(road);
         walk.finish().map_err(|error| error.with_path(source.shown()))
     }
 

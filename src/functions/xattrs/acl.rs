@@ -218,7 +218,6 @@ impl Acl {
     }
 
     /// As scripts get it.
-    #[must_use]
     pub fn maps(&self) -> Dynamic {
         Dynamic::from_array(self.0.iter().map(|entry| Dynamic::from_map(entry.map())).collect())
     }
