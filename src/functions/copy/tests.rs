@@ -366,3 +366,43 @@ fn a_tree_that_is_too_deep_is_found_before_anything_is_made() {
     );
     assert_eq!((names(&dir), mode(&dir.join("from"))), (vec!["from".to_owned()], 0o755));
 }
+
+#[test]
+fn an_access_list_is_kept_with_a_chmod_only_and_never_comes_from_the_folder_then() {
+    let (_keep, dir) = folder();
+    let (a, b) = (dir.join("a"), dir.join("into/b"));
+    make(&a, "x", 0o640);
+    fs::create_dir(dir.join("into")).unwrap();
+    let rig = Rig::new(ALL);
+    let set = |path: &Path, name: &str| {
+        let list = "u::rw-,u:4242:r--,g::r--,m::r--,o::---".to_owned();
+        rig.call("xattr_set", [dynamic(path), name.to_owned().into(), list.into(), Dynamic::UNIT])
+    };
+    let list = |path: &Path| -> String {
+        let acl: Map = rig.call("acl_get", [dynamic(path), Dynamic::UNIT]).unwrap().cast();
+        acl["text"].clone().into_string().unwrap()
+    };
+    if set(&dir.join("into"), "system.posix_acl_default").is_err_and(|error| error.kind == Kind::Unsupported) {
+        return;
+    }
+    drop(copy(&rig, &a, &b, [("preserve", true.into())]).unwrap());
+    assert_eq!((list(&b), mode(&b)), (list(&a), 0o640));
+    drop(set(&a, "system.posix_acl_access").unwrap());
+    assert_eq!(
+        copy(&Rig::new(&forbid("chmod", &b)), &a, &b, [("preserve", true.into()), ("force", true.into())]).unwrap_err().kind,
+        Kind::Denied
+    );
+    drop(copy(&rig, &a, &b, [("preserve", true.into()), ("force", true.into())]).unwrap());
+    assert_eq!(list(&b), list(&a));
+    assert!(list(&b).contains("user:4242:r--"));
+}
+
+/// What only `redacted_read` is permitted of is not copied whole.
+#[test]
+fn a_file_that_may_be_read_redacted_only_is_not_copied() {
+    let (_keep, dir) = folder();
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    make(&a, "x", 0o644);
+    assert_eq!(copy(&Rig::new(&forbid("read", &a)), &a, &b, []).unwrap_err().kind, Kind::Denied);
+    assert_eq!(names(&dir), ["a"]);
+}
