@@ -1,6 +1,8 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod attributes;
 pub mod convert;
+pub mod copy;
 pub mod data;
 pub mod datetime;
 pub mod dir;
@@ -18,6 +20,7 @@ pub mod handle;
 pub mod say;
 pub mod search;
 pub mod text_stats;
+pub mod xattrs;
 pub mod service;
 pub mod source;
 pub mod time;
@@ -32,6 +35,9 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
     ("file_write", "Writing files", file_write::FUNCTIONS),
     ("tree_change", "Making, moving and removing", tree_change::FUNCTIONS),
+    ("copy", "Copying", copy::FUNCTIONS),
+    ("attributes", "Modes, owners and times", attributes::FUNCTIONS),
+    ("xattrs", "Extended attributes and access lists", xattrs::FUNCTIONS),
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),

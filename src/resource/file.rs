@@ -226,6 +226,28 @@ impl File {
         Ok(Self { id: path::to_id(&place), place, asked, handle: None, stat: None, spot: None, why_not: Some(why), expected })
     }
 
+    /// The same pinned object once more, for a second verb on it.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn twin(&self) -> Result<Self> {
+        let copy = |handle: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(handle, 3);
+        let spot = match &self.spot {
+            Some((folder, name)) => Some((copy(folder)?, name.clone())),
+            None => None,
+        };
+        Ok(Self {
+            asked: self.asked.clone(),
+            place: self.place.clone(),
+            id: self.id.clone(),
+            handle: self.handle.as_ref().map(copy).transpose()?,
+            stat: self.stat,
+            spot,
+            why_not: self.why_not.clone(),
+            expected: self.expected,
+        })
+    }
+
     /// The same place taken for the directory that the caller was after, for callers who may not know what is there.
     #[must_use]
     pub fn taken_for_a_directory(self) -> Self {

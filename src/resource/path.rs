@@ -128,6 +128,23 @@ pub fn reopen(handle: &OwnedFd, flags: OFlags) -> Result<OwnedFd> {
         .map_err(|errno| Error::os("open", errno.raw_os_error()))
 }
 
+/// The name of this handle's object in `/proc/self/fd`, with that folder: for calls that take no path-only handle (chmod, utimensat) but follow a
+/// magic link to exactly the object that the handle holds.
+///
+/// # Errors
+/// When /proc is not usable.
+pub fn by_descriptor(handle: &OwnedFd) -> Result<(&'static OwnedFd, String)> {
+    Ok((own_descriptors()?, itoa(handle.as_raw_fd())))
+}
+
+/// The same as one path, for calls that know no folder (those on extended attributes).
+///
+/// # Errors
+/// As [`by_descriptor`].
+pub fn descriptor_path(handle: &OwnedFd) -> Result<String> {
+    by_descriptor(handle).map(|(_, name)| format!("/proc/self/fd/{name}"))
+}
+
 fn itoa(number: i32) -> String {
     number.to_string()
 }

@@ -1,7 +1,9 @@
 //! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
+pub mod attributes;
 pub mod clock;
 pub mod confine;
+pub mod copy;
 pub mod decompress;
 pub mod dir;
 pub mod file;
