@@ -22,6 +22,7 @@ pub mod service;
 pub mod source;
 pub mod time;
 pub mod value;
+pub mod walker;
 
 use crate::policy::{Ask, Noun};
 use function::Function;

@@ -6,7 +6,7 @@ mod record;
 mod walk;
 
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
-pub use walk::Walk;
+pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};
 use super::schema;

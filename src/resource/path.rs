@@ -36,6 +36,18 @@ impl AbsPath {
         }
         Ok(Self { bytes })
     }
+    /// The path of an entry of this folder, as a directory lists it. It may be longer than the kernel takes at once: such an entry can be looked
+    /// at on the way to it, but not be named.
+    #[must_use]
+    pub fn below(&self, name: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + name.len() + 1);
+        bytes.extend_from_slice(&self.bytes);
+        if bytes.last() != Some(&b'/') {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        Self { bytes }
+    }
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
