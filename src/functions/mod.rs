@@ -11,6 +11,7 @@ pub mod function;
 pub mod journal;
 pub mod machine;
 pub mod manual;
+pub mod paths;
 pub mod processes;
 #[cfg(test)]
 mod rig;
@@ -34,6 +35,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("paths", "Paths", paths::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
