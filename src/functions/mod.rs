@@ -22,6 +22,7 @@ pub mod text_stats;
 pub mod service;
 pub mod source;
 pub mod time;
+pub mod usage;
 pub mod value;
 pub mod walker;
 
@@ -36,6 +37,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
     ("paths", "Paths", paths::FUNCTIONS),
+    ("usage", "What takes the room", usage::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
