@@ -249,7 +249,7 @@ options! {
         group: Option<String> = None, "Of this group (name or number).";
         perm: Option<Dynamic> = None, "Permission bits: an int for exactly these, text `-644` for all of them, `/022` for any of them.";
         empty: Option<bool> = None, "Only empty files and directories (or, with false, only others).";
-        max_depth: Option<u64> = None, "How far below; 0 is the path itself, 1 what is directly in it. Without it, folders more than 1000 deep are an error (`too_large`).";
+        max_depth: Option<u64> = None, "How far below; 0 is the path itself, 1 what is directly in it. Without it, folders more than 2000 deep are an error (`too_large`).";
         min_depth: u64 = 0, "Leave out what is nearer than this.";
         one_file_system: bool = false, "Stay on the filesystem of the path; a mount point is shown, what is below it is not.";
         follow: bool = false, "Follow links to directories; each directory is entered once.";

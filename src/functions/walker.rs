@@ -14,7 +14,7 @@ use std::collections::HashSet;
 /// Directories on the way that are held open.
 const HELD: usize = 64;
 /// How deep a walk goes where the caller did not say.
-pub const DEEPEST: u64 = 1000;
+pub const DEEPEST: u64 = 2000;
 
 /// Which directories a walk leaves out.
 #[derive(Clone, Copy, Debug, Default)]
