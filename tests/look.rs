@@ -94,7 +94,7 @@ fn d2_one_file_system_shows_nothing_of_another() {
 
 #[test]
 fn d11_an_owner_without_a_name_is_a_number_and_stops_nothing() {
-    common::needs_root!();
+    needs_root!();
     let rex = all().file("orphan", "12").file("other", "");
     std::os::unix::fs::chown(rex.data().join("orphan"), Some(3_999_999_001), Some(3_999_999_002)).unwrap();
     rex.run("let s = stat(\"{data}/orphan\"); [s.owner, s.group, s.uid, s.gid, s.size]")

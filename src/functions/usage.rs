@@ -175,9 +175,9 @@ impl Count<'_> {
                 }
             };
             let own = entry.stat().map(|stat| self.own(stat)).unwrap_or_default();
-            let path = entry.asked().clone();
             let depth = sums.len() as u64;
             if entry.is_dir() {
+                let path = entry.asked().clone();
                 match walker.enter(entry)? {
                     Entered::Yes => {
                         sums.push((path, own));
@@ -188,7 +188,7 @@ impl Count<'_> {
                 }
                 self.list(depth, true, &path, own)?;
             } else {
-                self.list(depth, false, &path, own)?;
+                self.list(depth, false, entry.asked(), own)?;
             }
             if let Some((_, sum)) = sums.last_mut() {
                 sum.add(own);

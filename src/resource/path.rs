@@ -67,7 +67,7 @@ impl AbsPath {
 /// Reversible: a backslash that would read as such an escape is itself written `\x5c`.
 #[must_use]
 pub fn to_id(bytes: &[u8]) -> String {
-    let plain = |text: &str| !text.contains("\\x");
+    let plain = |text: &str| memchr::memchr(b'\\', bytes).is_none() || !text.contains("\\x");
     if let Ok(text) = std::str::from_utf8(bytes)
         && plain(text)
     {

@@ -1,6 +1,6 @@
 //! Walks over many things: each is asked for, denials are recorded one by one, the rest as counts.
 
-use super::{Gate, Granted, WalkRecord, unrecorded};
+use super::{Gate, Granted, WalkRecord, undeclared, unrecorded};
 use crate::error::{Error, Kind, Result};
 use crate::policy::values;
 use crate::policy::words::{Action, Site, Value, ask};
@@ -68,10 +68,16 @@ impl<A: Action> Walk<'_, A> {
     /// # Errors
     /// As [`Gate::permit`], but for the denial.
     pub fn weigh<B: Action>(&self, on: B::On, on_record: bool) -> Result<Weighed<B>> {
-        if !on_record && self.gate.recall(&const { ask::<B>() }, B::NEEDS_OPEN, &on, &[]).0.verdict.why.is_some() {
+        self.gate.watch.check()?;
+        let ask = &const { ask::<B>() };
+        // A walk comes by each thing once, so the answer is not remembered.
+        let full = undeclared(&self.site, ask).unwrap_or_else(|| self.gate.judge(ask, B::NEEDS_OPEN, &on, &[]));
+        if !on_record && full.verdict.why.is_some() {
             return Ok(Weighed::Denied(on));
         }
-        match self.answer::<B>(&on, &[]) {
+        let answer = self.gate.conclude::<B>(&self.site, &on, &full, false, false);
+        self.count::<B>(answer.as_ref().map(|()| full.verdict.deciders.as_slice()));
+        match answer {
             Ok(()) => Ok(Weighed::Granted(Granted { resource: on, verb: PhantomData })),
             Err(error) if error.kind == Kind::Denied => Ok(Weighed::Denied(on)),
             Err(error) => Err(error),
@@ -80,21 +86,26 @@ impl<A: Action> Walk<'_, A> {
 
     fn answer<B: Action>(&self, on: &B::On, context: &[(&'static str, Value)]) -> Result<()> {
         let answer = self.gate.decide::<B>(&self.site, on, context, false);
-        if let Ok(mut state) = self.state.lock() {
-            let verb = (B::NAMESPACE, B::NAME);
-            let at = state.counts.iter().position(|(known, ..)| *known == verb).unwrap_or_else(|| {
-                state.counts.push((verb, 0, 0));
-                state.counts.len() - 1
-            });
-            let denied = answer.as_ref().is_err_and(|error| error.kind == Kind::Denied);
-            if let Some((_, allowed, denials)) = state.counts.get_mut(at) {
-                if denied { *denials += 1 } else { *allowed += 1 }
-            }
-            if let Ok(rules) = &answer {
-                state.policies.extend(rules);
+        self.count::<B>(answer.as_ref().map(Vec::as_slice));
+        answer.map(drop)
+    }
+
+    fn count<B: Action>(&self, answer: std::result::Result<&[u32], &Error>) {
+        let Ok(mut state) = self.state.lock() else { return };
+        let verb = (B::NAMESPACE, B::NAME);
+        let at = state.counts.iter().position(|(known, ..)| *known == verb).unwrap_or_else(|| {
+            state.counts.push((verb, 0, 0));
+            state.counts.len() - 1
+        });
+        let denied = answer.is_err_and(|error| error.kind == Kind::Denied);
+        if let Some((_, allowed, denials)) = state.counts.get_mut(at) {
+            if denied { *denials += 1 } else { *allowed += 1 }
+        }
+        for rule in answer.unwrap_or_default() {
+            if !state.policies.contains(rule) {
+                state.policies.insert(*rule);
             }
         }
-        answer.map(drop)
     }
 
     /// Records what the walk did.
