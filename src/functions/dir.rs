@@ -90,7 +90,7 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
     walker.enter_root(found)?;
     let mut entries: Vec<(SortKey, Map)> = Vec::new();
     loop {
-        let name = match walker.next()? {
+        let name = match walker.step()? {
             Step::Name(name) => name,
             Step::Left => continue,
             Step::Done => break,
@@ -100,7 +100,8 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
             break;
         }
         // Only a recursive listing can be in an order that is not that of the walk already.
-        let place = if options.recursive || !matches!(by, Sort::Name | Sort::None) { folder.asked().below(&name.bytes) } else { path.clone() };
+        let place =
+            if options.recursive || !matches!(by, Sort::Name | Sort::None) { folder.asked().below(&name.bytes) } else { path.clone() };
         let mut key = SortKey { place, size: 0, mtime: (0, 0) };
         let denied = |mut map: Map| {
             if must {
@@ -564,7 +565,8 @@ impl<'c, 'h> Finder<'c, 'h> {
         let root = File::locate_dir(path)?;
         let (one_file_system, follow, max_depth) = (self.options.one_file_system, self.options.follow, self.options.max_depth);
         let mut walker = Walker::new(self.call, &root, Bounds { one_file_system, follow, max_depth })?;
-        let fits = self.options.min_depth == 0 && self.tests.name_fits(root.name(), || path.clone(), root.kind().unwrap_or(FileType::Unknown));
+        let fits =
+            self.options.min_depth == 0 && self.tests.name_fits(root.name(), || path.clone(), root.kind().unwrap_or(FileType::Unknown));
         let Visited { entry: root, more } = if fits { self.visit(root, &walker)? } else { Visited { entry: root, more: true } };
         if more && walker.may_enter() && root.is_dir() {
             // The path itself must be readable; below it, what is not is left out.
@@ -572,7 +574,7 @@ impl<'c, 'h> Finder<'c, 'h> {
         }
         if more {
             loop {
-                match walker.next()? {
+                match walker.step()? {
                     Step::Done => break,
                     Step::Left => {}
                     Step::Name(name) if self.entry(&name, &mut walker)? => {}
@@ -591,7 +593,8 @@ impl<'c, 'h> Finder<'c, 'h> {
         let may_be_dir =
             matches!(name.kind, FileType::Directory | FileType::Unknown) || (self.options.follow && name.kind == FileType::Symlink);
         let enters = walker.may_enter() && may_be_dir;
-        let wanted = |kind| depth >= self.options.min_depth && self.tests.name_fits(&name.bytes, || folder.asked().below(&name.bytes), kind);
+        let wanted =
+            |kind| depth >= self.options.min_depth && self.tests.name_fits(&name.bytes, || folder.asked().below(&name.bytes), kind);
         // What a followed link leads to is of another type.
         let fits = wanted(if self.options.follow && name.kind == FileType::Symlink { FileType::Unknown } else { name.kind });
         if !fits && !enters {

@@ -136,8 +136,10 @@ impl Describer {
         };
         // A number without a name is its own name: files of users that are gone, or of another host.
         let number = |id: u32| ImmutableString::from(id.to_string());
-        let owner = self.users.entry(stat.st_uid).or_insert_with(|| names().user(stat.st_uid).map_or_else(|| number(stat.st_uid), Into::into));
-        let group = self.groups.entry(stat.st_gid).or_insert_with(|| names().group(stat.st_gid).map_or_else(|| number(stat.st_gid), Into::into));
+        let owner =
+            self.users.entry(stat.st_uid).or_insert_with(|| names().user(stat.st_uid).map_or_else(|| number(stat.st_uid), Into::into));
+        let group =
+            self.groups.entry(stat.st_gid).or_insert_with(|| names().group(stat.st_gid).map_or_else(|| number(stat.st_gid), Into::into));
         let mut map = record([
             ("name", name_value(file.resource().name())),
             ("path", name_value(file.resource().asked().as_bytes())),

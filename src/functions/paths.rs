@@ -71,11 +71,18 @@ fn readlink(call: &Call<'_>, path: AbsPath) -> Result<Dynamic> {
 const BASENAME: Function = Function {
     name: "basename",
     doc: "The last name of a path.\n\nSlashes at the end do not count; of `/` it is `/`. Nothing is looked up.",
-    body: &with2(basename, [param("path", "Any path."), param("suffix", "Taken away from the end of the name, unless it is the whole name.")]),
+    body: &with2(
+        basename,
+        [param("path", "Any path."), param("suffix", "Taken away from the end of the name, unless it is the whole name.")],
+    ),
     asks: &[],
     fails: &[],
     examples: &[
-        Example { given: &[], script: r#"[basename("/var/log/syslog"), basename("/var/log/"), basename("/")]"#, gives: r#"["syslog", "log", "/"]"# },
+        Example {
+            given: &[],
+            script: r#"[basename("/var/log/syslog"), basename("/var/log/"), basename("/")]"#,
+            gives: r#"["syslog", "log", "/"]"#,
+        },
         Example { given: &[], script: r#"basename("/var/log/app.log", ".log")"#, gives: r#""app""# },
     ],
 };
@@ -124,13 +131,22 @@ const JOIN_PATH: Function = Function {
     doc: "Parts of a path put together with one slash between them.\n\nA later part that begins with a slash is an error, for it would lead elsewhere; so is an empty one. `..` is kept as it is. Nothing is looked up.",
     body: &with4(
         join_path,
-        [param("first", "Where it begins."), param("second", "What comes below."), param("third", "The same."), param("fourth", "The same.")],
+        [
+            param("first", "Where it begins."),
+            param("second", "What comes below."),
+            param("third", "The same."),
+            param("fourth", "The same."),
+        ],
     ),
     asks: &[],
     fails: &[],
     examples: &[
         Example { given: &[], script: r#"join_path("/var/", "log", "app/x.log")"#, gives: r#""/var/log/app/x.log""# },
-        Example { given: &[], script: r#"try { join_path("/srv", "/etc/passwd") } catch(e) { e.kind }"#, gives: r#""bad_argument""# },
+        Example {
+            given: &[],
+            script: r#"let kind = ""; try { join_path("/srv", "/etc/passwd"); } catch(e) { kind = e.kind; } kind"#,
+            gives: r#""bad_argument""#,
+        },
     ],
 };
 
@@ -161,7 +177,11 @@ const MIME: Function = Function {
     asks: &[ask::<Read>()],
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::Permission],
     examples: &[
-        Example { given: &[("notes", "plain text\n")], script: r#"mime(dir + "/notes")"#, gives: r#"#{type: "text/plain", charset: "us-ascii"}"# },
+        Example {
+            given: &[("notes", "plain text\n")],
+            script: r#"mime(dir + "/notes")"#,
+            gives: r#"#{type: "text/plain", charset: "us-ascii"}"#,
+        },
         Example { given: &[("page", "<!DOCTYPE html><html></html>")], script: r#"mime(dir + "/page").type"#, gives: r#""text/html""# },
     ],
 };
@@ -219,7 +239,11 @@ const GLOB: Function = Function {
     asks: &[ask::<Read>(), ask::<Stat>()],
     fails: &[Kind::Permission],
     examples: &[
-        Example { given: &[("a.log", ""), ("b.txt", ""), (".c.log", "")], script: r#"glob(dir + "/*.log").map(|p| basename(p))"#, gives: r#"["a.log"]"# },
+        Example {
+            given: &[("a.log", ""), ("b.txt", ""), (".c.log", "")],
+            script: r#"glob(dir + "/*.log").map(|p| basename(p))"#,
+            gives: r#"["a.log"]"#,
+        },
         Example {
             given: &[("x/on", ""), ("y/on", ""), ("z/off", "")],
             script: r#"glob(dir + "/{x,z}*/on").map(|p| p.sub_string(dir.len()))"#,
@@ -467,7 +491,7 @@ impl Search<'_, '_> {
         }
         let start = base.as_bytes().len();
         loop {
-            let name = match walker.next()? {
+            let name = match walker.step()? {
                 Step::Name(name) => name,
                 Step::Left => continue,
                 Step::Done => break,
@@ -565,7 +589,7 @@ fn find_files(call: &Call<'_>, pattern: String, path: AbsPath, options: FindFile
     walker.enter_root(root)?;
     let mut found = Array::new();
     loop {
-        let name = match walker.next()? {
+        let name = match walker.step()? {
             Step::Name(name) => name,
             Step::Left => continue,
             Step::Done => break,
@@ -609,7 +633,11 @@ const TREE: Function = Function {
             script: r#"tree(dir).sub_string(dir.len())"#,
             gives: r#""\n├── a\n│   ├── x\n│   └── y\n└── b\n\n1 directory, 3 files\n""#,
         },
-        Example { given: &[("a/x", "")], script: r#"tree(dir, #{max_depth: 1}).sub_string(dir.len())"#, gives: r#""\n└── a\n\n1 directory, 0 files\n""# },
+        Example {
+            given: &[("a/x", "")],
+            script: r#"tree(dir, #{max_depth: 1}).sub_string(dir.len())"#,
+            gives: r#""\n└── a\n\n1 directory, 0 files\n""#,
+        },
     ],
 };
 
@@ -625,7 +653,7 @@ fn tree(call: &Call<'_>, path: AbsPath, options: TreeOptions) -> Result<String> 
     // For each level on the way, whether more names come after it.
     let mut lines: Vec<bool> = Vec::new();
     loop {
-        let name = match walker.next()? {
+        let name = match walker.step()? {
             Step::Name(name) => name,
             Step::Left => {
                 lines.pop();
@@ -648,7 +676,11 @@ fn tree(call: &Call<'_>, path: AbsPath, options: TreeOptions) -> Result<String> 
             Seen::Gone | Seen::Shut => None,
         };
         let is_dir = entry.as_ref().map_or(name.kind == FileType::Directory, File::is_dir);
-        if is_dir { dirs += 1 } else { files += 1 }
+        if is_dir {
+            dirs += 1
+        } else {
+            files += 1
+        }
         let Some(entry) = entry else {
             text.push('\n');
             continue;
@@ -677,7 +709,11 @@ fn tree(call: &Call<'_>, path: AbsPath, options: TreeOptions) -> Result<String> 
 /// A name as one line of text shows it: what would move the cursor or is no text, as escapes.
 fn shown(name: &[u8]) -> String {
     let text = crate::resource::path::to_id(name);
-    if text.chars().any(char::is_control) { text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect() } else { text }
+    if text.chars().any(char::is_control) {
+        text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]

@@ -116,7 +116,8 @@ fn du(call: &Call<'_>, path: AbsPath, options: DuOptions) -> Result<Map> {
     }
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX).into_script();
     let entry = |(path, sum): (AbsPath, Sum)| {
-        record([("path", name_value(path.as_bytes())), ("size_bytes", number(sum.bytes)), ("inode_count", number(sum.inodes))]).into_script()
+        record([("path", name_value(path.as_bytes())), ("size_bytes", number(sum.bytes)), ("inode_count", number(sum.inodes))])
+            .into_script()
     };
     Ok(record([
         ("entries", count.entries.into_iter().map(entry).collect::<Array>().into_script()),
@@ -139,7 +140,7 @@ impl Count<'_> {
         walker.enter_root(root)?;
         sums.push((path, Sum::default()));
         loop {
-            let name = match walker.next()? {
+            let name = match walker.step()? {
                 Step::Name(name) => name,
                 Step::Done => break,
                 Step::Left => {
@@ -201,7 +202,11 @@ impl Count<'_> {
     /// What one thing takes; nothing for another name of what was counted.
     fn own(&mut self, stat: &Facts) -> Sum {
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Directory && stat.st_nlink > 1 && !self.options.count_hard_links && !self.known.insert((stat.st_dev, stat.st_ino)) {
+        if kind != FileType::Directory
+            && stat.st_nlink > 1
+            && !self.options.count_hard_links
+            && !self.known.insert((stat.st_dev, stat.st_ino))
+        {
             return Sum::default();
         }
         let bytes = if self.options.apparent {

@@ -195,7 +195,7 @@ impl<'c, 'h> Walker<'c, 'h> {
     ///
     /// # Errors
     /// That the run has to stop; [`Kind::Changed`] when the way back up is lost.
-    pub fn next(&mut self) -> Result<Step> {
+    pub fn step(&mut self) -> Result<Step> {
         self.call.check()?;
         let Some(level) = self.levels.last_mut() else { return Ok(Step::Done) };
         if let Some(name) = level.todo.pop() {

@@ -358,8 +358,15 @@ impl Gate {
         let denied = full.verdict.why.is_some();
         if denied || record_allowed || obstacle.is_some() {
             let shown = on.shown();
-            let question =
-                Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown_as: on.shown_as(), shown: &shown, remembered };
+            let question = Question {
+                site,
+                ask,
+                kind: Resource::noun(on).name,
+                id: Resource::id(on),
+                shown_as: on.shown_as(),
+                shown: &shown,
+                remembered,
+            };
             if denied {
                 return Err(self.deny(&question, full));
             }

@@ -13,7 +13,8 @@ mod words;
 
 pub use cache::Store;
 pub use gate::{
-    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord, Weighed,
+    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord,
+    Weighed,
 };
 pub use load::{Policies, Scope, Source};
 pub use pointed::pointed;

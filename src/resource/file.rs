@@ -48,7 +48,10 @@ enum Hold {
     Pinned(Arc<OwnedFd>),
     /// Seen in its pinned folder by its name, and pinned itself once something is to be done to it. A walk sees many things and does something
     /// to few.
-    Seen { folder: Arc<OwnedFd>, pin: OnceLock<Result<Arc<OwnedFd>>> },
+    Seen {
+        folder: Arc<OwnedFd>,
+        pin: OnceLock<Result<Arc<OwnedFd>>>,
+    },
 }
 
 /// Anything that has a path: found and pinned by a handle, or the place where it would be.
@@ -185,8 +188,8 @@ impl File {
     pub fn glimpse(folder: &Self, name: &[u8]) -> Result<Self> {
         let Some(at) = folder.shared() else { return Err(Error::new(Kind::NotFound, "no such directory")) };
         let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW | rustix::fs::AtFlags::NO_AUTOMOUNT;
-        let stat = rustix::fs::statat(at, std::ffi::OsStr::from_bytes(name), flags)
-            .map_err(|errno| Error::os("stat", errno.raw_os_error()))?;
+        let stat =
+            rustix::fs::statat(at, std::ffi::OsStr::from_bytes(name), flags).map_err(|errno| Error::os("stat", errno.raw_os_error()))?;
         Ok(Self::of_entry(folder, name, stat, Hold::Seen { folder: Arc::clone(at), pin: OnceLock::new() }))
     }
 
@@ -459,5 +462,66 @@ impl Resource for File {
     }
     fn obstacle(&self) -> Option<Error> {
         self.why_not.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, File) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = std::fs::canonicalize(dir.path()).unwrap();
+        let file = File::locate_dir(&AbsPath::new(path.as_os_str().as_bytes()).unwrap()).unwrap();
+        (dir, file)
+    }
+
+    #[test]
+    fn what_was_seen_is_pinned_only_while_it_is_still_that_object_as_it_was_judged() {
+        let (dir, root) = folder();
+        let path = dir.path().join("f");
+        let replace: [&dyn Fn(); 4] = [
+            &|| std::fs::rename(dir.path().join("other"), &path).unwrap(),
+            &|| {
+                std::fs::remove_file(&path).unwrap();
+                std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+            },
+            &|| std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap(),
+            &|| std::fs::remove_file(&path).unwrap(),
+        ];
+        for (replace, kind) in replace.iter().zip([Kind::Changed, Kind::Changed, Kind::Changed, Kind::NotFound]) {
+            let _ = std::fs::remove_file(&path);
+            std::fs::write(&path, "seen").unwrap();
+            std::fs::write(dir.path().join("other"), "other").unwrap();
+            let (pinned, seen) = (File::glimpse(&root, b"f").unwrap(), File::glimpse(&root, b"f").unwrap());
+            assert!(pinned.ensure_pinned().is_ok() && pinned.handle().is_some());
+            replace();
+            assert_eq!(seen.ensure_pinned().unwrap_err().kind, kind);
+            assert!(seen.handle().is_none(), "nothing can be done to what came in its place");
+            assert!(pinned.handle().is_some(), "what was pinned stays what it was");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_was_let_go_is_held_again_only_if_it_is_the_same() {
+        let (dir, root) = folder();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let mut above = File::entry(&root, b"a").unwrap();
+        let child = File::entry(&above, b"b").unwrap();
+        above.let_go();
+        assert!(!above.exists());
+        above.held_again(Some(&child)).unwrap();
+        assert!(File::glimpse(&above, b"b").is_ok());
+        // Moved below another folder, the way up leads elsewhere; the path still leads to it.
+        above.let_go();
+        std::fs::rename(dir.path().join("a/b"), dir.path().join("b")).unwrap();
+        above.held_again(Some(&child)).unwrap();
+        // Replaced, neither does.
+        above.let_go();
+        std::fs::rename(dir.path().join("a"), dir.path().join("gone")).unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        assert_eq!(above.held_again(Some(&child)).unwrap_err().kind, Kind::Changed);
+        assert!(!above.exists());
     }
 }

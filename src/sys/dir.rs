@@ -86,11 +86,7 @@ pub fn list<A: Action<On = File>>(granted: &Granted<A>, watch: &Watch) -> Result
 }
 
 /// Tells of each name until the answer is false; `true` when it was.
-fn each<A: Action<On = File>>(
-    granted: &Granted<A>,
-    watch: &Watch,
-    mut tell: impl FnMut(&[u8], FileType) -> Result<bool>,
-) -> Result<bool> {
+fn each<A: Action<On = File>>(granted: &Granted<A>, watch: &Watch, mut tell: impl FnMut(&[u8], FileType) -> Result<bool>) -> Result<bool> {
     let dir = granted.resource();
     let shown = || dir.asked().shown();
     if !dir.exists() {

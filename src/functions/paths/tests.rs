@@ -100,7 +100,8 @@ fn a_glob_reads_only_the_folders_it_needs() {
     std::fs::write(format!("{dir}/open/in/x"), "").unwrap();
     std::fs::write(format!("{dir}/shut/x"), "").unwrap();
     // Neither the folder above nor the one beside is read.
-    let rig = Rig::new(&format!(r#"permit(principal, action == file_system::Action::"read", resource == file_system::Dir::"{dir}/open/in");"#));
+    let rig =
+        Rig::new(&format!(r#"permit(principal, action == file_system::Action::"read", resource == file_system::Dir::"{dir}/open/in");"#));
     assert_eq!(strings(rig.call("glob", [format!("{dir}/open/in/*").into()]).unwrap()), [format!("{dir}/open/in/x")]);
     assert_eq!(rig.call("glob", [format!("{dir}/*/x").into()]).unwrap_err().kind, Kind::Denied);
     assert_eq!(rig.call("glob", [format!("{dir}/gone/*").into()]).unwrap_err().kind, Kind::Denied, "missing and denied look alike");
@@ -128,7 +129,8 @@ fn a_drawn_tree_marks_what_is_denied_and_escapes_what_is_no_text() {
     std::fs::write(format!("{dir}/a/\u{1b}[2Jz"), "").unwrap();
     std::fs::write(Path::new(&dir).join(OsStr::from_bytes(b"z\xff")), "").unwrap();
     std::os::unix::fs::symlink("a", format!("{dir}/link")).unwrap();
-    let policy = format!(r#"permit(principal, action, resource); forbid(principal, action, resource in file_system::Dir::"{dir}/secret");"#);
+    let policy =
+        format!(r#"permit(principal, action, resource); forbid(principal, action, resource in file_system::Dir::"{dir}/secret");"#);
     let text = Rig::new(&policy).call("tree", [dir.clone().into()]).unwrap().into_string().unwrap();
     let wanted = "├── a\n│   └── \\u{1b}[2Jz\n├── link -> a\n├── secret [denied]\n└── z\\xff\n\n2 directories, 3 files\n";
     assert_eq!(text, format!("{dir}\n{wanted}"));

@@ -51,7 +51,8 @@ fn links_fifos_and_second_names_are_counted_as_what_they_are_d3() {
     let each = du(&rig, &dir, [("apparent", true.into()), ("count_hard_links", true.into()), ("all", true.into())]);
     assert_eq!((int(&each, "total_size_bytes"), int(&each, "total_inode_count")), (14, 5));
     assert_eq!(each["entries"].as_array_ref().unwrap().len(), 5);
-    let blocks: u64 = ["", "/file", "/link", "/fifo"].map(|name| fs::symlink_metadata(format!("{dir}{name}")).unwrap().blocks()).iter().sum();
+    let blocks: u64 =
+        ["", "/file", "/link", "/fifo"].map(|name| fs::symlink_metadata(format!("{dir}{name}")).unwrap().blocks()).iter().sum();
     assert_eq!(int(&du(&rig, &dir, []), "total_size_bytes") as u64, blocks * 512);
     // A slash at the end or a file as the path changes nothing.
     assert_eq!(int(&du(&rig, &format!("{dir}/"), []), "total_inode_count"), 4);
@@ -68,7 +69,10 @@ fn what_is_listed_does_not_change_what_is_counted() {
     let entries = |rows: [(&str, Dynamic); 1]| {
         let result = du(&rig, &dir, rows);
         assert_eq!(int(&result, "total_inode_count"), 5);
-        maps(result["entries"].clone()).iter().map(|entry| entry["path"].to_string().trim_start_matches(&dir).to_owned()).collect::<Vec<_>>()
+        maps(result["entries"].clone())
+            .iter()
+            .map(|entry| entry["path"].to_string().trim_start_matches(&dir).to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(entries([("summarize", true.into())]), [""]);
     assert_eq!(entries([("max_depth", 0_i64.into())]), [""]);

@@ -292,7 +292,8 @@ impl Table {
             let Ok(target) = rustix::fs::readlinkat(&folder, &name, Vec::with_capacity(256)) else { continue };
             let target = target.into_bytes();
             // Memory that is shared as a file has a name in no folder to begin with.
-            let Some(path) = target.strip_suffix(b" (deleted)").filter(|path| path.starts_with(b"/") && !path.starts_with(b"/memfd:")) else {
+            let Some(path) = target.strip_suffix(b" (deleted)").filter(|path| path.starts_with(b"/") && !path.starts_with(b"/memfd:"))
+            else {
                 continue;
             };
             let Ok(stat) = rustix::fs::statat(&folder, &name, rustix::fs::AtFlags::NO_AUTOMOUNT) else { continue };
