@@ -13,6 +13,7 @@ pub mod function;
 pub mod journal;
 pub mod machine;
 pub mod manual;
+pub mod paths;
 pub mod processes;
 #[cfg(test)]
 mod rig;
@@ -25,7 +26,9 @@ pub mod service;
 pub mod source;
 pub mod time;
 pub mod tree_change;
+pub mod usage;
 pub mod value;
+pub mod walker;
 
 use crate::policy::{Ask, Noun};
 use function::Function;
@@ -41,6 +44,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("paths", "Paths", paths::FUNCTIONS),
+    ("usage", "What takes the room", usage::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
