@@ -24,6 +24,19 @@ impl Action for Read {
     const NEEDS_OPEN: bool = true;
 }
 
+/// `file_system::Action::"redacted_read"`: see the text of a file as the owner's rules show it, see [`crate::sys::redact`].
+pub enum RedactedRead {}
+impl Action for RedactedRead {
+    type On = File;
+    const NAMESPACE: &'static str = "file_system";
+    const NAME: &'static str = "redacted_read";
+    const APPLIES_TO: &'static [&'static str] = &["file_system::File"];
+    const GROUPS: &'static [&'static str] = &["SafeIO", "view"];
+    const DOC: &'static str = "See the text of a file with what the owner's rules do not show replaced, where `read` is not permitted.";
+    const ACCESS: Access = Access::ReadOnly;
+    const NEEDS_OPEN: bool = true;
+}
+
 options! {
     /// Options of `cat`.
     CatOptions {

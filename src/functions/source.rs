@@ -2,17 +2,21 @@
 //!
 //! This is the one road from a path to its text, so that what the policy says about reading holds for every function on it.
 
-use super::file_read::Read;
+use super::file_read::{Read, RedactedRead};
 use super::function::Call;
 use super::handle::Handle;
 use super::value::{Array, Dynamic, FromScript, ImmutableString, Map, plain_type};
 use crate::error::{Error, Kind, Result, bad_argument};
+use crate::policy::{Ask, ask};
 use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys;
 use crate::sys::stream::to_io;
 use crate::sys::text::Lines;
 use std::io;
+
+/// What a function on text asks for: `read`, or, where that is denied, `redacted_read`.
+pub const READS: &[Ask] = &[ask::<Read>(), ask::<RedactedRead>()];
 
 /// What text is read from.
 pub enum Source {
