@@ -1,16 +1,21 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod compare;
 pub mod convert;
 pub mod data;
 pub mod datetime;
 pub mod dir;
+pub mod fields;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
+pub mod follow;
 pub mod function;
 pub mod journal;
+pub mod lines;
 pub mod machine;
 pub mod manual;
+pub mod order;
 pub mod processes;
 #[cfg(test)]
 mod rig;
@@ -21,6 +26,7 @@ pub mod text_stats;
 pub mod service;
 pub mod source;
 pub mod time;
+pub mod transform;
 pub mod value;
 
 use crate::policy::{Ask, Noun};
@@ -35,6 +41,11 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("dir", "Directories", dir::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("transform", "Changing text", transform::FUNCTIONS),
+    ("fields", "Fields and lines of text", fields::FUNCTIONS),
+    ("order", "Sorting lines", order::FUNCTIONS),
+    ("compare", "Comparing and laying out text", compare::FUNCTIONS),
+    ("follow", "Following files that grow", follow::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

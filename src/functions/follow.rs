@@ -1,0 +1,2 @@
+//! x
+pub const FUNCTIONS: &[super::function::Function] = &[];
