@@ -5,6 +5,7 @@ pub mod confine;
 pub mod decompress;
 pub mod dir;
 pub mod file;
+pub mod follow;
 pub mod handle;
 pub mod inherit;
 pub mod journal;
