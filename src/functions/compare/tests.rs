@@ -106,7 +106,7 @@ fn patched(old: &str, diff: &str) -> String {
             let (start, count) = range.split_once(',').map_or((range, 1), |(start, count)| (start, count.parse().unwrap()));
             let start: usize = start.parse().unwrap();
             let start = if count == 0 { start } else { start - 1 };
-            out.extend(&old[at..start]);
+            out.extend(old[at..start].iter().copied());
             at = start;
             continue;
         }
@@ -124,7 +124,7 @@ fn patched(old: &str, diff: &str) -> String {
             other => panic!("{other:?}"),
         }
     }
-    out.extend(&old[at..]);
+    out.extend(old[at..].iter().copied());
     out
 }
 

@@ -260,3 +260,21 @@ fn seq_neither_wraps_nor_grows_without_end() {
     }
     assert_eq!(seq(1, 2, 0), Err(Kind::BadArgument));
 }
+
+#[test]
+fn a_file_that_somebody_else_wrote_to_is_not_as_it_was_pinned() {
+    use crate::functions::function::Call;
+    let (_dir, path, _) = file(b"a\n");
+    let rig = Rig::new(ALL);
+    let call = Call::new(&rig.host, crate::functions::by_name("sed").unwrap(), None);
+    let pinned = || {
+        let name = crate::resource::path::AbsPath::new(path.to_str().unwrap()).unwrap();
+        call.permit::<crate::functions::file_write::Write>(crate::resource::file::File::locate(&name).unwrap()).unwrap()
+    };
+    let granted = pinned();
+    assert!(crate::sys::file::is_as_pinned(&granted).unwrap());
+    let append = || std::io::Write::write_all(&mut std::fs::OpenOptions::new().append(true).open(&path).unwrap(), b"b\n").unwrap();
+    append();
+    assert!(!crate::sys::file::is_as_pinned(&granted).unwrap());
+    assert!(crate::sys::file::is_as_pinned(&pinned()).unwrap());
+}
