@@ -2,6 +2,7 @@
 
 use super::redact::{Redacted, Rules};
 use super::stream::{from_io, to_io};
+pub use super::text::Bounds;
 use super::write::{append_to, from_write};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::limits::Watch;
@@ -74,7 +75,7 @@ impl Mode {
 
 /// An open file.
 pub struct Opened {
-    file: std::fs::File,
+    file: Arc<std::fs::File>,
     /// What stands between the file and who reads it; every place is then one of the redacted text.
     veil: Option<Veil>,
     mode: Mode,
@@ -175,7 +176,7 @@ impl Opened {
     /// As [`super::file::open`].
     pub fn to_read_redacted<A: Action<On = File>>(granted: &Granted<A>, rules: Arc<Rules>) -> Result<Self> {
         let mut opened = Self::to_read(granted)?;
-        opened.veil = Some(Veil::new(Arc::new(opened.file.try_clone()?), rules));
+        opened.veil = Some(Veil::new(Arc::clone(&opened.file), rules));
         Ok(opened)
     }
     /// Whether it shows redacted text.
@@ -205,7 +206,7 @@ impl Opened {
         Ok(Self::new(super::write::create(granted, bits, mode.access() | append)?, mode))
     }
     fn new(file: std::fs::File, mode: Mode) -> Self {
-        Self { file, veil: None, mode, at: 0, ahead: Vec::new(), used: 0 }
+        Self { file: Arc::new(file), veil: None, mode, at: 0, ahead: Vec::new(), used: 0 }
     }
 
     #[must_use]
@@ -430,9 +431,24 @@ impl Opened {
                     .ok_or_else(|| bad_argument(format!("{to} is before the start of a file of {size} bytes")))?
             }
         };
+        self.go_to(place);
+        Ok(place)
+    }
+    /// Goes to a place, counted from the start. What was read ahead is forgotten, so that a file that has changed is read anew.
+    pub fn go_to(&mut self, place: u64) {
         self.forget_ahead();
         self.at = place;
-        Ok(place)
+    }
+    /// Goes back to a place where this was a moment ago; what is known of it is not read again.
+    pub fn return_to(&mut self, place: u64) {
+        let start = self.at - self.used as u64;
+        match place.checked_sub(start).and_then(|used| usize::try_from(used).ok()) {
+            Some(used) if used <= self.ahead.len() => {
+                self.used = used;
+                self.at = place;
+            }
+            _ => self.go_to(place),
+        }
     }
     /// The size of what can be read.
     fn size(&mut self, watch: &Watch) -> Result<u64> {
@@ -492,15 +508,6 @@ impl Opened {
     pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.file).map_err(|errno| Error::os("fsync", errno.raw_os_error()))
     }
-}
-
-/// How much may be held while lines are collected.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Bytes of one line.
-    pub max_line: usize,
-    /// Bytes of all lines together, and what holding them costs.
-    pub max_bytes: usize,
 }
 
 /// What holding a line costs besides its bytes: many empty lines are not free.
