@@ -12,6 +12,7 @@ pub mod journal;
 pub mod memory;
 pub mod overflow;
 pub mod proc;
+pub mod redact;
 pub mod search;
 pub mod spawn;
 pub mod stream;
