@@ -1,10 +1,9 @@
 //! What functions on text share: lines as text, results with a bound, patterns and what replaces them.
 
 use super::function::Call;
-use super::source::{Feed, Source, contents};
+use super::source::{Feed, Source};
 use super::value::{Array, Dynamic, ImmutableString};
 use crate::error::{Error, Kind, Result, bad_argument};
-use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use regex::{Regex, RegexBuilder};
 use std::borrow::Cow;
@@ -129,49 +128,29 @@ impl Kept {
     }
 }
 
-/// All of a source as text with its line ends. Lines of an array and of an open file get a `\n` each.
+/// All of a source as text with its line ends; lines of an array get a `\n` each. An open file is where it was before if that fails.
 ///
 /// # Errors
-/// As [`Source::feed`]; [`Kind::TooLarge`], [`Kind::NotText`].
+/// As [`Source::contents`]; [`Kind::TooLarge`], [`Kind::NotText`].
 pub fn whole(call: &Call<'_>, source: Source, max_bytes: u64, lossy: bool) -> Result<String> {
-    match source {
-        Source::Text(text) if text.len() as u64 > max_bytes => Err(too_large_source(max_bytes)),
-        Source::Text(text) => Ok(text.to_string()),
-        Source::Path(path) => {
-            let mut reader = contents(call, File::locate(&path)?)?;
-            let place = |error: Error| if error.path.is_none() { error.with_path(path.shown()) } else { error };
-            let mut bytes = Vec::new();
-            let mut block = vec![0; BLOCK];
-            loop {
-                let got = reader.read(&mut block).map_err(|error| place(crate::sys::stream::from_io(error)))?;
-                if got == 0 {
-                    break;
-                }
-                if bytes.len() as u64 + got as u64 > max_bytes {
-                    return Err(place(too_large_source(max_bytes)));
-                }
-                bytes.extend_from_slice(block.get(..got).unwrap_or_default());
-            }
-            as_text(bytes, lossy).map_err(place)
-        }
-        source @ (Source::Open(_) | Source::Lines(_)) => {
-            let mut feed = source.feed(call, size(max_bytes))?;
-            let mut bytes = Vec::new();
-            let mut number = 0_u64;
-            while let Some(line) = feed.next_line()? {
-                number += 1;
-                if number % 1024 == 0 {
-                    call.check()?;
-                }
-                if bytes.len() as u64 + line.len() as u64 + 1 > max_bytes {
-                    return Err(too_large_source(max_bytes));
-                }
-                bytes.extend_from_slice(line);
-                bytes.push(b'\n');
-            }
-            as_text(bytes, lossy)
-        }
+    if let Source::Text(text) = &source {
+        return if text.len() as u64 > max_bytes { Err(too_large_source(max_bytes)) } else { Ok(text.to_string()) };
     }
+    source.with_contents(call, |mut reader| {
+        let mut bytes = Vec::new();
+        let mut block = vec![0; BLOCK];
+        loop {
+            let got = reader.read(&mut block).map_err(crate::sys::stream::from_io)?;
+            if got == 0 {
+                break;
+            }
+            if bytes.len() as u64 + got as u64 > max_bytes {
+                return Err(too_large_source(max_bytes));
+            }
+            bytes.extend_from_slice(block.get(..got).unwrap_or_default());
+        }
+        as_text(bytes, lossy)
+    })
 }
 
 fn too_large_source(max_bytes: u64) -> Error {

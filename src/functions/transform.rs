@@ -33,7 +33,7 @@ options! {
 const SED: Function = Function {
     name: "sed",
     doc: "Replaces text line by line, and gives the new text; of an array of lines, an array.\n\nThe pattern is the text itself, or with `regex` a regular expression (Rust's syntax, linear time) that is matched against each line without its end, \
-          so that `^` and `$` are the ends of the line. The first match of each line is replaced, with `all` every one. Line ends stay as they are, `\\r\\n` too, and a last line without one stays without; of an open file, which is read on from its place, each line ends with `\\n`. \
+          so that `^` and `$` are the ends of the line. The first match of each line is replaced, with `all` every one. Line ends stay as they are, `\\r\\n` too, and a last line without one stays without. An open file is read on from its place. \
           (What spans lines is for [replace_text].) \
           With `in_place` the file is replaced as by [write] with `replace`: owner, group, mode, access lists and attributes stay, readers see the old text or the new, and a file in which nothing matches is not touched. \
           That needs `read` and `write`; where only `redacted_read` is permitted it is denied, as what is not shown would be lost. Text that somebody else writes meanwhile is not overwritten: the error is then `changed`.",
