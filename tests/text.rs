@@ -32,7 +32,9 @@ fn sed_in_place_is_denied_where_only_redacted_reading_is_permitted() {
 fn what_sed_changes_is_on_record_and_what_it_says_is_not() {
     // files.md A26: the reference logs whole results.
     let rex = Rex::new().policy(ALLOW_ALL).file("conf", &format!("key={SECRET}\n"));
-    let run = rex.run(&format!(r#"sed("{SECRET}", "other-{SECRET}", "{{data}}/conf", #{{in_place: true}}); replace_text("{SECRET}", "s3", "S3"); ()"#));
+    let run = rex.run(&format!(
+        r#"sed("{SECRET}", "other-{SECRET}", "{{data}}/conf", #{{in_place: true}}); replace_text("{SECRET}", "s3", "S3"); ()"#
+    ));
     run.ends(0);
     assert_eq!(rex.read("conf"), format!("key=other-{SECRET}\n"));
     let records = serde_json::to_string(&run.audit).unwrap();
@@ -64,9 +66,9 @@ fn sums_over_a_large_file_take_no_memory() {
 
 #[test]
 fn only_what_may_be_shown_is_worked_on_where_only_redacted_reading_is_permitted() {
-    let rex = Rex::new().file("log", &format!("user=alice\npassword={SECRET}\nuser=bob\n")).policy(
-        "permit(principal, action == file_system::Action::\"redacted_read\", resource);",
-    );
+    let rex = Rex::new()
+        .file("log", &format!("user=alice\npassword={SECRET}\nuser=bob\n"))
+        .policy("permit(principal, action == file_system::Action::\"redacted_read\", resource);");
     fs::write(rex.root().join("etc/redaction"), "user=%s\n").unwrap();
     for call in [
         "sed(\"a\", \"b\", p)",

@@ -39,11 +39,7 @@ const DIFF: Function = Function {
     doc: "The difference of two texts in the unified form of diff(1), or an empty string where there is none.\n\nThe result is right in any case; of texts in which nearly everything differs it may be longer than it had to be.",
     body: &with3(
         diff,
-        [
-            param("a", "The old one: a file, an open file, an array of lines, or text."),
-            param("b", "The new one."),
-            param("options", ""),
-        ],
+        [param("a", "The old one: a file, an open file, an array of lines, or text."), param("b", "The new one."), param("options", "")],
     ),
     asks: READS,
     fails: TEXT_FAILS,
@@ -54,11 +50,7 @@ const DIFF: Function = Function {
             gives: r#""--- a\n+++ b\n@@ -1,3 +1,3 @@\n 1\n-2\n+two\n 3\n""#,
         },
         Example { given: &[("a", "x  y\n")], script: r#"diff(dir + "/a", "x y\n", #{ignore_space: true})"#, gives: r#""""# },
-        Example {
-            given: &[],
-            script: r#"diff(["a"], ["b"], #{context: 0})"#,
-            gives: r#""--- a\n+++ b\n@@ -1 +1 @@\n-a\n+b\n""#,
-        },
+        Example { given: &[], script: r#"diff(["a"], ["b"], #{context: 0})"#, gives: r#""--- a\n+++ b\n@@ -1 +1 @@\n-a\n+b\n""# },
     ],
 };
 
@@ -146,11 +138,7 @@ impl Unified {
             count => format!("{},{count}", from + 1),
         };
         let lines = |place: std::ops::Range<usize>, end: std::ops::Range<usize>| range(place.start, end.end);
-        let header = format!(
-            "{} +{} @@",
-            lines(first.old_range(), last.old_range()),
-            lines(first.new_range(), last.new_range())
-        );
+        let header = format!("{} +{} @@", lines(first.old_range(), last.old_range()), lines(first.new_range(), last.new_range()));
         self.line("@@ -", &header)?;
         for op in group {
             let (tag, from, to) = op.as_tag_tuple();
@@ -320,7 +308,8 @@ fn column(call: &Call<'_>, rows: Rows, options: ColumnOptions) -> Result<String>
     // Every row gets as wide as the widest cells are: one wide cell makes many rows long.
     let width = |text: &str| unicode_width::UnicodeWidthStr::width(text) as u64;
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
-    let widest: u64 = (0..columns).map(|at| cells.iter().filter_map(|row| row.get(at)).map(|(text, _)| width(text)).max().unwrap_or(0)).sum();
+    let widest: u64 =
+        (0..columns).map(|at| cells.iter().filter_map(|row| row.get(at)).map(|(text, _)| width(text)).max().unwrap_or(0)).sum();
     let separators = (options.separator.len() as u64).saturating_mul(columns as u64);
     if widest.saturating_add(separators).saturating_mul(cells.len() as u64) > options.max_bytes.saturating_mul(4) {
         return Err(too_much(options.max_bytes));
@@ -348,7 +337,11 @@ const STRINGS: Function = Function {
     asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::Permission, Kind::Io],
     examples: &[
-        Example { given: &[("core", "\u{1}abcd\u{0}abc\u{0}lib.so.6")], script: r#"strings(dir + "/core")"#, gives: r#"["abcd", "lib.so.6"]"# },
+        Example {
+            given: &[("core", "\u{1}abcd\u{0}abc\u{0}lib.so.6")],
+            script: r#"strings(dir + "/core")"#,
+            gives: r#"["abcd", "lib.so.6"]"#,
+        },
         Example {
             given: &[("core", "\u{0}a\u{0}b\u{0}")],
             script: r#"strings(dir + "/core", #{encoding: "utf16be", min: 2, offset: true})"#,

@@ -9,8 +9,7 @@ use crate::options;
 use regex::Regex;
 use std::collections::HashMap;
 
-pub const FUNCTIONS: &[Function] =
-    &[AWK_SPLIT, AWK_FIELD, AWK_FILTER, AWK_FILTER_FIELD, AWK_FILTER_RANGE, AWK_SUM, AWK_COUNT_UNIQUE, CUT];
+pub const FUNCTIONS: &[Function] = &[AWK_SPLIT, AWK_FIELD, AWK_FILTER, AWK_FILTER_FIELD, AWK_FILTER_RANGE, AWK_SUM, AWK_COUNT_UNIQUE, CUT];
 
 /// What reading text can fail with.
 const TEXT_FAILS: &[Kind] = &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission];
@@ -29,7 +28,11 @@ impl FromScript for Delimiter {
 impl Delimiter {
     /// One space means blanks, however many, and those around the line do not count, as in awk(1).
     fn split<'t>(&'t self, line: &'t str) -> Box<dyn Iterator<Item = &'t str> + 't> {
-        if self.0 == " " { Box::new(line.split([' ', '\t', '\n']).filter(|field| !field.is_empty())) } else { Box::new(line.split(self.0.as_str())) }
+        if self.0 == " " {
+            Box::new(line.split([' ', '\t', '\n']).filter(|field| !field.is_empty()))
+        } else {
+            Box::new(line.split(self.0.as_str()))
+        }
     }
 }
 
@@ -149,7 +152,7 @@ const AWK_FILTER: Function = Function {
     asks: READS,
     fails: TEXT_FAILS,
     examples: &[
-        Example { given: &[("f", "a.b\nab\n")], script: r#"awk_filter(".", dir + "/f")"#, gives: r#"["a.b"]"# },
+        Example { given: &[("f", "10.0.0.1 up\nlo up\n")], script: r#"awk_filter(".", dir + "/f")"#, gives: r#"["10.0.0.1 up"]"# },
         Example { given: &[], script: r#"awk_filter("^E", ["Err", "ok"], #{regex: true})"#, gives: r#"["Err"]"# },
     ],
 };
@@ -184,6 +187,9 @@ fn awk_filter_field(
     filter(call, source, &options, |line, _| field.of(line, &delimiter).is_some_and(|field| pattern.is_match(field)))
 }
 
+/// Whether a line, with its number, is one that is looked for.
+type LineTest = Box<dyn Fn(&str, u64) -> bool>;
+
 /// An end of a range of lines: a number, or a text in the line.
 enum End {
     Number(u64),
@@ -200,9 +206,7 @@ impl FromScript for End {
                 .map(Self::Number)
                 .ok_or_else(|| bad_argument(format!("expected {}, got {number}", Self::TYPE)));
         }
-        ImmutableString::from_script(value)
-            .map(Self::Text)
-            .map_err(|error| bad_argument(error.message.replace("a string", Self::TYPE)))
+        ImmutableString::from_script(value).map(Self::Text).map_err(|error| bad_argument(error.message.replace("a string", Self::TYPE)))
     }
 }
 
@@ -245,7 +249,7 @@ fn awk_filter_range(call: &Call<'_>, first: End, last: End, source: Source, opti
         }
         return Ok(kept.done());
     }
-    let test = |end: End| -> Result<Box<dyn Fn(&str, u64) -> bool>> {
+    let test = |end: End| -> Result<LineTest> {
         Ok(match end {
             End::Number(wanted) => Box::new(move |_, number| number == wanted),
             End::Text(text) => {
@@ -370,9 +374,8 @@ impl Ranges {
     }
     fn of_text(text: &str) -> Result<Vec<(usize, usize)>> {
         let wrong = || bad_argument(format!("expected {}, got `{}`", Self::TYPE, text.chars().take(40).collect::<String>().escape_debug()));
-        let number = |text: &str| {
-            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<usize>().ok()).flatten().ok_or_else(wrong)
-        };
+        let number =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<usize>().ok()).flatten().ok_or_else(wrong);
         text.split(',')
             .map(|part| match part.trim().split_once('-') {
                 None => number(part.trim()).map(|at| (at, at)),

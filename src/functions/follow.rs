@@ -96,10 +96,12 @@ fn follow(call: &Call<'_>, path: AbsPath, how: How, each: Option<FnPtr>) -> Resu
             left.as_secs_f64()
         )));
     }
-    let stop_at = options.stop_at.as_deref().map(|text| pattern(text, true, false)).transpose().map_err(|error| Error {
-        message: format!("follow: option `stop_at`: {}", error.message),
-        ..error
-    })?;
+    let stop_at = options
+        .stop_at
+        .as_deref()
+        .map(|text| pattern(text, true, false))
+        .transpose()
+        .map_err(|error| Error { message: format!("follow: option `stop_at`: {}", error.message), ..error })?;
     let place = |error: Error| if error.path.is_none() { error.with_path(path.shown()) } else { error };
     let file = call.permit::<Read>(File::locate(&path)?)?;
     let check = || call.check();
@@ -209,9 +211,8 @@ impl Following<'_, '_> {
 
     fn line(&mut self, line: &[u8]) -> Result<Option<&'static str>> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let text = shown(line, self.options.lossy).ok_or_else(|| {
-            Error::new(Kind::NotText, "a line with bytes that are not UTF-8").with_hint("`lossy: true` replaces them")
-        })?;
+        let text = shown(line, self.options.lossy)
+            .ok_or_else(|| Error::new(Kind::NotText, "a line with bytes that are not UTF-8").with_hint("`lossy: true` replaces them"))?;
         self.lines += 1;
         let matched = self.stop_at.as_ref().is_some_and(|pattern| pattern.is_match(&text));
         self.last = Some(text.clone().into_owned());

@@ -78,8 +78,7 @@ fn not_text(line: u64, path: Option<&AbsPath>) -> Error {
 /// The error for results past `max_bytes`.
 #[must_use]
 pub fn too_much(max_bytes: u64) -> Error {
-    Error::new(Kind::TooLarge, format!("the result is more than `max_bytes` ({max_bytes})"))
-        .with_hint("raise `max_bytes`, or ask for less")
+    Error::new(Kind::TooLarge, format!("the result is more than `max_bytes` ({max_bytes})")).with_hint("raise `max_bytes`, or ask for less")
 }
 
 /// A result being collected: bounded in bytes, and in number where the script says so.
@@ -236,22 +235,23 @@ impl Substitution {
         };
         let (mut count, mut last) = (0_u64, 0);
         let limit = if all { usize::MAX } else { 1 };
-        let mut put = |out: &mut String, whole: std::ops::Range<usize>, group: &dyn Fn(usize) -> Option<std::ops::Range<usize>>| -> Result<()> {
-            count += 1;
-            if count % 1024 == 0 {
-                call.check()?;
-            }
-            add(out, text.get(last..whole.start).unwrap_or_default())?;
-            last = whole.end;
-            for part in &self.parts {
-                match part {
-                    Part::Text(piece) => add(out, piece)?,
-                    Part::Group(0) => add(out, text.get(whole.clone()).unwrap_or_default())?,
-                    Part::Group(number) => add(out, group(*number).and_then(|range| text.get(range)).unwrap_or_default())?,
+        let mut put =
+            |out: &mut String, whole: std::ops::Range<usize>, group: &dyn Fn(usize) -> Option<std::ops::Range<usize>>| -> Result<()> {
+                count += 1;
+                if count % 1024 == 0 {
+                    call.check()?;
                 }
-            }
-            Ok(())
-        };
+                add(out, text.get(last..whole.start).unwrap_or_default())?;
+                last = whole.end;
+                for part in &self.parts {
+                    match part {
+                        Part::Text(piece) => add(out, piece)?,
+                        Part::Group(0) => add(out, text.get(whole.clone()).unwrap_or_default())?,
+                        Part::Group(number) => add(out, group(*number).and_then(|range| text.get(range)).unwrap_or_default())?,
+                    }
+                }
+                Ok(())
+            };
         if self.groups {
             for found in self.pattern.captures_iter(text).take(limit) {
                 let Some(whole) = found.get(0) else { continue };

@@ -90,7 +90,7 @@ fn sort(call: &Call<'_>, source: Source, options: SortOptions) -> Result<Array> 
         rows.push((ImmutableString::from(line.as_ref()), key));
     }
     let compare = |a: &(ImmutableString, Option<String>), b: &(ImmutableString, Option<String>)| -> Ordering {
-        fn key<'r>(row: &'r (ImmutableString, Option<String>)) -> &'r str {
+        fn key(row: &(ImmutableString, Option<String>)) -> &str {
             row.1.as_deref().unwrap_or(&row.0)
         }
         let order = match by {

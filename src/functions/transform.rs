@@ -66,7 +66,11 @@ const SED: Function = Function {
             script: r#"sed("^port = (\\d+)$", "listen ${1};", dir + "/f", #{regex: true, lines: 2})"#,
             gives: r#""port = 80\nlisten 81;\n""#,
         },
-        Example { given: &[("f", "a a\n")], script: r#"sed([sed::g, sed::i], "a", "b", dir + "/f"); cat(dir + "/f")"#, gives: r#""b b\n""# },
+        Example {
+            given: &[("f", "a a\n")],
+            script: r#"sed([sed::g, sed::i], "a", "b", dir + "/f"); cat(dir + "/f")"#,
+            gives: r#""b b\n""#,
+        },
         Example { given: &[("f", "x\n")], script: r#"sed("x", "y", dir + "/f", #{in_place: true, backup: ".bak"})"#, gives: r#""y\n""# },
         Example { given: &[], script: r#"sed("a", "b", ["a", "ca"])"#, gives: r#"["b", "cb"]"# },
     ],
@@ -105,15 +109,10 @@ impl Address {
     }
 }
 
-fn sed(
-    call: &Call<'_>,
-    pattern: ImmutableString,
-    replacement: ImmutableString,
-    source: Source,
-    options: SedOptions,
-) -> Result<Dynamic> {
+fn sed(call: &Call<'_>, pattern: ImmutableString, replacement: ImmutableString, source: Source, options: SedOptions) -> Result<Dynamic> {
     if pattern.contains('\n') {
-        return Err(bad_argument("sed: the pattern is matched line by line and cannot contain a newline").with_hint("`replace_text(text, old, new)` can"));
+        return Err(bad_argument("sed: the pattern is matched line by line and cannot contain a newline")
+            .with_hint("`replace_text(text, old, new)` can"));
     }
     let substitution = Substitution::new(&pattern, &replacement, options.regex, options.ignore_case)
         .map_err(|error| Error { message: format!("sed: {}", error.message), ..error })?;
@@ -251,8 +250,9 @@ impl Edit<'_, '_> {
         {
             let plain = FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
             if !plain || there.st_uid != own.st_uid || there.st_mode & 0o777 & !own.st_mode != 0 {
-                return Err(Error::new(Kind::Exists, "something of another kind, owner or mode has the name of the backup")
-                    .with_path(path.shown()));
+                return Err(
+                    Error::new(Kind::Exists, "something of another kind, owner or mode has the name of the backup").with_path(path.shown())
+                );
             }
         }
         call.permit::<Write>(place)
@@ -391,12 +391,13 @@ fn seq(_: &Call<'_>, first: i64, last: i64, options: SeqOptions) -> Result<Vec<i
             .with_hint("`for n in range(a, b + 1, step)` needs no array"));
     }
     // No number is past `last`, so none of these can overflow.
-    Ok((0..=count).scan(first, |next, _| {
-        let number = *next;
-        *next = number.wrapping_add(step);
-        Some(number)
-    })
-    .collect())
+    Ok((0..=count)
+        .scan(first, |next, _| {
+            let number = *next;
+            *next = number.wrapping_add(step);
+            Some(number)
+        })
+        .collect())
 }
 
 #[cfg(test)]

@@ -154,16 +154,9 @@ fn cut_takes_positions_once_and_in_the_order_of_the_line() {
     let cut = |lines: &str, more: &[(&str, Dynamic)]| rig.call("cut", [text(lines), rows(more)]).map(strings).map_err(|error| error.kind);
     let colon = ("delim", Dynamic::from(":"));
     let fields = |list: &str| ("fields", Dynamic::from(list.to_owned()));
-    for (list, expected) in [
-        ("1", "a"),
-        ("3,1", "a:c"),
-        ("2-3", "b:c"),
-        ("-2", "a:b"),
-        ("3-", "c:d"),
-        ("1,1,1-2,2-3", "a:b:c"),
-        ("4-9", "d"),
-        ("9", ""),
-    ] {
+    for (list, expected) in
+        [("1", "a"), ("3,1", "a:c"), ("2-3", "b:c"), ("-2", "a:b"), ("3-", "c:d"), ("1,1,1-2,2-3", "a:b:c"), ("4-9", "d"), ("9", "")]
+    {
         assert_eq!(cut("a:b:c:d\n", &[colon.clone(), fields(list)]).unwrap(), [expected], "{list}");
     }
     assert_eq!(cut("a:b\nnone\n", &[colon.clone(), fields("2")]).unwrap(), ["b", "none"]);

@@ -52,7 +52,10 @@ fn new_lines_come_and_old_ones_only_when_asked_for() {
         Box::new(move || append(&log, text))
     };
     let stop = ("stop_at", Dynamic::from("^end"));
-    assert_eq!(follow(ALL, &log, std::slice::from_ref(&stop), vec![add(b"4\r\n5"), add(b"6\nend of it\nmore\n")]).unwrap(), ends(3, "stop_at", 0, "end of it"));
+    assert_eq!(
+        follow(ALL, &log, std::slice::from_ref(&stop), vec![add(b"4\r\n5"), add(b"6\nend of it\nmore\n")]).unwrap(),
+        ends(3, "stop_at", 0, "end of it")
+    );
     for (from_end, first) in [(1, "more"), (2, "end of it"), (100, "1")] {
         let rows = [("from_end", Dynamic::from_int(from_end)), ("max_lines", 1_i64.into())];
         assert_eq!(follow(ALL, &log, &rows, vec![]).unwrap(), ends(1, "limit", 0, first), "{from_end}");
@@ -161,7 +164,10 @@ fn what_cannot_be_followed_is_an_error_at_once() {
     fs::write(&log, b"x".repeat(100_000)).unwrap();
     let rows = [from_end.clone(), ("max_line", 50_000_i64.into())];
     assert_eq!(follow(ALL, &log, &rows, vec![]).map_err(|error| error.kind), Err(Kind::TooLarge));
-    assert_eq!(follow("permit(principal, action == file_system::Action::\"stat\", resource);", &log, &[], vec![]).unwrap_err().kind, Kind::Denied);
+    assert_eq!(
+        follow("permit(principal, action == file_system::Action::\"stat\", resource);", &log, &[], vec![]).unwrap_err().kind,
+        Kind::Denied
+    );
     assert!(began.elapsed() < Duration::from_secs(5));
     let lossy = [from_end, ("lossy", Dynamic::TRUE), ("seconds", Dynamic::from_float(0.0))];
     fs::write(&log, b"\xff\n").unwrap();

@@ -38,8 +38,8 @@ fn anchors_and_the_first_match_are_those_of_each_line() {
         rig.call("sed", [pattern.to_owned().into(), new.to_owned().into(), text("aa\naa\nba\n"), rows]).unwrap().into_string().unwrap()
     };
     let regex = ("regex", Dynamic::TRUE);
-    assert_eq!(get("^a", "X", &[regex.clone()]), "Xa\nXa\nba\n");
-    assert_eq!(get("a$", "X", &[regex.clone()]), "aX\naX\nbX\n");
+    assert_eq!(get("^a", "X", std::slice::from_ref(&regex)), "Xa\nXa\nba\n");
+    assert_eq!(get("a$", "X", std::slice::from_ref(&regex)), "aX\naX\nbX\n");
     assert_eq!(get("a", "X", &[]), "Xa\nXa\nbX\n");
     assert_eq!(get("a", "X", &[("all", Dynamic::TRUE)]), "XX\nXX\nbX\n");
     assert_eq!(get("A", "X", &[("ignore_case", Dynamic::TRUE), ("lines", 2_i64.into())]), "aa\nXa\nba\n");
@@ -120,7 +120,10 @@ fn in_place_replaces_in_one_step_and_touches_nothing_where_nothing_matches() {
     let after = path.metadata().unwrap();
     assert_eq!((before.ino(), before.mtime_nsec(), before.ctime_nsec()), (after.ino(), after.mtime_nsec(), after.ctime_nsec()));
     let new = sed(&rig, "old", "new text", name.clone(), [("in_place", Dynamic::TRUE), ("backup", "~".into())]).unwrap();
-    assert_eq!((new.into_string().unwrap().as_str(), std::fs::read(&path).unwrap().as_slice()), ("new text\r\nnew text", &b"new text\r\nnew text"[..]));
+    assert_eq!(
+        (new.into_string().unwrap().as_str(), std::fs::read(&path).unwrap().as_slice()),
+        ("new text\r\nnew text", &b"new text\r\nnew text"[..])
+    );
     let after = path.metadata().unwrap();
     assert_ne!(before.ino(), after.ino());
     assert_eq!(after.mode() & 0o7777, 0o640);
@@ -202,15 +205,24 @@ fn results_have_a_bound() {
         ("in place", sed(&rig, "a", "b", name.clone(), [bound(100), ("in_place", Dynamic::TRUE)])),
         ("result", sed(&rig, "a", &"x".repeat(100), name.clone(), [bound(5000), ("all", Dynamic::TRUE)])),
         ("groups", sed(&rig, "(a+)", &"$1".repeat(10_000), name.clone(), [bound(50_000), ("regex", Dynamic::TRUE)])),
-        ("result in place", sed(&rig, "a", &"x".repeat(100), name.clone(), [bound(5000), ("all", Dynamic::TRUE), ("in_place", Dynamic::TRUE)])),
+        (
+            "result in place",
+            sed(&rig, "a", &"x".repeat(100), name.clone(), [bound(5000), ("all", Dynamic::TRUE), ("in_place", Dynamic::TRUE)]),
+        ),
         ("array", sed(&rig, "a", &"x".repeat(100), array(["a", "a"]), [bound(150)])),
-        ("replace_text", rig.call("replace_text", ["aa".into(), "a".into(), "xxxxxxxxxx".into(), options([("all", Dynamic::TRUE), bound(15)])])),
+        (
+            "replace_text",
+            rig.call("replace_text", ["aa".into(), "a".into(), "xxxxxxxxxx".into(), options([("all", Dynamic::TRUE), bound(15)])]),
+        ),
         ("join_lines", rig.call("join_lines", [array(["aaaa", "bbbb"]), ",".into(), options([bound(8)])])),
     ] {
         assert_eq!(result.map_err(|error| error.kind).map(|_| ()), Err(Kind::TooLarge), "{name_of}");
     }
     assert_eq!(std::fs::read(path).unwrap(), b"aaaaaaaaaa\n".repeat(100));
-    assert_eq!(rig.call("join_lines", [array(["aaaa", "bbbb"]), ",".into(), options([bound(9)])]).unwrap().into_string().unwrap(), "aaaa,bbbb");
+    assert_eq!(
+        rig.call("join_lines", [array(["aaaa", "bbbb"]), ",".into(), options([bound(9)])]).unwrap().into_string().unwrap(),
+        "aaaa,bbbb"
+    );
 }
 
 #[test]
