@@ -3,15 +3,12 @@
 use super::function::{Call, Example, Function, param, with2, with3};
 use super::lines::{Kept, TextLines, too_much, whole};
 use super::say::{align, cell};
-use super::source::{READS, Source, contents};
+use super::source::{READS, Source};
 use super::value::{Array, Dynamic, FromScript, IntoScript, Map, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::resource::file::File;
-use crate::resource::path::AbsPath;
 use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices_deadline, group_diff_ops};
 use std::collections::{HashMap, HashSet};
-use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 pub const FUNCTIONS: &[Function] = &[DIFF, COMM, COLUMN, STRINGS];
@@ -20,6 +17,9 @@ const TEXT_FAILS: &[Kind] = &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile
 
 /// How long the shortest difference is looked for before a longer one will do.
 const SEARCH: Duration = Duration::from_secs(5);
+
+/// Lines that are compared at most.
+const MOST_LINES: usize = 500_000;
 
 options! {
     /// Options of `diff`.
@@ -36,7 +36,7 @@ options! {
 
 const DIFF: Function = Function {
     name: "diff",
-    doc: "The difference of two texts in the unified form of diff(1), or an empty string where there is none.\n\nThe result is right in any case; of texts in which nearly everything differs it may be longer than it had to be.",
+    doc: "The difference of two texts in the unified form of diff(1), or an empty string where there is none.\n\nEach has at most 500,000 lines. The result is right in any case; of texts in which nearly everything differs it may be longer than it had to be.",
     body: &with3(
         diff,
         [param("a", "The old one: a file, an open file, an array of lines, or text."), param("b", "The new one."), param("options", "")],
@@ -70,6 +70,9 @@ fn diff(call: &Call<'_>, a: Source, b: Source, options: DiffOptions) -> Result<S
     let (old, new) = (whole(call, a, options.max_bytes, options.lossy)?, whole(call, b, options.max_bytes, options.lossy)?);
     if old == new {
         return Ok(String::new());
+    }
+    if [&old, &new].iter().any(|text| memchr::memchr_iter(b'\n', text.as_bytes()).count() > MOST_LINES) {
+        return Err(Error::new(Kind::TooLarge, format!("diff: more than {MOST_LINES} lines")));
     }
     let (old, new): (Vec<&str>, Vec<&str>) = (old.split_inclusive('\n').collect(), new.split_inclusive('\n').collect());
     // Lines as numbers, equal ones with the same.
@@ -333,7 +336,7 @@ options! {
 const STRINGS: Function = Function {
     name: "strings",
     doc: "The runs of printable characters in a file of any kind, as an array, as strings(1) finds them.\n\nThe file is read as a stream, whatever its size.",
-    body: &with2(strings, [param("path", "The file."), param("options", "")]),
+    body: &with2(strings, [param("source", "A file, an open file, or text."), param("options", "")]),
     asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::Permission, Kind::Io],
     examples: &[
@@ -361,7 +364,7 @@ enum Unit {
 /// Bytes of a file looked at together.
 const BLOCK: usize = 64 << 10;
 
-fn strings(call: &Call<'_>, path: AbsPath, options: StringsOptions) -> Result<Array> {
+fn strings(call: &Call<'_>, source: Source, options: StringsOptions) -> Result<Array> {
     let unit = match options.encoding.as_str() {
         "ascii" => Unit::Ascii,
         "utf16le" => Unit::Little,
@@ -371,21 +374,23 @@ fn strings(call: &Call<'_>, path: AbsPath, options: StringsOptions) -> Result<Ar
     if options.min == 0 {
         return Err(bad_argument("strings: option `min`: expected an int of 1 or more"));
     }
-    let place = |error: Error| if error.path.is_none() { error.with_path(path.shown()) } else { error };
-    let mut reader = contents(call, File::locate(&path)?)?;
-    let mut runs = Runs { run: String::new(), begin: 0, kept: Kept::new(options.max_bytes, options.limit), options: &options };
+    source.with_contents(call, |reader| runs_of(reader, unit, &options))
+}
+
+fn runs_of(mut reader: impl std::io::Read, unit: Unit, options: &StringsOptions) -> Result<Array> {
+    let mut runs = Runs { run: String::new(), begin: 0, kept: Kept::new(options.max_bytes, options.limit), options };
     let mut block = vec![0; BLOCK];
     // Bytes of the block that are there; where it begins in the file.
     let (mut held, mut offset) = (0_usize, 0_u64);
     loop {
-        let got = reader.read(block.get_mut(held..).unwrap_or_default()).map_err(|error| place(crate::sys::stream::from_io(error)))?;
+        let got = reader.read(block.get_mut(held..).unwrap_or_default()).map_err(crate::sys::stream::from_io)?;
         held += got;
         let bytes = block.get(..held).unwrap_or_default();
         let mut at = 0;
         while at < held && !runs.kept.full() {
             let here = offset + at as u64;
             if unit == Unit::Ascii {
-                runs.take(bytes.get(at).copied().filter(|byte| is_printable(*byte)), here).map_err(place)?;
+                runs.take(bytes.get(at).copied().filter(|byte| is_printable(*byte)), here)?;
                 at += 1;
                 continue;
             }
@@ -393,7 +398,7 @@ fn strings(call: &Call<'_>, path: AbsPath, options: StringsOptions) -> Result<Ar
             let (low, high) = if unit == Unit::Little { (*first, *second) } else { (*second, *first) };
             let character = Some(low).filter(|low| high == 0 && is_printable(*low));
             at += if character.is_some() { 2 } else { 1 };
-            runs.take(character, here).map_err(place)?;
+            runs.take(character, here)?;
         }
         if got == 0 || runs.kept.full() {
             break;
@@ -402,7 +407,7 @@ fn strings(call: &Call<'_>, path: AbsPath, options: StringsOptions) -> Result<Ar
         held -= at;
         offset += at as u64;
     }
-    runs.end().map_err(place)?;
+    runs.end()?;
     Ok(runs.kept.done())
 }
 

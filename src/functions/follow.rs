@@ -170,6 +170,11 @@ impl Following<'_, '_> {
         Ok(self.unfinished()?.unwrap_or("seconds"))
     }
 
+    /// Without any time what is there already is read all the same, unless it grows faster than that.
+    fn longer(&self) -> Duration {
+        if self.options.seconds.is_zero() { Duration::from_secs(1) } else { Duration::ZERO }
+    }
+
     /// Takes a last line without an end for a line.
     fn unfinished(&mut self) -> Result<Option<&'static str>> {
         match self.growing.unfinished() {
@@ -191,7 +196,7 @@ impl Following<'_, '_> {
             }
             match look? {
                 Look::Nothing => return Ok(None),
-                Look::More | Look::Cut if Instant::now() >= end && self.options.seconds > Duration::ZERO => return Ok(Some("seconds")),
+                Look::More | Look::Cut if Instant::now() >= end + self.longer() => return Ok(Some("seconds")),
                 Look::More => {}
                 // What was cut off in the middle of a line is a line all the same.
                 Look::Cut => {

@@ -29,6 +29,8 @@ pub fn size(bytes: u64) -> usize {
 /// Lines as text, without their ends, `\n` or `\r\n`.
 pub struct TextLines<'c> {
     feed: Feed<'c>,
+    /// The file, for errors.
+    path: Option<AbsPath>,
     lossy: bool,
     number: u64,
 }
@@ -37,7 +39,8 @@ impl<'c> TextLines<'c> {
     /// # Errors
     /// As [`Source::feed`].
     pub fn new(call: &'c Call<'_>, source: Source, max_line: u64, lossy: bool) -> Result<Self> {
-        Ok(Self { feed: source.feed(call, size(max_line))?, lossy, number: 0 })
+        let path = source.path().cloned();
+        Ok(Self { feed: source.feed(call, size(max_line))?, path, lossy, number: 0 })
     }
     /// The number of the line that was given last, from 1.
     #[must_use]
@@ -49,11 +52,10 @@ impl<'c> TextLines<'c> {
     /// # Errors
     /// As [`Feed::next_line`]; [`Kind::NotText`].
     pub fn next_line(&mut self) -> Result<Option<Cow<'_, str>>> {
-        let path = self.feed.path().cloned();
         let Some(line) = self.feed.next_line()? else { return Ok(None) };
         self.number += 1;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        shown(line, self.lossy).map(Some).ok_or_else(|| not_text(self.number, path.as_ref()))
+        shown(line, self.lossy).map(Some).ok_or_else(|| not_text(self.number, self.path.as_ref()))
     }
 }
 

@@ -78,7 +78,11 @@ fn differences_are_bounded_in_size_and_time() {
     let shown = diff(&a, &b, &[]).unwrap();
     assert_eq!(shown.lines().filter(|line| line.starts_with("-a")).count(), 40_000);
     assert_eq!(shown.lines().filter(|line| line.starts_with("+b")).count(), 40_000);
+    // Lines that are all the same, of which one is gone: everything could be moved.
+    let same = |lines: usize| "\n".repeat(lines);
+    assert_eq!(diff(&same(200_000), &same(199_999), &[]).unwrap().lines().filter(|line| *line == "-").count(), 1);
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    assert_eq!(diff(&same(500_001), "", &[]), Err(Kind::TooLarge));
 }
 
 #[test]
