@@ -182,27 +182,49 @@ fn a_file_is_followed_through_a_rotation_and_the_closure_ends_it() {
     assert_eq!(run.json()["error"]["kind"].as_str(), Some("bad_argument"), "{run:#?}");
 }
 
+/// The calls under test on a path `p` that may not be seen.
+const CALLS: &[&str] = &[
+    "sed(\"a\", \"b\", p)",
+    "sed(\"a\", \"b\", p, #{in_place: true})",
+    "awk_field(1, \" \", p)",
+    "awk_sum(1, \" \", p)",
+    "cut(p, #{chars: 1})",
+    "sort(p)",
+    "uniq(p)",
+    "join_lines(p, \",\")",
+    "diff(p, \"{data}/open/x\")",
+    "comm(p, \"{data}/open/x\")",
+    "column(p)",
+    "strings(p)",
+    "follow(p, #{seconds: 0})",
+];
+
+#[test]
+fn no_link_or_spelling_leads_a_function_on_text_to_what_is_forbidden() {
+    let rex = Rex::new()
+        .policy("permit(principal, action, resource); forbid(principal, action, resource in file_system::Dir::\"{data}/vault\");")
+        .file("vault/key", SECRET)
+        .file("open/x", "x\n")
+        .link("open/link", "{data}/vault/key")
+        .link("open/chain", "link")
+        .link("open/dir", "../vault");
+    for path in ["open/link", "open/chain", "open/dir/key", "open/../vault/./key", "/open//dir//key"] {
+        for call in CALLS {
+            let run = rex.run(&format!("let p = \"{{data}}/{path}\"; {call}"));
+            run.is_denied();
+            assert!(!run.stdout.contains(SECRET) && !run.stderr.contains(SECRET), "{call} {path}: {run:#?}");
+            assert_eq!(rex.read("vault/key"), SECRET, "{call} {path}");
+        }
+    }
+}
+
 #[test]
 fn denied_and_missing_look_alike_to_functions_on_text() {
     let rex = Rex::new()
         .policy(r#"permit(principal, action, resource in file_system::Dir::"{data}/open");"#)
         .file("vault/key", SECRET)
         .file("open/x", "x\n");
-    for call in [
-        "sed(\"a\", \"b\", p)",
-        "sed(\"a\", \"b\", p, #{in_place: true})",
-        "awk_field(1, \" \", p)",
-        "awk_sum(1, \" \", p)",
-        "cut(p, #{chars: 1})",
-        "sort(p)",
-        "uniq(p)",
-        "join_lines(p, \",\")",
-        "diff(p, \"{data}/open/x\")",
-        "comm(p, \"{data}/open/x\")",
-        "column(p)",
-        "strings(p)",
-        "follow(p, #{seconds: 0})",
-    ] {
+    for call in CALLS {
         let told = |name: &str| {
             let run = rex.run(&format!("let p = \"{{data}}/vault/{name}\"; {call}"));
             run.is_denied();

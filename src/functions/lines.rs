@@ -121,7 +121,11 @@ impl Kept {
     /// [`Kind::TooLarge`].
     pub fn count(&mut self, bytes: usize) -> Result<()> {
         self.bytes = self.bytes.saturating_add(bytes as u64).saturating_add(OVERHEAD);
-        if self.bytes > self.max_bytes { Err(too_much(self.max_bytes)) } else { Ok(()) }
+        if self.bytes <= self.max_bytes {
+            return Ok(());
+        }
+        let message = format!("the result is more than `max_bytes` ({}), each line counted with {OVERHEAD} bytes more", self.max_bytes);
+        Err(Error { message, ..too_much(self.max_bytes) })
     }
     #[must_use]
     pub fn done(self) -> Array {

@@ -132,7 +132,7 @@ impl<'t> Number<'t> {
     fn of(text: &'t str) -> (Self, &'t str) {
         let text = text.trim_start_matches([' ', '\t']);
         let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-        let end = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let end = |text: &str| text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
         let (whole, mut rest) = digits.split_at(end(digits));
         let mut fraction = "";
         if let Some(after) = rest.strip_prefix('.') {
