@@ -151,8 +151,11 @@ fn take_flags(function: &Function, shape: Shape, values: &mut Vec<Dynamic>) -> R
     let Some(rows) = shape.options else { return Ok(()) };
     let Some(first) = values.first().filter(|value| value.is_array()) else { return Ok(()) };
     let flags: Array = first.as_array_ref().map(|array| array.clone()).unwrap_or_default();
-    // An empty array is a list of no flags only where a command's own first argument is no array.
-    let is_flags = |flags: &Array| flags.iter().all(|flag| flag.is::<Flag>()) && (!flags.is_empty() || values.len() > shape.least);
+    // An empty array is a list of no flags only where a command's own first argument is no array, and no options follow at the end.
+    let options_follow = values.last().is_some_and(Dynamic::is_map);
+    let is_flags = |flags: &Array| {
+        flags.iter().all(|flag| flag.is::<Flag>()) && (!flags.is_empty() || (values.len() > shape.least && !options_follow))
+    };
     if !is_flags(&flags) {
         return Ok(());
     }

@@ -1,19 +1,24 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
 pub mod attributes;
+pub mod compare;
 pub mod convert;
 pub mod copy;
 pub mod data;
 pub mod datetime;
 pub mod dir;
+pub mod fields;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
+pub mod follow;
 pub mod function;
 pub mod journal;
+pub mod lines;
 pub mod machine;
 pub mod manual;
 pub mod paths;
+pub mod order;
 pub mod processes;
 #[cfg(test)]
 mod rig;
@@ -27,6 +32,7 @@ pub mod source;
 pub mod time;
 pub mod tree_change;
 pub mod usage;
+pub mod transform;
 pub mod value;
 pub mod walker;
 
@@ -48,6 +54,11 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("usage", "What takes the room", usage::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("transform", "Changing text", transform::FUNCTIONS),
+    ("fields", "Fields and lines of text", fields::FUNCTIONS),
+    ("order", "Sorting lines", order::FUNCTIONS),
+    ("compare", "Comparing and laying out text", compare::FUNCTIONS),
+    ("follow", "Following files that grow", follow::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

@@ -228,7 +228,17 @@ pub fn tail(file: &File, count: u64, bounds: Bounds, check: Check<'_>) -> Result
 /// # Errors
 /// `too_large` past the bounds, what the reader reports, and the check's reason.
 pub fn last(reader: impl Read, count: u64, bounds: Bounds, check: Check<'_>) -> Result<Vec<Vec<u8>>> {
-    let mut lines = Lines::new(Checked::new(reader, check), bounds.max_line);
+    last_of(Lines::new(Checked::new(reader, check), bounds.max_line), count, bounds)
+}
+
+/// The same of lines some of which may have been taken already.
+///
+/// # Errors
+/// As [`last`].
+pub fn last_of(mut lines: Lines<impl Read>, count: u64, bounds: Bounds) -> Result<Vec<Vec<u8>>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
     let mut held = Held::new(bounds, true);
     while let Some(line) = lines.next_line()? {
         let reuse = held.take_first_if_full(count);
