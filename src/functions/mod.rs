@@ -1,5 +1,6 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod binary;
 pub mod convert;
 pub mod data;
 pub mod datetime;
@@ -35,6 +36,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("dir", "Directories", dir::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("binary", "Programs and core dumps", binary::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

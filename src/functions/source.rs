@@ -413,3 +413,6 @@ impl Feed<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod confine;
 pub mod decompress;
 pub mod dir;
+pub mod elf;
 pub mod file;
 pub mod handle;
 pub mod inherit;
