@@ -21,7 +21,7 @@ const ELF_INFO: Function = Function {
         Example { given: &[], script: r#"elf_info("/bin/sh").is_64bit"#, gives: "" },
         Example {
             given: &[("script", "#!/bin/sh\n")],
-            script: r#"try { elf_info(dir + "/script"); } catch (e) { e.kind }"#,
+            script: r#"let kind = (); try { elf_info(dir + "/script"); } catch (e) { kind = e.kind; } kind"#,
             gives: r#""bad_data""#,
         },
     ],
@@ -34,7 +34,8 @@ fn elf_info(call: &Call<'_>, file: Target) -> Result<Map> {
     };
     let file = call.permit::<Read>(file)?;
     let shown = || file.resource().asked().shown();
-    let elf = sys::elf::look(&file, &|| call.check()).map_err(|error| if error.path.is_none() { error.with_path(shown()) } else { error })?;
+    let elf =
+        sys::elf::look(&file, &|| call.check()).map_err(|error| if error.path.is_none() { error.with_path(shown()) } else { error })?;
     let text = |bytes: Option<Vec<u8>>| bytes.map_or(Dynamic::UNIT, |bytes| name_value(&bytes));
     let needed: Vec<Dynamic> = elf.needed.iter().map(|name| name_value(name)).collect();
     let core = elf.core.as_ref();

@@ -456,14 +456,14 @@ mod tests {
         let memory = b"/usr/bin/daemon\0x86_64\0";
         let mut file = vec![0x7f, b'E', b'L', b'F', 2, if big { 2 } else { 1 }, 1];
         file.resize(16, 0);
-        for (value, length) in [(4, 2), (62, 2), (1, 4), (0, 8), (64, 8), (0, 8), (0, 4), (64, 2), (56, 2), (2, 2), (64, 2), (0, 2), (0, 2)] {
+        for (value, length) in [(4, 2), (62, 2), (1, 4), (0, 8), (64, 8), (0, 8), (0, 4), (64, 2), (56, 2), (2, 2), (64, 2), (0, 2), (0, 2)]
+        {
             put(&mut file, value, length);
         }
         let notes_at = 64 + 2 * 56;
-        for (kind, place, address, length) in [
-            (NOTE, notes_at, 0, notes.len() as u64),
-            (LOAD, notes_at + notes.len() as u64, 0x1000, memory.len() as u64),
-        ] {
+        for (kind, place, address, length) in
+            [(NOTE, notes_at, 0, notes.len() as u64), (LOAD, notes_at + notes.len() as u64, 0x1000, memory.len() as u64)]
+        {
             put(&mut file, kind.into(), 4);
             put(&mut file, 4, 4);
             for number in [place, address, 0, length, length, 1] {
