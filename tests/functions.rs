@@ -18,7 +18,8 @@ use std::sync::{Arc, OnceLock};
 
 const ALLOW_ALL: &str = "permit(principal, action, resource);\n";
 /// What is seen of files then is redacted.
-const READ_FORBIDDEN: &str = "permit(principal, action, resource);\nforbid(principal, action == file_system::Action::\"read\", resource);\n";
+const READ_FORBIDDEN: &str =
+    "permit(principal, action, resource);\nforbid(principal, action == file_system::Action::\"read\", resource);\n";
 /// The verb that only counts where `read` is denied.
 const REDACTED: &str = "file_system::Action::\"redacted_read\"";
 const READ: &str = "file_system::Action::\"read\"";

@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod compare;
+pub mod binary;
 pub mod convert;
 pub mod copy;
 pub mod data;
@@ -59,6 +60,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("order", "Sorting lines", order::FUNCTIONS),
     ("compare", "Comparing and laying out text", compare::FUNCTIONS),
     ("follow", "Following files that grow", follow::FUNCTIONS),
+    ("binary", "Programs and core dumps", binary::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

@@ -37,7 +37,8 @@ impl FromScript for Where {
             return Ok(Self { list: vec![Source::from_script(value)?], many: false });
         }
         let sources = Array::from_script(value)?.into_iter().enumerate().map(|(at, item)| {
-            Source::from_script(item).map_err(|error| bad_argument(format!("item {at}: {}", error.message))).and_then(|source| match source {
+            Source::from_script(item).map_err(|error| bad_argument(format!("item {at}: {}", error.message))).and_then(|source| match source
+            {
                 Source::Path(_) | Source::Open(_) => Ok(source),
                 _ => Err(bad_argument(format!("item {at} is no absolute path")).with_hint("`#{lines: […]}` searches an array of lines")),
             })
@@ -80,7 +81,10 @@ const GREP: Function = Function {
         grep,
         [
             param("pattern", "A regular expression, or an array of them."),
-            param("source", "The path of a file, an array of paths, or with `recursive` of directories; an open file; text; `#{lines: […]}`."),
+            param(
+                "source",
+                "The path of a file, an array of paths, or with `recursive` of directories; an open file; text; `#{lines: […]}`.",
+            ),
             param("options", ""),
         ],
     ),

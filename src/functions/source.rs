@@ -161,13 +161,7 @@ fn line_of(item: Dynamic) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`Source::feed`]; those of the work; [`Kind::NotText`] unless `lossy`, after which an open file is where it was.
-pub fn lines_of(
-    call: &Call<'_>,
-    source: Source,
-    lossy: bool,
-    part: Part,
-    bounds: Bounds,
-) -> Result<Vec<String>> {
+pub fn lines_of(call: &Call<'_>, source: Source, lossy: bool, part: Part, bounds: Bounds) -> Result<Vec<String>> {
     let path = source.path().cloned();
     let place = |error: Error| match &path {
         Some(path) if error.path.is_none() => error.with_path(path.shown()),
@@ -189,7 +183,11 @@ pub fn lines_of(
             let mut lines = match part {
                 Part::From(skipped, count) => {
                     let last = skipped.saturating_add(count);
-                    if count == 0 { Vec::new() } else { sys::text::range(source.contents(call)?, skipped.saturating_add(1), last, bounds, &check)? }
+                    if count == 0 {
+                        Vec::new()
+                    } else {
+                        sys::text::range(source.contents(call)?, skipped.saturating_add(1), last, bounds, &check)?
+                    }
                 }
                 Part::Last(skipped, count) => {
                     let mut reader = Lines::new(source.contents(call)?, bounds.max_line);
@@ -413,3 +411,6 @@ impl Feed<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

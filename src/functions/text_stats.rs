@@ -108,8 +108,9 @@ const WC: Function = Function {
 };
 
 fn wc(call: &Call<'_>, source: Source, options: WcOptions) -> Result<Map> {
-    let counts = source.with_contents(call, |contents| sys::text::count(contents, &|| call.check()))?;
     let all = !(options.lines || options.words || options.bytes || options.chars);
+    let (words, chars) = (all || options.words, all || options.chars);
+    let counts = source.with_contents(call, |contents| sys::text::count_some(contents, words, chars, &|| call.check()))?;
     let rows = [
         ("lines", options.lines, counts.lines),
         ("words", options.words, counts.words),

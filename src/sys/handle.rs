@@ -537,9 +537,12 @@ impl Opened {
     /// # Errors
     /// As [`Opened::first_lines`].
     pub fn last_lines(&mut self, skipped: u64, count: u64, bounds: Bounds, watch: &Watch) -> Result<Vec<Vec<u8>>> {
+        self.readable()?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         if skipped == 0 {
-            self.readable()?;
-            let start = self.start_of_last(count, watch)?;
+            let start = self.start_of_last(count, bounds, watch)?;
             if start > self.at {
                 self.forget_ahead();
                 self.at = start;
@@ -562,7 +565,7 @@ impl Opened {
         Ok(lines.into())
     }
     /// Where the last so many lines begin, at the latest; 0 where the file does not tell its size truly (procfs, sysfs).
-    fn start_of_last(&self, count: u64, watch: &Watch) -> Result<u64> {
+    fn start_of_last(&self, count: u64, bounds: Bounds, watch: &Watch) -> Result<u64> {
         let size = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0);
         if size <= BLOCK as u64 || self.veil.is_some() {
             return Ok(0);
@@ -585,6 +588,9 @@ impl Opened {
                 }
             }
             end = begin;
+            if size - end > bounds.max_bytes as u64 + 1 && end >= self.at {
+                return Err(too_many(bounds));
+            }
         }
         Ok(0)
     }

@@ -6,6 +6,7 @@ pub mod confine;
 pub mod copy;
 pub mod decompress;
 pub mod dir;
+pub mod elf;
 pub mod file;
 pub mod follow;
 pub mod handle;

@@ -149,7 +149,8 @@ impl Conversion {
             }
             digits
         };
-        let mut conversion = Self { marked: rest.next_if_eq(&'!').is_some(), flags: String::new(), width: false, precision: None, kind: '%' };
+        let mut conversion =
+            Self { marked: rest.next_if_eq(&'!').is_some(), flags: String::new(), width: false, precision: None, kind: '%' };
         // `N$` names the argument; where it stands in the line does not change.
         let mut ahead = rest.clone();
         if !number(&mut ahead).is_empty() && ahead.next_if_eq(&'$').is_some() {
@@ -162,11 +163,17 @@ impl Conversion {
         if rest.next_if_eq(&'.').is_some() && rest.next_if_eq(&'*').is_none() {
             let digits = number(rest);
             let precision = if digits.is_empty() { Some(0) } else { digits.parse().ok() };
-            conversion.precision = Some(precision.filter(|precision| *precision <= MAX_PRECISION).ok_or_else(|| format!("a precision is at most {MAX_PRECISION}"))?);
+            conversion.precision = Some(
+                precision
+                    .filter(|precision| *precision <= MAX_PRECISION)
+                    .ok_or_else(|| format!("a precision is at most {MAX_PRECISION}"))?,
+            );
         }
         while rest.next_if(|c| "hlLqjzt".contains(*c)).is_some() {}
         conversion.kind = rest.next().ok_or("a `%` at the end: write `%%` for the sign itself")?;
-        if conversion.kind == '%' && (conversion.marked || conversion.width || !conversion.flags.is_empty() || conversion.precision.is_some()) {
+        if conversion.kind == '%'
+            && (conversion.marked || conversion.width || !conversion.flags.is_empty() || conversion.precision.is_some())
+        {
             return Err("`%%` takes no flags".to_owned());
         }
         Ok(conversion)

@@ -50,7 +50,11 @@ const ROWS: &[Row] = &[
     row(Mask::Email, r"[\p{L}\p{N}._%+'-]+@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]*[\p{L}\p{N}])?\.)+\p{L}{2,}"),
     Row { mask: Mask::CreditCard, expression: r"[0-9](?:[ -]?[0-9]){11,}", holds: holds_card },
     Row { mask: Mask::Ipv6, expression: r"[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*", holds: is_ipv6 },
-    Row { mask: Mask::Ipv4, expression: r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", holds: |text, at| found(text, at).parse::<std::net::Ipv4Addr>().is_ok() },
+    Row {
+        mask: Mask::Ipv4,
+        expression: r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}",
+        holds: |text, at| found(text, at).parse::<std::net::Ipv4Addr>().is_ok(),
+    },
 ];
 
 fn found<'t>(text: &'t str, at: &Range<usize>) -> &'t str {

@@ -132,7 +132,8 @@ fn the_size_of_the_pieces_read_changes_nothing() {
         }
     }
     let rules = Arc::new(rules(Lines::Listed, &[Mask::PrivateKey], Some((b"ok %s\nline %!d\n", "d"))).unwrap());
-    let text = "ok 1\nline 22\nsecret\n-----BEGIN PRIVATE KEY-----\nok\n-----END PRIVATE KEY-----\nok -----BEGIN PRIVATE KEY-----\nok x\r\nlast";
+    let text =
+        "ok 1\nline 22\nsecret\n-----BEGIN PRIVATE KEY-----\nok\n-----END PRIVATE KEY-----\nok -----BEGIN PRIVATE KEY-----\nok x\r\nlast";
     let whole = seen(&rules, text);
     assert!(whole.starts_with("ok 1\nline [REDACTED]\n[REDACTED]\n"), "{whole}");
     assert!(whole.ends_with("ok [REDACTED:private_key]\n[REDACTED:private_key]\r\n[REDACTED]"), "{whole}");
