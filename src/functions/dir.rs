@@ -95,6 +95,15 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
             Step::Left => continue,
             Step::Done => break,
         };
+        // A directory is listed whole before what is below it.
+        if walker.is_again() {
+            if let Seen::There(dir) = walker.see(&name)?
+                && dir.is_dir()
+            {
+                walker.enter(*dir)?;
+            }
+            continue;
+        }
         let Some(folder) = walker.folder() else { break };
         if !room.for_more_than(entries.len())? {
             break;
@@ -129,7 +138,7 @@ fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
         };
         entries.push((key, map));
         if options.recursive && entry.is_dir() {
-            walker.enter(entry)?;
+            walker.put_off(&name)?;
         }
     }
     walker.finish()?;

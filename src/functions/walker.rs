@@ -61,6 +61,9 @@ pub enum Seen {
 struct Level {
     dir: File,
     todo: Listing,
+    /// Names that come again after all others.
+    later: Listing,
+    again: bool,
 }
 
 /// A walk under way.
@@ -108,6 +111,20 @@ impl<'c, 'h> Walker<'c, 'h> {
     #[must_use]
     pub fn has_more(&self) -> bool {
         self.levels.last().is_some_and(|level| !level.todo.is_empty())
+    }
+
+    /// Lets a name come again after all others of its directory, see [`Walker::is_again`].
+    ///
+    /// # Errors
+    /// As [`Listing::push`].
+    pub fn put_off(&mut self, name: &Name) -> Result<()> {
+        self.levels.last_mut().map_or(Ok(()), |level| level.later.push(&name.bytes, name.kind))
+    }
+
+    /// Whether the name that came last is one that was put off.
+    #[must_use]
+    pub fn is_again(&self) -> bool {
+        self.levels.last().is_some_and(|level| level.again)
     }
 
     /// Goes into the root. It has to be readable; below it, what is not is left out.
@@ -187,7 +204,7 @@ impl<'c, 'h> Walker<'c, 'h> {
         if let Some(above) = self.levels.len().checked_sub(HELD).and_then(|at| self.levels.get_mut(at)) {
             above.dir.let_go();
         }
-        self.levels.push(Level { dir, todo });
+        self.levels.push(Level { dir, todo, later: Listing::default(), again: false });
         Ok(())
     }
 
@@ -198,6 +215,11 @@ impl<'c, 'h> Walker<'c, 'h> {
     pub fn step(&mut self) -> Result<Step> {
         self.call.check()?;
         let Some(level) = self.levels.last_mut() else { return Ok(Step::Done) };
+        if level.todo.is_empty() && !level.later.is_empty() {
+            level.todo = std::mem::take(&mut level.later);
+            level.todo.reverse();
+            level.again = true;
+        }
         if let Some(name) = level.todo.pop() {
             return Ok(Step::Name(name));
         }

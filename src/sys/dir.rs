@@ -23,7 +23,11 @@ pub struct Listing {
 }
 
 impl Listing {
-    fn push(&mut self, name: &[u8], kind: FileType) -> Result<()> {
+    /// Adds a name at the end.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`] past 4 GiB of names.
+    pub fn push(&mut self, name: &[u8], kind: FileType) -> Result<()> {
         let (Ok(start), Ok(length)) = (u32::try_from(self.bytes.len()), u16::try_from(name.len())) else {
             return Err(Error::new(Kind::TooLarge, "the names in this directory are more than 4 GiB"));
         };
@@ -39,6 +43,10 @@ impl Listing {
     pub fn sort_to_pop(&mut self) {
         let bytes = &self.bytes;
         self.rows.sort_unstable_by(|a, b| Self::bytes_of(bytes, *b).cmp(Self::bytes_of(bytes, *a)));
+    }
+    /// Turns the order round.
+    pub fn reverse(&mut self) {
+        self.rows.reverse();
     }
     /// Keeps those of which the answer is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], FileType) -> bool) {
