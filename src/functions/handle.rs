@@ -376,6 +376,8 @@ pub struct Lines {
     file: Handle,
     max_line: usize,
     lossy: bool,
+    /// After an error there is no further line: a loop without a body does not look at what it gets, and would go on for ever.
+    failed: bool,
     /// Where the script asked for them.
     pub line: u32,
     pub column: u32,
@@ -389,7 +391,12 @@ impl std::fmt::Display for Lines {
 impl Iterator for Lines {
     type Item = Result<Dynamic>;
     fn next(&mut self) -> Option<Self::Item> {
-        self.file.line(self.max_line, self.lossy).map(|line| line.map(IntoScript::into_script)).transpose()
+        if self.failed {
+            return None;
+        }
+        let line = self.file.line(self.max_line, self.lossy);
+        self.failed = line.is_err();
+        line.map(|line| line.map(IntoScript::into_script)).transpose()
     }
 }
 impl IntoScript for Lines {
@@ -417,6 +424,7 @@ fn lines(call: &Call<'_>, file: Handle, options: LineOptions) -> Result<Lines> {
         file,
         max_line: usize::try_from(options.max_line).unwrap_or(usize::MAX),
         lossy: options.lossy,
+        failed: false,
         line: call.line,
         column: call.column,
     })

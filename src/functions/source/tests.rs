@@ -143,11 +143,9 @@ fn a_tree_is_searched_file_by_file_as_each_may_be_seen() {
     for name in ["clear", "veiled", "closed"] {
         fs::write(dir.join(name), LOG).unwrap();
     }
-    let policy = format!(
-        "permit(principal, action == file_system::Action::\"read\", resource) when {{ resource.path like \"*/clear\" || resource is file_system::Dir }};
-         permit(principal, action == file_system::Action::\"redacted_read\", resource) when {{ resource.path like \"*/veiled\" }};"
-    );
-    let rig = Rig::with_redaction(&policy, || rules(Shown::Listed, &[], Some((b"end", "d"))));
+    let policy = "permit(principal, action == file_system::Action::\"read\", resource) when { resource.path like \"*/clear\" || resource is file_system::Dir };
+         permit(principal, action == file_system::Action::\"redacted_read\", resource) when { resource.path like \"*/veiled\" };";
+    let rig = Rig::with_redaction(policy, || rules(Shown::Listed, &[], Some((b"end", "d"))));
     let found = |pattern: &str| {
         let rows = maps(rig.call("grep", [pattern.into(), at(&dir), options([("recursive", true.into())])]).unwrap());
         rows.iter().map(|row| text(row["path"].clone()).rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>()
