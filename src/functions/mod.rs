@@ -4,6 +4,7 @@ pub mod convert;
 pub mod data;
 pub mod datetime;
 pub mod dir;
+pub mod edit;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
@@ -30,6 +31,7 @@ use function::Function;
 pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
     ("file_write", "Writing files", file_write::FUNCTIONS),
+    ("edit", "Changing configuration files", edit::FUNCTIONS),
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),

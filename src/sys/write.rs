@@ -12,9 +12,12 @@ use std::ffi::{CStr, OsStr};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 
 /// Bytes of a file written between two looks at the watch.
 const PIECE: usize = 4 << 20;
+/// Bytes compared at a time.
+const BLOCK: usize = 64 << 10;
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
 /// An extended attribute larger than the kernel allows (XATTR_SIZE_MAX of linux/limits.h) cannot be.
@@ -181,6 +184,105 @@ pub(super) fn append_to(mut file: &std::fs::File, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Kind::Changed`] when the name has become something else since the policy was asked; [`Kind::NoSpace`]; what the kernel reports.
 pub fn replace<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u32, sync: bool, watch: &Watch) -> Result<Written> {
+    exchange(granted, None, bytes, mode, sync, watch)
+}
+
+/// Replaces the contents of a granted file as [`replace`] does, but only while it still holds what was read from it.
+///
+/// The last look at the old contents is right before the new take their place. Another program that writes between the two is not seen;
+/// nothing short of a lock that it honours would help.
+///
+/// # Errors
+/// As [`replace`]; [`Kind::Changed`] also when it holds something else by now.
+pub fn replace_seen<A: Action<On = File>>(
+    granted: &Granted<A>,
+    seen: &Seen<'_>,
+    bytes: &[u8],
+    sync: bool,
+    watch: &Watch,
+) -> Result<Written> {
+    exchange(granted, Some(seen), bytes, 0, sync, watch)
+}
+
+/// What a file held when it was read: new contents that were worked out from it replace nothing else.
+pub struct Seen<'a> {
+    pub file: &'a std::fs::File,
+    pub bytes: &'a [u8],
+}
+
+impl Seen<'_> {
+    /// Whether it holds that still. All of it is compared: the times of a file are too coarse to tell two writes of one moment apart.
+    fn holds(&self, watch: &Watch) -> Result<bool> {
+        let mut block = vec![0; BLOCK];
+        let mut rest = self.bytes;
+        let mut at = 0;
+        loop {
+            watch.check()?;
+            let got = match self.file.read_at(&mut block, at) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                done => done?,
+            };
+            let part = block.get(..got).unwrap_or_default();
+            let Some(after) = rest.strip_prefix(part) else { return Ok(false) };
+            if part.is_empty() {
+                return Ok(rest.is_empty());
+            }
+            rest = after;
+            at += got as u64;
+        }
+    }
+}
+
+/// A file that [`create_like`] made, to be taken away again if what it was made for fails.
+pub struct Copy<'g, A: Action<On = File>> {
+    granted: &'g Granted<A>,
+    file: OwnedFd,
+    pub bytes: u64,
+}
+
+impl<A: Action<On = File>> Copy<'_, A> {
+    pub fn take_back(self) {
+        if let Ok((folder, name)) = spot(self.granted) {
+            unmake(folder, name, &self.file);
+        }
+    }
+}
+
+/// Makes a granted file with these contents and everything else of an open one: owner, group, permission bits, access lists, extended
+/// attributes. Its name appears when it is complete.
+///
+/// # Errors
+/// As [`create`]; what chown(2) reports where the owner cannot be given.
+pub fn create_like<'g, A: Action<On = File>>(
+    granted: &'g Granted<A>,
+    like: &std::fs::File,
+    bytes: &[u8],
+    sync: bool,
+    watch: &Watch,
+) -> Result<Copy<'g, A>> {
+    let () = Changes::<A>::OK;
+    let (folder, name) = spot(granted)?;
+    let stat = rustix::fs::fstat(like)?;
+    let temporary = Temporary::new(folder).map_err(|errno| at(granted, "create", errno))?;
+    temporary.take_over(like, &stat).map_err(|errno| at(granted, "make like the original", errno))?;
+    temporary.fill(bytes, sync, watch).map_err(|error| error.with_path(granted.resource().asked().shown()))?;
+    let file = temporary.file.try_clone()?.into();
+    spot(granted)?;
+    temporary.publish_new(name).map_err(|errno| at(granted, "create", errno))?;
+    if sync {
+        sync_folder(folder);
+    }
+    Ok(Copy { granted, file, bytes: bytes.len() as u64 })
+}
+
+fn exchange<A: Action<On = File>>(
+    granted: &Granted<A>,
+    seen: Option<&Seen<'_>>,
+    bytes: &[u8],
+    mode: u32,
+    sync: bool,
+    watch: &Watch,
+) -> Result<Written> {
     let () = Changes::<A>::OK;
     let file = granted.resource();
     let with_path = |error: Error| if error.path.is_none() { error.with_path(file.asked().shown()) } else { error };
@@ -213,6 +315,7 @@ pub fn replace<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u
             if !path::is_same(&folder, &name, handle) {
                 return Err(changed(granted));
             }
+            unchanged(granted, seen, watch)?;
             match temporary.publish_over(OsStr::from_bytes(&name)) {
                 Ok(()) => {
                     if sync {
@@ -227,8 +330,18 @@ pub fn replace<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u
         }
     }
     drop(old);
+    unchanged(granted, seen, watch)?;
     in_place(granted, bytes, sync, watch).map_err(with_path)?;
     Ok(Written { atomic: false, ..done })
+}
+
+/// Whether the file holds what the new contents were worked out from.
+fn unchanged<A: Action<On = File>>(granted: &Granted<A>, seen: Option<&Seen<'_>>, watch: &Watch) -> Result<()> {
+    match seen.map(|seen| seen.holds(watch)).transpose()? {
+        Some(false) => Err(Error::new(Kind::Changed, "its contents were changed meanwhile by something else; nothing was done")
+            .with_path(granted.resource().asked().shown())),
+        _ => Ok(()),
+    }
 }
 
 /// The same file, other contents.
