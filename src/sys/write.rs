@@ -305,11 +305,12 @@ fn exchange<A: Action<On = File>>(
     }?;
     let stat = rustix::fs::fstat(&old)?;
     let done = Written { bytes: bytes.len() as u64, created: false, atomic: true };
+    let (folder, name) = path::parent_of(file.place()).map_err(|_| changed(granted))?;
+    // Also where it is written in place: what has lost its name would take the new contents with it.
+    if !path::is_same(&folder, &name, handle) {
+        return Err(changed(granted));
+    }
     if stat.st_nlink == 1 {
-        let (folder, name) = path::parent_of(file.place()).map_err(|_| changed(granted))?;
-        if !path::is_same(&folder, &name, handle) {
-            return Err(changed(granted));
-        }
         if let Some(temporary) = Temporary::like(&folder, &old, &stat).map_err(|errno| at(granted, "create", errno))? {
             temporary.fill(bytes, sync, watch).map_err(with_path)?;
             if !path::is_same(&folder, &name, handle) {

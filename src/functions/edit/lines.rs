@@ -205,7 +205,10 @@ fn parts<'t>(line: &'t str, pattern: &Regex) -> Vec<Part<'t>> {
             continue;
         }
         let braced = after.strip_prefix('{').and_then(|inside| inside.split_once('}'));
-        let word = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or((after, ""), |end| after.split_at(end));
+        // `$1x` is group 1 and an x.
+        let digits = after.starts_with(|c: char| c.is_ascii_digit());
+        let inside = |c: char| if digits { c.is_ascii_digit() } else { c.is_ascii_alphanumeric() || c == '_' };
+        let word = after.find(|c: char| !inside(c)).map_or((after, ""), |end| after.split_at(end));
         let (name, behind) = braced.unwrap_or(word);
         if let Some(group) = named(name) {
             parts.push(Part::Group(group));

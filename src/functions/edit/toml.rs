@@ -124,7 +124,7 @@ fn insert(
         let mut found = None;
         for line in text.get(start..end)?.split_inclusive('\n') {
             at += line.len();
-            let rest = line.trim_start().strip_prefix('#')?.trim_start_matches('#').trim_start().strip_prefix(key);
+            let rest = line.trim_start().strip_prefix('#').and_then(|rest| rest.trim_start_matches('#').trim_start().strip_prefix(key));
             if rest.is_some_and(|rest| rest.trim_start().starts_with('=')) {
                 found = Some(at);
             }
