@@ -452,6 +452,9 @@ struct Outcome {
 
 /// Reads, works the new contents out, has them checked, and only then writes.
 fn change(call: &Call<'_>, path: &AbsPath, how: &How<'_>, edit: impl Fn(&[u8]) -> Result<Edited>) -> Result<Map> {
+    if how.mode.is_some() && !how.create {
+        return Err(bad_argument("option `mode` is for a file that `create` makes; one that is there keeps its own"));
+    }
     let with_path = |error: Error| if error.path.is_none() { error.with_path(path.shown()) } else { error };
     let file = File::locate(path)?;
     let seen = if file.exists() { Ok(call.permit::<Read>(file)?) } else { Err(absent(call, file, how.create)?) };

@@ -6,18 +6,22 @@ use crate::limits::Watch;
 use crate::policy::{Access, Action, Granted, Resource};
 use crate::resource::file::File;
 use crate::resource::path;
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW, XattrFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, OsStr};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// Bytes of a file written between two looks at the watch.
 const PIECE: usize = 4 << 20;
 /// Bytes compared at a time.
 const BLOCK: usize = 64 << 10;
+/// How often the lock of a folder is tried, and the pause between.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
 /// An extended attribute larger than the kernel allows (XATTR_SIZE_MAX of linux/limits.h) cannot be.
@@ -189,8 +193,8 @@ pub fn replace<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u
 
 /// Replaces the contents of a granted file as [`replace`] does, but only while it still holds what was read from it.
 ///
-/// The last look at the old contents is right before the new take their place. Another program that writes between the two is not seen;
-/// nothing short of a lock that it honours would help.
+/// The last look at the old contents is right before the new take their place. Two runs of rex never both succeed with the same old contents;
+/// another program that writes between the last look and the replacement is not seen.
 ///
 /// # Errors
 /// As [`replace`]; [`Kind::Changed`] also when it holds something else by now.
@@ -313,6 +317,7 @@ fn exchange<A: Action<On = File>>(
     if stat.st_nlink == 1 {
         if let Some(temporary) = Temporary::like(&folder, &old, &stat).map_err(|errno| at(granted, "create", errno))? {
             temporary.fill(bytes, sync, watch).map_err(with_path)?;
+            let _alone = seen.map(|_| alone(&folder, watch)).transpose()?;
             if !path::is_same(&folder, &name, handle) {
                 return Err(changed(granted));
             }
@@ -331,6 +336,7 @@ fn exchange<A: Action<On = File>>(
         }
     }
     drop(old);
+    let _alone = seen.map(|_| alone(&folder, watch)).transpose()?;
     unchanged(granted, seen, watch)?;
     in_place(granted, bytes, sync, watch).map_err(with_path)?;
     Ok(Written { atomic: false, ..done })
@@ -343,6 +349,21 @@ fn unchanged<A: Action<On = File>>(granted: &Granted<A>, seen: Option<&Seen<'_>>
             .with_path(granted.resource().asked().shown())),
         _ => Ok(()),
     }
+}
+
+/// Takes the lock of a folder, flock(2), for the moment in which a name in it is looked at for the last time and replaced: two runs that worked
+/// out new contents from the same old ones do not overwrite each other. Anybody who may read the folder can hold its lock, so it is not waited
+/// for long, and where the folder cannot be read it is done without.
+fn alone(folder: &OwnedFd, watch: &Watch) -> Result<Option<OwnedFd>> {
+    let Ok(opened) = path::reopen(folder, OFlags::RDONLY | OFlags::DIRECTORY) else { return Ok(None) };
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(opened)),
+            Err(Errno::WOULDBLOCK) => watch.sleep(LOCK_PAUSE)?,
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 /// The same file, other contents.

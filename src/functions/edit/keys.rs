@@ -372,7 +372,12 @@ impl KeyEdit<'_> {
     fn renewed(&self, entry: &Entry, parts: &Parts, value: &str) -> Result<Option<Vec<u8>>> {
         let old = entry.text.get(parts.value.clone()).unwrap_or_default();
         let style = style_of(old);
-        let wanted = if self.quote == Quote::Auto { style.unwrap_or(Quote::Auto) } else { self.quote };
+        let wanted = match (self.quote, style) {
+            // Between single quotes there is no way to write one.
+            (Quote::Auto, Some(Quote::Single)) if self.form == Form::Env && value.contains('\'') => Quote::Double,
+            (Quote::Auto, style) => style.unwrap_or(Quote::Auto),
+            (quote, _) => quote,
+        };
         if self.meaning(old) == value.as_bytes() && (self.quote == Quote::Auto || style.unwrap_or(Quote::None) == self.quote) {
             return Ok(None);
         }

@@ -125,6 +125,7 @@ fn a_new_line_goes_where_it_is_said_or_nowhere() {
 fn env_files_keep_comments_quotes_and_export() {
     sets(Form::Env, "# A=0\nexport A='1' # why\nB=2\n", "A", "3", "# A=0\nexport A='3' # why\nB=2\n");
     sets(Form::Env, "A=1\nA=2\n", "A", "3", "A=1\nA=3\n");
+    sets(Form::Env, "A='1'\n", "A", "it's", "A=\"it's\"\n");
     sets(Form::Env, "B=1\n#A=\nC=2\n", "A", "x y", "B=1\n#A=\nA=\"x y\"\nC=2\n");
     sets(Form::Env, "B=1", "A", "$HOME \"q\"", "B=1\nA=\"\\$HOME \\\"q\\\"\"");
     sets(Form::Env, "A=\"one\ntwo\"\nB=2\n", "A", "1", "A=\"1\"\nB=2\n");
@@ -358,4 +359,35 @@ fn the_format_follows_from_the_path() {
     assert_eq!(form("/etc/rex.toml", false).unwrap(), None);
     assert_eq!(form("/etc/x.conf", true).unwrap(), Some(Form::Ini));
     assert_eq!(form("/etc/x.yaml", false).unwrap_err().kind, Kind::BadArgument);
+}
+
+#[test]
+fn who_may_see_only_redacted_text_writes_none_of_it_back() {
+    let folder = Folder::new(&[("f", "secret=1\n")]);
+    let policy = r#"permit(principal, action in [file_system::Action::"open", file_system::Action::"redacted_read", file_system::Action::"write"], resource);"#;
+    let error = Rig::new(policy).call("set_key", [folder.path("f"), "a".into_script(), 2_i64.into()]).unwrap_err();
+    assert_eq!((error.kind, folder.text("f").as_str()), (Kind::Denied, "secret=1\n"));
+}
+
+#[test]
+fn options_that_would_have_no_effect_are_refused() {
+    let folder = Folder::new(&[("f", "a=1\n"), ("f.toml", "a=1\n")]);
+    let rig = Rig::new(ALL);
+    let set = |file: &str, set: Dynamic| rig.call("set_key", [folder.path(file), "a".into_script(), 2_i64.into(), set]).unwrap_err().kind;
+    assert_eq!(set("f", options([("mode", 0o600_i64.into())])), Kind::BadArgument);
+    assert_eq!(set("f", options([("section", "x".into_script()), ("format", "conf".into_script())])), Kind::BadArgument);
+    assert_eq!(set("f.toml", options([("quote", "double".into_script())])), Kind::BadArgument);
+    let line = |set: Dynamic| rig.call("edit_line", [folder.path("f"), set]).unwrap_err().kind;
+    for set in [
+        options([("pattern", "a".into_script())]),
+        options([("state", "absent".into_script())]),
+        options([("state", "gone".into_script()), ("line", "a".into_script())]),
+        options([("line", "a\nb".into_script())]),
+        options([("line", "a".into_script()), ("all", true.into_script())]),
+        options([("pattern", "(".into_script()), ("line", "a".into_script())]),
+        options([("state", "absent".into_script()), ("line", "a".into_script()), ("create", true.into_script())]),
+    ] {
+        assert_eq!(line(set), Kind::BadArgument);
+    }
+    assert_eq!(folder.text("f"), "a=1\n");
 }
