@@ -69,10 +69,16 @@ fn ago(seconds: i64) -> String {
 
 /// A host with an application, its configuration and its logs.
 fn host() -> Rex {
-    let log: String = [(7200, "ERROR disk full"), (1800, "ERROR connection refused"), (1200, "ERROR disk full"), (600, "INFO ok"), (300, "ERROR connection refused")]
-        .iter()
-        .map(|(seconds, text)| format!("{} {text}\n", ago(*seconds)))
-        .collect();
+    let log: String = [
+        (7200, "ERROR disk full"),
+        (1800, "ERROR connection refused"),
+        (1200, "ERROR disk full"),
+        (600, "INFO ok"),
+        (300, "ERROR connection refused"),
+    ]
+    .iter()
+    .map(|(seconds, text)| format!("{} {text}\n", ago(*seconds)))
+    .collect();
     let access: String = (1..=20)
         .map(|n| {
             let status = match n {
@@ -95,7 +101,10 @@ fn host() -> Rex {
         .file("var/log/nginx/error.log", "1 error timeout\n2 error upstream\n")
         .file("etc/hosts", "127.0.0.1 localhost\n10.0.0.5 db.internal\n")
         .file("etc/shadow", "root:*\n")
-        .file("etc/ssh/sshd_config", "Port 22\n# logins\n#PasswordAuthentication yes\n\nMatch User backup\n    PasswordAuthentication yes\n")
+        .file(
+            "etc/ssh/sshd_config",
+            "Port 22\n# logins\n#PasswordAuthentication yes\n\nMatch User backup\n    PasswordAuthentication yes\n",
+        )
         .file("etc/app/app.ini", "; the app\n[web]\nport = 8080\n")
         .file("etc/app/app.ini.dist", "; the app\n[web]\nport = 80\n")
         .file("etc/app/app.env", "LOG_LEVEL=info\nPORT=8080\n")
@@ -152,7 +161,8 @@ fn printed(recipe: &Recipe) -> Result<String, String> {
     let data = host.data().to_str().unwrap().to_owned();
     let script = moved(&recipe.script, &data);
     let (config, policy) = (host.config_file(), host.policy_file());
-    let run = host.finish(host.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap()]), script.as_bytes());
+    let run = host
+        .finish(host.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap()]), script.as_bytes());
     if run.code != 0 {
         return Err(format!("exit code {}\n{}{}", run.code, run.stdout, run.stderr));
     }
@@ -191,7 +201,8 @@ fn no_recipe_does_anything_where_nothing_is_permitted() {
         if waits(&recipe) {
             continue;
         }
-        let host = host().policy("permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere\");");
+        let host =
+            host().policy("permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere\");");
         let data = host.data().to_str().unwrap().to_owned();
         let script = moved(&recipe.script, &data);
         let before = listing(&host);

@@ -97,7 +97,11 @@ fn grep() {
 #[test]
 fn grep_count_is_one_number() {
     // The reference gives an array with a string in it.
-    let count = |flag: &str| format!("let c = grep([grep::{flag}], \"ERROR\", d + \"/log\"); if type_of(c) == \"array\" {{ c[0].to_string() }} else {{ c.to_string() }}");
+    let count = |flag: &str| {
+        format!(
+            "let c = grep([grep::{flag}], \"ERROR\", d + \"/log\"); if type_of(c) == \"array\" {{ c[0].to_string() }} else {{ c.to_string() }}"
+        )
+    };
     give(&host(), &[(&count("count"), json!("2")), (&count("c"), json!("2"))]);
 }
 
@@ -122,7 +126,10 @@ fn tail() {
 #[test]
 fn tail_n_gives_the_last_lines_and_not_the_first() {
     let many: String = (1..=15).map(|n| format!("{n}\n")).collect();
-    give(&host().file("many", &many), &[("tail([tail::n(2)], d + \"/many\")", json!(["14", "15"])), ("tail([tail::count(2)], d + \"/many\")", json!(["14", "15"]))]);
+    give(
+        &host().file("many", &many),
+        &[("tail([tail::n(2)], d + \"/many\")", json!(["14", "15"])), ("tail([tail::count(2)], d + \"/many\")", json!(["14", "15"]))],
+    );
 }
 
 #[test]
@@ -151,7 +158,10 @@ fn sed() {
 #[test]
 fn sed_takes_anchors_for_those_of_a_line() {
     waits_for!("sed");
-    give(&host(), &[("sed([sed::regex], \"^(two|four)\", \"<$1>\", d + \"/log\")", json!(LOG.replace("two", "<two>").replace("four", "<four>")))]);
+    give(
+        &host(),
+        &[("sed([sed::regex], \"^(two|four)\", \"<$1>\", d + \"/log\")", json!(LOG.replace("two", "<two>").replace("four", "<four>")))],
+    );
 }
 
 #[test]
@@ -240,7 +250,11 @@ fn cp() {
     let host = host().file("old", "old");
     run(&host, "cp(d + \"/log\", d + \"/new\")").ends(0);
     assert_eq!(host.read("new"), LOG);
-    assert_eq!(run(&host, "cp(d + \"/log\", d + \"/old\")").ends(1).json()["error"]["kind"], "exists", "no destination is lost without `force`");
+    assert_eq!(
+        run(&host, "cp(d + \"/log\", d + \"/old\")").ends(1).json()["error"]["kind"],
+        "exists",
+        "no destination is lost without `force`"
+    );
     assert_eq!(host.read("old"), "old");
     run(&host, "cp([cp::force], d + \"/log\", d + \"/old\")").ends(0);
     assert_eq!(host.read("old"), LOG);
@@ -385,7 +399,11 @@ fn du() {
     waits_for!("du");
     let kilo = "x".repeat(100_000);
     let host = host().file("u/a", &kilo).file("u/v/w/b", &kilo);
-    let shape = |call: &str| format!("let u = {call}; [u.entries.len(), u.total_size_bytes > 0, u.total_inode_count, u.entries.all(|e| e.size_bytes >= 0 && e.inode_count > 0 && e.path.starts_with(d))]");
+    let shape = |call: &str| {
+        format!(
+            "let u = {call}; [u.entries.len(), u.total_size_bytes > 0, u.total_inode_count, u.entries.all(|e| e.size_bytes >= 0 && e.inode_count > 0 && e.path.starts_with(d))]"
+        )
+    };
     give(
         &host,
         &[
@@ -434,7 +452,10 @@ fn awk() {
 #[test]
 fn awk_with_one_blank_splits_at_runs_of_blanks() {
     waits_for!("awk_sum");
-    give(&host().file("t", "a   1\nb\t2\n"), &[("awk_field(2, \" \", d + \"/t\")", json!(["1", "2"])), ("awk_split(\" a   b \", \" \")", json!(["a", "b"]))]);
+    give(
+        &host().file("t", "a   1\nb\t2\n"),
+        &[("awk_field(2, \" \", d + \"/t\")", json!(["1", "2"])), ("awk_split(\" a   b \", \" \")", json!(["a", "b"]))],
+    );
 }
 
 #[test]
@@ -456,7 +477,10 @@ fn seq() {
 #[test]
 fn seq_ends_at_the_largest_int() {
     waits_for!("seq");
-    give(&host(), &[("let s = []; for n in seq(9223372036854775806, 9223372036854775807) { s.push(n); } s", json!([i64::MAX - 1, i64::MAX]))]);
+    give(
+        &host(),
+        &[("let s = []; for n in seq(9223372036854775806, 9223372036854775807) { s.push(n); } s", json!([i64::MAX - 1, i64::MAX]))],
+    );
 }
 
 #[test]
@@ -485,8 +509,15 @@ fn a_flag_of_another_command_is_refused() {
 
 #[test]
 fn what_the_policy_forbids_is_denied_in_this_style_too() {
-    let host = Rex::new().policy("permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/none\");").file("log", LOG);
-    for call in ["cat([cat::n], d + \"/log\")", "grep([grep::i], \"x\", d + \"/log\")", "write([write::a], d + \"/log\", \"x\")", "wc(d + \"/log\")"] {
+    let host = Rex::new()
+        .policy("permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/none\");")
+        .file("log", LOG);
+    for call in [
+        "cat([cat::n], d + \"/log\")",
+        "grep([grep::i], \"x\", d + \"/log\")",
+        "write([write::a], d + \"/log\", \"x\")",
+        "wc(d + \"/log\")",
+    ] {
         run(&host, call).is_denied();
     }
     assert_eq!(host.read("log"), LOG);

@@ -95,11 +95,7 @@ const EDIT_LINE: Function = Function {
             script: r#"edit_line(dir + "/conf", #{pattern: "^(\\s*)listen .*", line: "$1listen 8080;", check: |text| text.contains("listen")}); cat(dir + "/conf")"#,
             gives: r#""  listen 8080;\n""#,
         },
-        Example {
-            given: &[],
-            script: r#"edit_line(dir + "/new", #{line: "x", create: true}).created"#,
-            gives: "true",
-        },
+        Example { given: &[], script: r#"edit_line(dir + "/new", #{line: "x", create: true}).created"#, gives: "true" },
     ],
 };
 
@@ -199,12 +195,7 @@ const SET_KEY: Function = Function {
           Writes, checks and records as [edit_line] does, and gives the same map.",
     body: &with4(
         set_key,
-        [
-            param("path", "The file."),
-            param("key", "The key."),
-            param("value", "Its value; `()` takes the key out."),
-            param("options", ""),
-        ],
+        [param("path", "The file."), param("key", "The key."), param("value", "Its value; `()` takes the key out."), param("options", "")],
     ),
     asks: &[ask::<Read>(), ask::<Write>(), ask::<Create>()],
     fails: FAILS,
@@ -229,8 +220,16 @@ const SET_KEY: Function = Function {
             script: r#"set_key(dir + "/sshd_config", "PermitRootLogin", "no", #{backup: true}); head(dir + "/sshd_config", #{n: 2})"#,
             gives: r##"["#PermitRootLogin prohibit-password", "PermitRootLogin no"]"##,
         },
-        Example { given: &[("conf", "a = 1\nb = 2\n")], script: r#"set_key(dir + "/conf", "a", ()); cat(dir + "/conf")"#, gives: r#""b = 2\n""# },
-        Example { given: &[], script: r#"set_key(dir + "/new.env", "A", "b c", #{create: true}); cat(dir + "/new.env")"#, gives: r#""A=\"b c\"\n""# },
+        Example {
+            given: &[("conf", "a = 1\nb = 2\n")],
+            script: r#"set_key(dir + "/conf", "a", ()); cat(dir + "/conf")"#,
+            gives: r#""b = 2\n""#,
+        },
+        Example {
+            given: &[],
+            script: r#"set_key(dir + "/new.env", "A", "b c", #{create: true}); cat(dir + "/new.env")"#,
+            gives: r#""A=\"b c\"\n""#,
+        },
     ],
 };
 
@@ -292,12 +291,28 @@ fn scalar(value: Dynamic) -> Result<String> {
     if value.is_int() || value.is_float() || value.is_bool() {
         return Ok(value.to_string());
     }
-    value.into_string().map_err(|_| bad_argument(format!("set_key: value: expected a string, number, bool or (), got {}", plain_type(name))))
+    value
+        .into_string()
+        .map_err(|_| bad_argument(format!("set_key: value: expected a string, number, bool or (), got {}", plain_type(name))))
 }
 
 /// Kinds of units of systemd.
-const UNITS: &[&str] =
-    &["service", "socket", "timer", "target", "mount", "automount", "swap", "path", "slice", "scope", "network", "netdev", "link", "desktop"];
+const UNITS: &[&str] = &[
+    "service",
+    "socket",
+    "timer",
+    "target",
+    "mount",
+    "automount",
+    "swap",
+    "path",
+    "slice",
+    "scope",
+    "network",
+    "netdev",
+    "link",
+    "desktop",
+];
 
 /// The form of a file; nothing for TOML.
 fn form(format: Option<&str>, path: &AbsPath, section: bool) -> Result<Option<Form>> {
@@ -310,7 +325,9 @@ fn form(format: Option<&str>, path: &AbsPath, section: bool) -> Result<Option<Fo
         Some("toml") => return Ok(None),
         None | Some("auto") => return form_of(path, section),
         Some(_) => {
-            return Err(bad_argument("set_key: option `format`: expected \"auto\", \"env\", \"ini\", \"unit\", \"conf\", \"ssh\" or \"toml\""));
+            return Err(bad_argument(
+                "set_key: option `format`: expected \"auto\", \"env\", \"ini\", \"unit\", \"conf\", \"ssh\" or \"toml\"",
+            ));
         }
     }))
 }
@@ -323,8 +340,9 @@ fn form_of(path: &AbsPath, section: bool) -> Result<Option<Form>> {
     Ok(Some(match extension.as_str() {
         "toml" => return Ok(None),
         "yaml" | "yml" | "json" => {
-            return Err(bad_argument("set_key: YAML and JSON are not changed by this function")
-                .with_hint("`edit_line` or `replace_block`, with `check: |text| parse_yaml(text)` or `parse_json(text)`; or name the `format`"));
+            return Err(bad_argument("set_key: YAML and JSON are not changed by this function").with_hint(
+                "`edit_line` or `replace_block`, with `check: |text| parse_yaml(text)` or `parse_json(text)`; or name the `format`",
+            ));
         }
         _ if matches!(name, "ssh_config" | "sshd_config") || matches!(folder_name, "ssh_config.d" | "sshd_config.d") => Form::Ssh,
         "env" => Form::Env,
@@ -400,7 +418,13 @@ const REPLACE_BLOCK: Function = Function {
     ],
 };
 
-fn replace_block(call: &Call<'_>, path: AbsPath, name: ImmutableString, text: Option<ImmutableString>, options: BlockOptions) -> Result<Map> {
+fn replace_block(
+    call: &Call<'_>,
+    path: AbsPath,
+    name: ImmutableString,
+    text: Option<ImmutableString>,
+    options: BlockOptions,
+) -> Result<Map> {
     let comment = options.comment.as_deref().unwrap_or("#");
     let one_line = |text: &str| !text.contains(['\n', '\r', '\0']);
     if name.trim().is_empty() || !one_line(&name) || !one_line(comment) || !options.comment_end.as_deref().is_none_or(one_line) {
@@ -528,11 +552,8 @@ fn write(
     let place = if how.backup { Some(backup_place(call, granted.resource())?) } else { None };
     let mut backup = None;
     if let Some(place) = &place {
-        let made = call.effect(
-            place,
-            || sys::write::create_like(place, opened, old, true, watch),
-            |made| (made.bytes, "backup before a change"),
-        )?;
+        let made =
+            call.effect(place, || sys::write::create_like(place, opened, old, true, watch), |made| (made.bytes, "backup before a change"))?;
         backup = Some(made);
     }
     match call.effect(granted, || sys::write::replace_seen(granted, &seen, new, true, watch), tell) {

@@ -155,7 +155,9 @@ impl KeyEdit<'_> {
             return Err(bad_argument("option `section`: cannot be the name of a section"));
         }
         if self.section.is_some() && matches!(self.form, Form::Env | Form::Conf) {
-            return Err(bad_argument("option `section`: this format has no sections").with_hint("`format: \"ini\"`, or \"toml\" or \"ssh\""));
+            return Err(
+                bad_argument("option `section`: this format has no sections").with_hint("`format: \"ini\"`, or \"toml\" or \"ssh\"")
+            );
         }
         if self.value.is_some_and(|value| value.contains(['\n', '\r', '\0'])) {
             return Err(bad_argument("`value`: a value of several lines cannot be written in this format").with_hint("see `replace_block`"));
@@ -233,8 +235,7 @@ impl KeyEdit<'_> {
 
     /// The lines where the key is looked for; nothing where the section is not there.
     fn region(&self, text: &Text<'_>, entries: &[Entry]) -> Option<Region> {
-        let headers: Vec<(usize, &[u8])> =
-            entries.iter().filter_map(|entry| Some((entry.rows.start, self.header(entry)?))).collect();
+        let headers: Vec<(usize, &[u8])> = entries.iter().filter_map(|entry| Some((entry.rows.start, self.header(entry)?))).collect();
         let Some(section) = self.section else {
             let end = headers.first().map_or(text.len(), |(at, _)| *at);
             return Some(Region { ranges: vec![0..end] });
@@ -266,7 +267,8 @@ impl KeyEdit<'_> {
                     let word = line.iter().position(|byte| is_blank(*byte) || matches!(byte, b'=' | b':')).unwrap_or(line.len());
                     line.get(word + blanks(line, word)).copied().filter(|byte| matches!(byte, b'=' | b':'))
                 };
-                let count = |wanted: Option<u8>| entries.iter().filter(|entry| !entry.comment).filter(|entry| sign(entry) == wanted).count();
+                let count =
+                    |wanted: Option<u8>| entries.iter().filter(|entry| !entry.comment).filter(|entry| sign(entry) == wanted).count();
                 let (equals, colons, blank) = (count(Some(b'=')), count(Some(b':')), count(None));
                 if equals >= blank && equals >= colons {
                     Some(b'=')
@@ -340,9 +342,8 @@ impl KeyEdit<'_> {
             if comment(*byte) && behind_blank {
                 return trimmed(value.get(..at).unwrap_or_default());
             }
-            let quoted = (*byte == b'"' || *byte == b'\'' && behind_blank)
-                .then(|| closing(value.get(at..).unwrap_or_default(), *byte))
-                .flatten();
+            let quoted =
+                (*byte == b'"' || *byte == b'\'' && behind_blank).then(|| closing(value.get(at..).unwrap_or_default(), *byte)).flatten();
             at += quoted.unwrap_or(1);
         }
         trimmed(value)
@@ -388,7 +389,10 @@ impl KeyEdit<'_> {
         new.extend_from_slice(self.written(value, wanted)?.as_bytes());
         new.extend_from_slice(entry.text.get(parts.tail.clone()).unwrap_or_default());
         if new.contains(&b'\n') {
-            return Err(Error::new(Kind::BadData, "the value goes on over several lines in a way that is not understood; nothing was written"));
+            return Err(Error::new(
+                Kind::BadData,
+                "the value goes on over several lines in a way that is not understood; nothing was written",
+            ));
         }
         Ok(Some(new))
     }
@@ -427,7 +431,11 @@ impl KeyEdit<'_> {
         // Like the entry above it; a header is one too, but does not lend its indent.
         let last = inside().filter(|entry| !entry.comment).last();
         let like = last.filter(|entry| self.header(entry).is_none());
-        let separator = entries.iter().rev().filter(|entry| !entry.comment && self.header(entry).is_none()).find_map(|entry| separator_of(&entry.text, sign));
+        let separator = entries
+            .iter()
+            .rev()
+            .filter(|entry| !entry.comment && self.header(entry).is_none())
+            .find_map(|entry| separator_of(&entry.text, sign));
         let at = match last {
             Some(entry) => entry.rows.end,
             // Nothing but comments: behind them, but before what stands right above the next section.
@@ -472,7 +480,11 @@ impl KeyEdit<'_> {
             text.insert(text.len(), b"");
         }
         let entries = self.entries(&text);
-        let separator = entries.iter().rev().filter(|entry| !entry.comment && self.header(entry).is_none()).find_map(|entry| separator_of(&entry.text, Some(b'=')));
+        let separator = entries
+            .iter()
+            .rev()
+            .filter(|entry| !entry.comment && self.header(entry).is_none())
+            .find_map(|entry| separator_of(&entry.text, Some(b'=')));
         text.insert(text.len(), format!("[{section}]").as_bytes());
         let mut line = self.key.as_bytes().to_vec();
         line.extend_from_slice(self.separator.map(str::as_bytes).or(separator).unwrap_or(self.usual().as_bytes()));
@@ -556,7 +568,8 @@ impl KeyEdit<'_> {
         if right {
             return Ok(());
         }
-        Err(bad_argument("this cannot be written so that it would be read back as it is; nothing was written").with_hint("`quote: \"double\"`"))
+        Err(bad_argument("this cannot be written so that it would be read back as it is; nothing was written")
+            .with_hint("`quote: \"double\"`"))
     }
 }
 

@@ -62,7 +62,8 @@ impl Folder {
         fs::read_to_string(self.root.join(name)).unwrap()
     }
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(&self.root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> =
+            fs::read_dir(&self.root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -104,7 +105,8 @@ fn the_last_match_is_replaced_or_all() {
 
 #[test]
 fn a_dollar_is_a_group_only_where_the_pattern_has_it() {
-    let set = |pattern: &'static str, new: &'static str| move |edit: &mut LineEdit<'_>| (edit.pattern, edit.line) = (regex(pattern), Some(new));
+    let set =
+        |pattern: &'static str, new: &'static str| move |edit: &mut LineEdit<'_>| (edit.pattern, edit.line) = (regex(pattern), Some(new));
     assert_eq!(line(b"PATH=/bin\n", set("^PATH=", "PATH=$HOME/bin:$1")).unwrap(), b"PATH=$HOME/bin:$1\n");
     assert_eq!(line(b"  a=1\n", set(r"^(\s*)a=(?P<old>.*)", "${1}a=2 # $old $$1 $HOME $9")).unwrap(), b"  a=2 # 1 $1 $HOME $9\n");
     let error = line(b"other\n", set(r"^(\s*)a=", "$1a=2")).unwrap_err();
@@ -162,7 +164,13 @@ fn plain_files_are_written_as_they_are() {
     sets(Form::Conf, "net.ipv4.ip_forward = 0\n", "net.ipv4.ip_forward", "1", "net.ipv4.ip_forward = 1\n");
     sets(Form::Conf, "#x = 1\nlog level = 2\nlog=3\n", "log", "4", "#x = 1\nlog level = 2\nlog=4\n");
     sets(Form::Conf, "a: 1\nb: 2\n", "c", "3", "a: 1\nb: 2\nc: 3\n");
-    sets(Form::Conf, "#shared_buffers = 128MB\t# min 128kB\nport = 5432\n", "shared_buffers", "1GB", "#shared_buffers = 128MB\t# min 128kB\nshared_buffers = 1GB\nport = 5432\n");
+    sets(
+        Form::Conf,
+        "#shared_buffers = 128MB\t# min 128kB\nport = 5432\n",
+        "shared_buffers",
+        "1GB",
+        "#shared_buffers = 128MB\t# min 128kB\nshared_buffers = 1GB\nport = 5432\n",
+    );
     sets(Form::Conf, "", "a", "1", "a = 1\n");
 }
 
@@ -172,7 +180,10 @@ fn in_sshd_config_a_key_stays_out_of_blocks() {
     sets(Form::Ssh, text, "X11Forwarding", "yes", &text.replace("x11forwarding no", "x11forwarding yes"));
     sets(Form::Ssh, text, "Port", "2222", &text.replace("#Port 22\n", "#Port 22\nPort 2222\n"));
     sets(Form::Ssh, text, "UsePAM", "yes", &text.replace("x11forwarding no\n", "x11forwarding no\nUsePAM yes\n"));
-    assert_eq!(key(Form::Ssh, text, "X11Forwarding", Some("no"), in_section("match user backup")).unwrap(), text.replace("X11Forwarding yes", "X11Forwarding no"));
+    assert_eq!(
+        key(Form::Ssh, text, "X11Forwarding", Some("no"), in_section("match user backup")).unwrap(),
+        text.replace("X11Forwarding yes", "X11Forwarding no")
+    );
     assert_eq!(
         key(Form::Ssh, text, "PermitTTY", Some("no"), in_section("Match User backup")).unwrap(),
         format!("{text}    PermitTTY no\n")
@@ -254,7 +265,8 @@ fn nothing_is_written_when_nothing_changes_or_it_is_a_dry_run() {
     let folder = Folder::new(&[("f", "a=1\n")]);
     let before = fs::metadata(folder.root.join("f")).unwrap();
     let both = [("backup", true.into_script()), ("dry_run", true.into_script())];
-    let done = Rig::new(ALL).call("set_key", [folder.path("f"), "a".into_script(), 1_i64.into(), options([("backup", true.into_script())])]);
+    let done =
+        Rig::new(ALL).call("set_key", [folder.path("f"), "a".into_script(), 1_i64.into(), options([("backup", true.into_script())])]);
     assert_eq!(done.unwrap().cast::<Map>()["changed"].as_bool(), Ok(false));
     let reader = Rig::new("permit(principal, action in file_system::Action::\"view\", resource);");
     let done = reader.call("set_key", [folder.path("f"), "a".into_script(), 2_i64.into(), options(both)]).unwrap().cast::<Map>();
@@ -322,7 +334,8 @@ fn a_missing_file_and_a_forbidden_one_look_alike() {
     for create in [false, true] {
         let rig = Rig::new(r#"permit(principal, action, resource == file_system::File::"/nowhere");"#);
         let call = |name: &str| {
-            rig.call("set_key", [folder.path(name), "a".into_script(), 2_i64.into(), options([("create", create.into_script())])]).unwrap_err()
+            rig.call("set_key", [folder.path(name), "a".into_script(), 2_i64.into(), options([("create", create.into_script())])])
+                .unwrap_err()
         };
         let (there, missing) = (call("there"), call("missing"));
         assert_eq!((there.kind, missing.kind), (Kind::Denied, Kind::Denied));

@@ -56,7 +56,8 @@ fn unclear() -> Error {
 }
 
 fn inline() -> Error {
-    Error::new(Kind::BadData, "its table is written on one line, between braces; nothing was written").with_hint("`edit_line` changes the line")
+    Error::new(Kind::BadData, "its table is written on one line, between braces; nothing was written")
+        .with_hint("`edit_line` changes the line")
 }
 
 fn parse(text: &str) -> Result<Document<&str>> {
