@@ -151,7 +151,7 @@ fn host() -> Rex {
 
 /// The script with the folders of the page put below this one. In one pass: the host's own folder may be below one of them.
 fn moved(script: &str, data: &str) -> String {
-    let paths = FOLDERS.map(|folder| regex::escape(folder)).join("|");
+    let paths = FOLDERS.map(regex::escape).join("|");
     regex::Regex::new(&format!("\"({paths})")).unwrap().replace_all(script, format!("\"{data}$1")).into_owned()
 }
 

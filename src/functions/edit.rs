@@ -482,33 +482,31 @@ fn change(call: &Call<'_>, path: &AbsPath, how: &How<'_>, edit: impl Fn(&[u8]) -
     let with_path = |error: Error| if error.path.is_none() { error.with_path(path.shown()) } else { error };
     let file = File::locate(path)?;
     let seen = if file.exists() { Ok(call.permit::<Read>(file)?) } else { Err(absent(call, file, how.create)?) };
-    let (old, opened, file) = match seen {
-        Ok(file) => {
-            let old = sys::file::read(&file, 0, None, how.max_bytes, &call.host.watch)?;
-            (old, Some(sys::file::open(&file)?), file.into_resource())
-        }
-        Err(file) => (Vec::new(), None, file),
+    let (seen, file) = match seen {
+        Ok(file) => (Some(Seen::of(&file, how.max_bytes, &call.host.watch)?), file.into_resource()),
+        Err(file) => (None, file),
     };
-    let granted = match (how.dry_run, &opened) {
+    let old = seen.as_ref().map_or(&b""[..], Seen::bytes);
+    let granted = match (how.dry_run, &seen) {
         (true, _) => None,
         (false, Some(_)) => Some(call.permit::<Write>(file)?),
         (false, None) => Some(allow_new(call, file)?),
     };
-    let edited = edit(&old).map_err(with_path)?;
-    let changed = opened.is_none() || edited.bytes != old;
+    let edited = edit(old).map_err(with_path)?;
+    let changed = seen.is_none() || edited.bytes != old;
     if changed {
         approved(call, how.check, &edited.bytes).map_err(with_path)?;
     }
     let outcome = match granted {
-        Some(granted) if changed => write(call, &granted, how, &old, opened.as_ref(), &edited.bytes)?,
+        Some(granted) if changed => write(call, &granted, how, seen.as_ref(), &edited.bytes)?,
         _ => Outcome { written: None, backup: None },
     };
     Ok(record([
         ("changed", changed.into_script()),
-        ("created", (opened.is_none()).into_script()),
+        ("created", seen.is_none().into_script()),
         ("path", name_value(path.as_bytes())),
         ("line", edited.line.and_then(|line| i64::try_from(line).ok()).into_script()),
-        ("diff", diff::unified(&old, &edited.bytes, &path.shown()).into_script()),
+        ("diff", diff::unified(old, &edited.bytes, &path.shown()).into_script()),
         ("backup", outcome.backup.map_or(Dynamic::UNIT, |path| name_value(path.as_bytes()))),
         ("atomic", outcome.written.map(|written| written.atomic).into_script()),
     ]))
@@ -533,30 +531,23 @@ fn approved(call: &Call<'_>, check: Option<&FnPtr>, bytes: &[u8]) -> Result<()> 
     Ok(())
 }
 
-fn write(
-    call: &Call<'_>,
-    granted: &Granted<Write>,
-    how: &How<'_>,
-    old: &[u8],
-    opened: Option<&std::fs::File>,
-    new: &[u8],
-) -> Result<Outcome> {
+fn write(call: &Call<'_>, granted: &Granted<Write>, how: &How<'_>, seen: Option<&Seen>, new: &[u8]) -> Result<Outcome> {
     let watch = &call.host.watch;
+    let old = seen.map_or(&b""[..], Seen::bytes);
     let tell = |written: &Written| (written.bytes, diff::for_record(old, new, how.secret));
-    let Some(opened) = opened else {
+    let Some(seen) = seen else {
         let mode = how.mode.map_or(NEW_FILE, |bits| bits.0);
         let written = call.effect(granted, || sys::write::create_with(granted, new, mode, true, watch), tell)?;
         return Ok(Outcome { written: Some(written), backup: None });
     };
-    let seen = Seen { file: opened, bytes: old };
     let place = if how.backup { Some(backup_place(call, granted.resource())?) } else { None };
     let mut backup = None;
     if let Some(place) = &place {
         let made =
-            call.effect(place, || sys::write::create_like(place, opened, old, true, watch), |made| (made.bytes, "backup before a change"))?;
+            call.effect(place, || sys::write::create_like(place, seen, true, watch), |made| (made.bytes, "backup before a change"))?;
         backup = Some(made);
     }
-    match call.effect(granted, || sys::write::replace_seen(granted, &seen, new, true, watch), tell) {
+    match call.effect(granted, || sys::write::replace_seen(granted, seen, new, true, watch), tell) {
         Ok(written) => Ok(Outcome { written: Some(written), backup: place.map(|place| place.resource().asked().clone()) }),
         Err(error) => {
             // Of a change that was not made no backup is needed. Once the new contents stand there it is kept, whatever went wrong.

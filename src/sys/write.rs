@@ -198,27 +198,33 @@ pub fn replace<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u
 ///
 /// # Errors
 /// As [`replace`]; [`Kind::Changed`] also when it holds something else by now.
-pub fn replace_seen<A: Action<On = File>>(
-    granted: &Granted<A>,
-    seen: &Seen<'_>,
-    bytes: &[u8],
-    sync: bool,
-    watch: &Watch,
-) -> Result<Written> {
+pub fn replace_seen<A: Action<On = File>>(granted: &Granted<A>, seen: &Seen, bytes: &[u8], sync: bool, watch: &Watch) -> Result<Written> {
     exchange(granted, Some(seen), bytes, 0, sync, watch)
 }
 
 /// What a file held when it was read: new contents that were worked out from it replace nothing else.
-pub struct Seen<'a> {
-    pub file: &'a std::fs::File,
-    pub bytes: &'a [u8],
+pub struct Seen {
+    file: std::fs::File,
+    bytes: Vec<u8>,
 }
 
-impl Seen<'_> {
+impl Seen {
+    /// Reads a granted file and keeps it open.
+    ///
+    /// # Errors
+    /// As [`super::file::read`].
+    pub fn of<A: Action<On = File>>(granted: &Granted<A>, max_bytes: u64, watch: &Watch) -> Result<Self> {
+        let bytes = super::file::read(granted, 0, None, max_bytes, watch)?;
+        Ok(Self { file: super::file::open(granted)?, bytes })
+    }
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
     /// Whether it holds that still. All of it is compared: the times of a file are too coarse to tell two writes of one moment apart.
     fn holds(&self, watch: &Watch) -> Result<bool> {
         let mut block = vec![0; BLOCK];
-        let mut rest = self.bytes;
+        let mut rest = self.bytes.as_slice();
         let mut at = 0;
         loop {
             watch.check()?;
@@ -252,36 +258,30 @@ impl<A: Action<On = File>> Copy<'_, A> {
     }
 }
 
-/// Makes a granted file with these contents and everything else of an open one: owner, group, permission bits, access lists, extended
-/// attributes. Its name appears when it is complete.
+/// Makes a granted file that is another as it was seen: contents, owner, group, permission bits, access lists, extended attributes. Its name
+/// appears when it is complete.
 ///
 /// # Errors
 /// As [`create`]; what chown(2) reports where the owner cannot be given.
-pub fn create_like<'g, A: Action<On = File>>(
-    granted: &'g Granted<A>,
-    like: &std::fs::File,
-    bytes: &[u8],
-    sync: bool,
-    watch: &Watch,
-) -> Result<Copy<'g, A>> {
+pub fn create_like<'g, A: Action<On = File>>(granted: &'g Granted<A>, seen: &Seen, sync: bool, watch: &Watch) -> Result<Copy<'g, A>> {
     let () = Changes::<A>::OK;
     let (folder, name) = spot(granted)?;
-    let stat = rustix::fs::fstat(like)?;
+    let stat = rustix::fs::fstat(&seen.file)?;
     let temporary = Temporary::new(folder).map_err(|errno| at(granted, "create", errno))?;
-    temporary.take_over(like, &stat).map_err(|errno| at(granted, "make like the original", errno))?;
-    temporary.fill(bytes, sync, watch).map_err(|error| error.with_path(granted.resource().asked().shown()))?;
+    temporary.take_over(&seen.file, &stat).map_err(|errno| at(granted, "make like the original", errno))?;
+    temporary.fill(&seen.bytes, sync, watch).map_err(|error| error.with_path(granted.resource().asked().shown()))?;
     let file = temporary.file.try_clone()?.into();
     spot(granted)?;
     temporary.publish_new(name).map_err(|errno| at(granted, "create", errno))?;
     if sync {
         sync_folder(folder);
     }
-    Ok(Copy { granted, file, bytes: bytes.len() as u64 })
+    Ok(Copy { granted, file, bytes: seen.bytes.len() as u64 })
 }
 
 fn exchange<A: Action<On = File>>(
     granted: &Granted<A>,
-    seen: Option<&Seen<'_>>,
+    seen: Option<&Seen>,
     bytes: &[u8],
     mode: u32,
     sync: bool,
@@ -314,25 +314,26 @@ fn exchange<A: Action<On = File>>(
     if !path::is_same(&folder, &name, handle) {
         return Err(changed(granted));
     }
-    if stat.st_nlink == 1 {
-        if let Some(temporary) = Temporary::like(&folder, &old, &stat).map_err(|errno| at(granted, "create", errno))? {
-            temporary.fill(bytes, sync, watch).map_err(with_path)?;
-            let _alone = seen.map(|_| alone(&folder, watch)).transpose()?;
-            if !path::is_same(&folder, &name, handle) {
-                return Err(changed(granted));
-            }
-            unchanged(granted, seen, watch)?;
-            match temporary.publish_over(OsStr::from_bytes(&name)) {
-                Ok(()) => {
-                    if sync {
-                        sync_folder(&folder);
-                    }
-                    return Ok(done);
+    // Other names of the same file would keep the old contents.
+    let alike =
+        if stat.st_nlink == 1 { Temporary::like(&folder, &old, &stat).map_err(|errno| at(granted, "create", errno))? } else { None };
+    if let Some(temporary) = alike {
+        temporary.fill(bytes, sync, watch).map_err(with_path)?;
+        let _alone = seen.map(|_| alone(&folder, watch)).transpose()?;
+        if !path::is_same(&folder, &name, handle) {
+            return Err(changed(granted));
+        }
+        unchanged(granted, seen, watch)?;
+        match temporary.publish_over(OsStr::from_bytes(&name)) {
+            Ok(()) => {
+                if sync {
+                    sync_folder(&folder);
                 }
-                // Another filesystem is mounted on it (a single file bound into a container).
-                Err(Errno::BUSY | Errno::XDEV) => {}
-                Err(errno) => return Err(at(granted, "rename", errno)),
+                return Ok(done);
             }
+            // Another filesystem is mounted on it (a single file bound into a container).
+            Err(Errno::BUSY | Errno::XDEV) => {}
+            Err(errno) => return Err(at(granted, "rename", errno)),
         }
     }
     drop(old);
@@ -343,7 +344,7 @@ fn exchange<A: Action<On = File>>(
 }
 
 /// Whether the file holds what the new contents were worked out from.
-fn unchanged<A: Action<On = File>>(granted: &Granted<A>, seen: Option<&Seen<'_>>, watch: &Watch) -> Result<()> {
+fn unchanged<A: Action<On = File>>(granted: &Granted<A>, seen: Option<&Seen>, watch: &Watch) -> Result<()> {
     match seen.map(|seen| seen.holds(watch)).transpose()? {
         Some(false) => Err(Error::new(Kind::Changed, "its contents were changed meanwhile by something else; nothing was done")
             .with_path(granted.resource().asked().shown())),

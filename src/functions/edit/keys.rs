@@ -238,7 +238,7 @@ impl KeyEdit<'_> {
         let headers: Vec<(usize, &[u8])> = entries.iter().filter_map(|entry| Some((entry.rows.start, self.header(entry)?))).collect();
         let Some(section) = self.section else {
             let end = headers.first().map_or(text.len(), |(at, _)| *at);
-            return Some(Region { ranges: vec![0..end] });
+            return Some(Region { ranges: std::iter::once(0..end).collect() });
         };
         let same = |name: &[u8]| match self.form {
             Form::Ssh => String::from_utf8_lossy(name)
@@ -387,7 +387,12 @@ impl KeyEdit<'_> {
             new.extend_from_slice(self.separator.unwrap_or(self.usual()).as_bytes());
         }
         new.extend_from_slice(self.written(value, wanted)?.as_bytes());
-        new.extend_from_slice(entry.text.get(parts.tail.clone()).unwrap_or_default());
+        let tail = entry.text.get(parts.tail.clone()).unwrap_or_default();
+        if tail.first().is_some_and(|byte| !is_blank(*byte)) {
+            // There was no value, so the comment stood right behind the blanks before it.
+            new.push(b' ');
+        }
+        new.extend_from_slice(tail);
         if new.contains(&b'\n') {
             return Err(Error::new(
                 Kind::BadData,
@@ -424,12 +429,12 @@ impl KeyEdit<'_> {
             Ok(line)
         };
         if self.comment
-            && let Some((entry, separator)) = inside().filter_map(|entry| Some((entry, self.commented(entry, sign)?))).last()
+            && let Some((entry, separator)) = inside().filter_map(|entry| Some((entry, self.commented(entry, sign)?))).next_back()
         {
             return Ok((entry.rows.end, line(None, Some(separator).filter(|separator| !separator.is_empty()))?));
         }
         // Like the entry above it; a header is one too, but does not lend its indent.
-        let last = inside().filter(|entry| !entry.comment).last();
+        let last = inside().rfind(|entry| !entry.comment);
         let like = last.filter(|entry| self.header(entry).is_none());
         let separator = entries
             .iter()
@@ -476,7 +481,7 @@ impl KeyEdit<'_> {
             return Err(Error::new(Kind::BadData, "there is no such block; nothing was written")
                 .with_hint("`section` is the whole line that begins it, such as `Match User backup`; `replace_block` makes one"));
         }
-        if text.len() > 0 && !text.line(text.len() - 1).trim_ascii().is_empty() {
+        if !text.is_empty() && !text.line(text.len() - 1).trim_ascii().is_empty() {
             text.insert(text.len(), b"");
         }
         let entries = self.entries(&text);

@@ -1,3 +1,4 @@
+//! Edge cases of changing configuration files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 use super::*;
 use crate::functions::rig::{Rig, options};
@@ -172,6 +173,8 @@ fn plain_files_are_written_as_they_are() {
         "#shared_buffers = 128MB\t# min 128kB\nshared_buffers = 1GB\nport = 5432\n",
     );
     sets(Form::Conf, "", "a", "1", "a = 1\n");
+    sets(Form::Ini, "a = # none\nb\n", "a", "1", "a = 1 # none\nb\n");
+    sets(Form::Ini, "a = 1\nb\n", "b", "2", "a = 1\nb = 2\n");
 }
 
 #[test]
