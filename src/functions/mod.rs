@@ -22,6 +22,7 @@ pub mod text_stats;
 pub mod service;
 pub mod source;
 pub mod time;
+pub mod tree_change;
 pub mod value;
 
 use crate::policy::{Ask, Noun};
@@ -32,6 +33,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
     ("file_write", "Writing files", file_write::FUNCTIONS),
     ("edit", "Changing configuration files", edit::FUNCTIONS),
+    ("tree_change", "Making, moving and removing", tree_change::FUNCTIONS),
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),

@@ -3,6 +3,7 @@
 mod bounds;
 mod cache;
 mod gate;
+mod hull;
 mod load;
 mod pointed;
 pub mod reference;
@@ -15,6 +16,7 @@ pub use cache::Store;
 pub use gate::{
     Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord,
 };
+pub use hull::Bound;
 pub use load::{Policies, Scope, Source};
 pub use pointed::pointed;
 pub use slice::{Line, Reach};

@@ -215,6 +215,17 @@ impl File {
         })
     }
 
+    /// A name below a folder that is not there yet itself, to be asked about only: there is nothing to make it in.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] for a path that is too long.
+    pub fn absent_below(folder: &Self, name: &[u8], expected: &'static Noun) -> Result<Self> {
+        let place = join(&folder.place, name);
+        let asked = AbsPath::new(join(folder.asked.as_bytes(), name))?;
+        let why = Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown());
+        Ok(Self { id: path::to_id(&place), place, asked, handle: None, stat: None, spot: None, why_not: Some(why), expected })
+    }
+
     /// The same place taken for the directory that the caller was after, for callers who may not know what is there.
     #[must_use]
     pub fn taken_for_a_directory(self) -> Self {

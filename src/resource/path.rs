@@ -101,7 +101,10 @@ pub fn from_id(id: &str) -> Vec<u8> {
 }
 
 /// `/proc/self/fd` of this process, opened once, checked to be procfs.
-fn own_descriptors() -> Result<&'static OwnedFd> {
+///
+/// # Errors
+/// When there is no procfs here.
+pub(crate) fn own_descriptors() -> Result<&'static OwnedFd> {
     static FD: OnceLock<std::result::Result<OwnedFd, Errno>> = OnceLock::new();
     const PROC_SUPER_MAGIC: i64 = 0x9fa0; // statfs(2)
     FD.get_or_init(|| {

@@ -38,9 +38,9 @@ pub struct Written {
 }
 
 /// A grant to look is none to change: caught when rex itself is compiled.
-struct Changes<A>(std::marker::PhantomData<A>);
+pub(super) struct Changes<A>(std::marker::PhantomData<A>);
 impl<A: Action> Changes<A> {
-    const OK: () = assert!(matches!(A::ACCESS, Access::Change), "this verb changes nothing");
+    pub(super) const OK: () = assert!(matches!(A::ACCESS, Access::Change), "this verb changes nothing");
 }
 
 /// Opens a granted regular file for writing, in this way besides, and takes set-user-id and set-group-id from it: what a script writes gets
@@ -62,17 +62,17 @@ pub(super) fn open<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags) ->
     Ok(file)
 }
 
-fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> Error {
+pub(super) fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> Error {
     Error::os(what, errno.raw_os_error()).with_path(granted.resource().asked().shown())
 }
 
-fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
+pub(super) fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
     Error::new(Kind::Changed, "it was moved or replaced after the policy was asked; nothing was done")
         .with_path(granted.resource().asked().shown())
 }
 
 /// The folder and name where a thing is to be made; the folder is still where the policy saw it.
-fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)> {
+pub(super) fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)> {
     let file = granted.resource();
     let Some((folder, name)) = file.spot() else {
         let missing = || Error::new(Kind::NotFound, "there is no such folder").with_path(file.asked().shown());
@@ -86,7 +86,7 @@ fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)
     Ok((folder, OsStr::from_bytes(name)))
 }
 
-fn born(folder: &OwnedFd, name: &OsStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn born(folder: &OwnedFd, name: &OsStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)
 }
@@ -394,7 +394,7 @@ fn in_place<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], sync: bool
 }
 
 /// So that a new name survives a crash. Filesystems without it (and folders that may not be read) are not asked twice.
-fn sync_folder(folder: &OwnedFd) {
+pub(super) fn sync_folder(folder: &OwnedFd) {
     if let Ok(opened) = path::reopen(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
         let _ = rustix::fs::fsync(&opened);
     }
@@ -489,7 +489,7 @@ impl Drop for Temporary<'_> {
 }
 
 /// The names of a file's extended attributes, listxattr(2); none where the filesystem has none.
-fn attributes(file: &std::fs::File) -> rustix::io::Result<Vec<std::ffi::CString>> {
+pub(super) fn attributes(file: &std::fs::File) -> rustix::io::Result<Vec<std::ffi::CString>> {
     let mut names = vec![0u8; MAX_XATTR];
     let length = match rustix::fs::flistxattr(file, &mut names) {
         Ok(length) => length,
@@ -500,7 +500,7 @@ fn attributes(file: &std::fs::File) -> rustix::io::Result<Vec<std::ffi::CString>
     Ok(names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok()).map(CStr::to_owned).collect())
 }
 
-fn attribute(file: &std::fs::File, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
+pub(super) fn attribute(file: &std::fs::File, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
     let mut value = vec![0u8; MAX_XATTR];
     match rustix::fs::fgetxattr(file, name, &mut value) {
         Ok(length) => {

@@ -1,0 +1,232 @@
+//! The outer hull of what a caller may do: for each verb, bounds that no permitted resource lies outside of. The kernel is told to hold them.
+//!
+//! A bound may be wider than the policy and never narrower: what a condition says is used only where it surely confines the resource, and
+//! forbids are not looked at.
+
+use super::load::Policies;
+use super::slice::{Reach, Rule, Uid};
+use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, PatternElem, Var};
+
+/// Something that resources lie within.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bound {
+    Anything,
+    /// Everything of this entity type.
+    Kind(String),
+    /// What has an id that begins so.
+    Begins(String),
+    /// This and all that is in it, by entity type and id.
+    Within(String, String),
+    /// One thing, by id.
+    Exactly(String),
+}
+
+impl Bound {
+    /// The narrower, the greater.
+    fn nearness(&self) -> (u8, usize) {
+        match self {
+            Self::Anything => (0, 0),
+            Self::Kind(_) => (1, 0),
+            Self::Begins(id) | Self::Within(_, id) => (2, id.len()),
+            Self::Exactly(id) => (3, id.len()),
+        }
+    }
+}
+
+/// A union of bounds; no bound at all: nothing.
+type Bounds = Vec<Bound>;
+
+fn anything() -> Bounds {
+    vec![Bound::Anything]
+}
+
+/// The narrower of two unions that both hold: either alone would be sound.
+fn both(left: Bounds, right: Bounds) -> Bounds {
+    let widest = |bounds: &Bounds| bounds.iter().map(Bound::nearness).min();
+    match (widest(&left), widest(&right)) {
+        (None, _) => left,
+        (_, None) => right,
+        (Some(a), Some(b)) if a >= b => left,
+        _ => right,
+    }
+}
+
+fn either(mut left: Bounds, right: Bounds) -> Bounds {
+    left.extend(right);
+    left
+}
+
+impl Policies {
+    /// What permits for a verb reach at most, e.g. `("file_system", "write")`. Empty: nothing at all.
+    #[must_use]
+    pub fn hull(&self, namespace: &str, name: &str) -> Vec<Bound> {
+        let rules = self.slice.verb(namespace, name).map_or(&[][..], |verb| verb.rules.as_slice());
+        let mut bounds: Bounds = Vec::new();
+        for rule in rules.iter().filter_map(|index| self.slice.rule(*index)).filter(|rule| rule.permit) {
+            bounds.extend(of_rule(rule));
+        }
+        if bounds.contains(&Bound::Anything) {
+            return anything();
+        }
+        bounds.sort();
+        bounds.dedup();
+        bounds
+    }
+}
+
+fn of_rule(rule: &Rule) -> Bounds {
+    let scope = match &rule.reach {
+        Reach::Anything => Bound::Anything,
+        Reach::Kind(kind) => Bound::Kind(kind.clone()),
+        Reach::Exactly(_, id) => Bound::Exactly(id.clone()),
+        Reach::Within(kind, id) | Reach::KindWithin(_, kind, id) => Bound::Within(kind.clone(), id.clone()),
+    };
+    match &rule.condition {
+        Some(condition) => both(vec![scope], of_condition(condition)),
+        None => vec![scope],
+    }
+}
+
+/// Where the resource lies whenever the condition holds.
+fn of_condition(condition: &Expr) -> Bounds {
+    match condition.expr_kind() {
+        ExprKind::Lit(Literal::Bool(false)) => Vec::new(),
+        ExprKind::And { left, right } => both(of_condition(left), of_condition(right)),
+        ExprKind::Or { left, right } => either(of_condition(left), of_condition(right)),
+        ExprKind::If { test_expr, then_expr, else_expr } => {
+            either(both(of_condition(test_expr), of_condition(then_expr)), of_condition(else_expr))
+        }
+        ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => equal(arg1, arg2).or_else(|| equal(arg2, arg1)).unwrap_or_else(anything),
+        ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } if is_resource(arg1) => within(arg2).unwrap_or_else(anything),
+        ExprKind::BinaryApp { op: BinaryOp::Contains, arg1, arg2 } => listed(arg1, arg2).unwrap_or_else(anything),
+        ExprKind::Is { expr, entity_type } if is_resource(expr) => vec![Bound::Kind(entity_type.to_string())],
+        ExprKind::Like { expr, pattern } if is_id(expr) => {
+            let mut begins = String::new();
+            for element in pattern.iter() {
+                match element {
+                    PatternElem::Char(c) => begins.push(*c),
+                    PatternElem::Wildcard if begins.is_empty() => return anything(),
+                    PatternElem::Wildcard => return vec![Bound::Begins(begins)],
+                }
+            }
+            vec![Bound::Exactly(begins)]
+        }
+        _ => anything(),
+    }
+}
+
+fn is_resource(expr: &Expr) -> bool {
+    matches!(expr.expr_kind(), ExprKind::Var(Var::Resource))
+}
+
+/// `resource.path` and `resource.url`: attributes that are the id itself.
+fn is_id(expr: &Expr) -> bool {
+    matches!(expr.expr_kind(), ExprKind::GetAttr { expr, attr } if is_resource(expr) && matches!(AsRef::<str>::as_ref(attr), "path" | "url"))
+}
+
+/// `resource == Entity::"id"` and `resource.path == "id"`.
+fn equal(left: &Expr, right: &Expr) -> Option<Bounds> {
+    match right.expr_kind() {
+        ExprKind::Lit(Literal::EntityUID(uid)) if is_resource(left) => Some(vec![Bound::Exactly(Uid::of(uid).id)]),
+        ExprKind::Lit(Literal::String(text)) if is_id(left) => Some(vec![Bound::Exactly(text.to_string())]),
+        _ => None,
+    }
+}
+
+/// `resource in Entity::"id"`, or in one of a set of them.
+fn within(container: &Expr) -> Option<Bounds> {
+    match container.expr_kind() {
+        ExprKind::Lit(Literal::EntityUID(uid)) => {
+            let Uid { kind, id } = Uid::of(uid);
+            Some(vec![Bound::Within(kind, id)])
+        }
+        ExprKind::Set(items) => items.iter().map(within).collect::<Option<Vec<Bounds>>>().map(|bounds| bounds.concat()),
+        _ => None,
+    }
+}
+
+/// `["a", "b"].contains(resource.path)`, or of entities.
+fn listed(set: &Expr, item: &Expr) -> Option<Bounds> {
+    match set.expr_kind() {
+        ExprKind::Set(items) => {
+            items.iter().map(|listed| equal(item, listed)).collect::<Option<Vec<Bounds>>>().map(|bounds| bounds.concat())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+    use crate::policy::{Attribute, Noun, Scope, Source};
+
+    fn hull(text: &str) -> Vec<Bound> {
+        const fn attribute(name: &'static str, cedar: &'static str, required: bool) -> Attribute {
+            Attribute { name, cedar, required, fixed: false, doc: "" }
+        }
+        const FILE: Noun = Noun {
+            name: "file_system::File",
+            parents: &["file_system::Dir"],
+            attributes: &[attribute("path", "String", true), attribute("name", "String", false), attribute("size", "Long", false)],
+            doc: "",
+        };
+        let schema = crate::policy::schema::render(&[], &[FILE]);
+        let scope = Scope { name: "alice".into(), groups: Vec::new() };
+        Policies::load(&[Source { name: "t.cedar".into(), text: text.into() }], &schema, &scope, None).unwrap().hull("file_system", "read")
+    }
+    fn of(condition: &str) -> Vec<Bound> {
+        hull(&format!("permit(principal, action == file_system::Action::\"read\", resource is file_system::File) when {{ {condition} }};"))
+    }
+    fn exactly(id: &str) -> Bound {
+        Bound::Exactly(id.into())
+    }
+    fn within(id: &str) -> Bound {
+        Bound::Within("file_system::Dir".into(), id.into())
+    }
+    fn kind() -> Bound {
+        Bound::Kind("file_system::File".into())
+    }
+
+    #[test]
+    fn scopes_bound() {
+        assert_eq!(hull("permit(principal, action, resource);"), [Bound::Anything]);
+        assert_eq!(hull("permit(principal, action, resource in file_system::Dir::\"/var/log\");"), [within("/var/log")]);
+        assert_eq!(hull("permit(principal, action, resource == file_system::File::\"/etc/motd\");"), [exactly("/etc/motd")]);
+        assert_eq!(hull("permit(principal == User::\"bob\", action, resource);"), []);
+        assert_eq!(hull("forbid(principal, action, resource);"), []);
+    }
+
+    #[test]
+    fn conditions_bound_where_they_surely_do() {
+        assert_eq!(of("resource.path like \"/srv/app-*.log\""), [Bound::Begins("/srv/app-".into())]);
+        assert_eq!(of("resource.path == \"/a\" || \"/b\" == resource.path"), [exactly("/a"), exactly("/b")]);
+        assert_eq!(of("[\"/a\", \"/b\"].contains(resource.path)"), [exactly("/a"), exactly("/b")]);
+        assert_eq!(of("resource in [file_system::Dir::\"/a\", file_system::Dir::\"/b\"]"), [within("/a"), within("/b")]);
+        assert_eq!(of("principal has uid && principal.uid == 0 && resource.path like \"/a/*\""), [Bound::Begins("/a/".into())]);
+        assert_eq!(of("resource has size && resource.size < 9 && resource == file_system::File::\"/a\""), [exactly("/a")]);
+        assert_eq!(
+            of(
+                "if principal has uid && principal.uid == 0 then resource in file_system::Dir::\"/a\" else resource in file_system::Dir::\"/b\""
+            ),
+            [within("/a"), within("/b")]
+        );
+    }
+
+    #[test]
+    fn conditions_that_do_not_surely_bound_leave_the_scope() {
+        for condition in [
+            "!(resource.path like \"/srv/*\")",
+            "resource.path like \"/a/*\" || principal has uid && principal.uid == 0",
+            "resource.path like \"*.log\" || resource.path like \"/a/*\"",
+            "resource.name like \"a*\"",
+            "principal has uid && principal.uid == 0",
+            "(resource.path == \"/a\") == false",
+        ] {
+            let bounds = of(&format!("resource has name && ({condition})"));
+            assert_eq!(bounds, [kind()], "{condition}");
+        }
+        let unless = hull("permit(principal, action, resource is file_system::File) unless { resource.path like \"/secret/*\" };");
+        assert_eq!(unless, [kind()]);
+    }
+}
