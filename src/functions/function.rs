@@ -16,6 +16,7 @@ pub struct Host {
     pub gate: Gate,
     pub watch: Arc<Watch>,
     pub out: Arc<Output>,
+    pub redaction: crate::sys::redact::Source,
 }
 
 /// One script function.

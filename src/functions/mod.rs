@@ -1,17 +1,26 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod attributes;
+pub mod compare;
+pub mod binary;
 pub mod convert;
+pub mod copy;
 pub mod data;
 pub mod datetime;
 pub mod dir;
 pub mod edit;
+pub mod fields;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
+pub mod follow;
 pub mod function;
 pub mod journal;
+pub mod lines;
 pub mod machine;
 pub mod manual;
+pub mod paths;
+pub mod order;
 pub mod processes;
 #[cfg(test)]
 mod rig;
@@ -19,11 +28,15 @@ pub mod handle;
 pub mod say;
 pub mod search;
 pub mod text_stats;
+pub mod xattrs;
 pub mod service;
 pub mod source;
 pub mod time;
 pub mod tree_change;
+pub mod usage;
+pub mod transform;
 pub mod value;
+pub mod walker;
 
 use crate::policy::{Ask, Noun};
 use function::Function;
@@ -34,11 +47,22 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_write", "Writing files", file_write::FUNCTIONS),
     ("edit", "Changing configuration files", edit::FUNCTIONS),
     ("tree_change", "Making, moving and removing", tree_change::FUNCTIONS),
+    ("copy", "Copying", copy::FUNCTIONS),
+    ("attributes", "Modes, owners and times", attributes::FUNCTIONS),
+    ("xattrs", "Extended attributes and access lists", xattrs::FUNCTIONS),
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("paths", "Paths", paths::FUNCTIONS),
+    ("usage", "What takes the room", usage::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("transform", "Changing text", transform::FUNCTIONS),
+    ("fields", "Fields and lines of text", fields::FUNCTIONS),
+    ("order", "Sorting lines", order::FUNCTIONS),
+    ("compare", "Comparing and laying out text", compare::FUNCTIONS),
+    ("follow", "Following files that grow", follow::FUNCTIONS),
+    ("binary", "Programs and core dumps", binary::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

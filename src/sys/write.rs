@@ -401,15 +401,15 @@ pub(super) fn sync_folder(folder: &OwnedFd) {
 }
 
 /// A file that takes another's place when it is complete, and is gone when it is not.
-struct Temporary<'a> {
+pub(super) struct Temporary<'a> {
     folder: &'a OwnedFd,
     name: String,
-    file: std::fs::File,
+    pub(super) file: std::fs::File,
     published: bool,
 }
 
 impl<'a> Temporary<'a> {
-    fn new(folder: &'a OwnedFd) -> rustix::io::Result<Self> {
+    pub(super) fn new(folder: &'a OwnedFd) -> rustix::io::Result<Self> {
         let mut chance = [0u8; 12];
         rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())?;
         let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -418,7 +418,7 @@ impl<'a> Temporary<'a> {
         Ok(Self { folder, name, file, published: false })
     }
     /// One with everything that belongs to the old file; nothing where that cannot be had here.
-    fn like(folder: &'a OwnedFd, old: &std::fs::File, stat: &Stat) -> rustix::io::Result<Option<Self>> {
+    pub(super) fn like(folder: &'a OwnedFd, old: &std::fs::File, stat: &Stat) -> rustix::io::Result<Option<Self>> {
         let new = match Self::new(folder) {
             Ok(new) => new,
             Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(errno),
@@ -463,13 +463,13 @@ impl<'a> Temporary<'a> {
         }
         Ok(())
     }
-    fn publish_over(mut self, name: &OsStr) -> rustix::io::Result<()> {
+    pub(super) fn publish_over(mut self, name: &OsStr) -> rustix::io::Result<()> {
         rustix::fs::renameat(self.folder, &self.name, self.folder, name)?;
         self.published = true;
         Ok(())
     }
     /// Only where nothing has the name.
-    fn publish_new(mut self, name: &OsStr) -> rustix::io::Result<()> {
+    pub(super) fn publish_new(mut self, name: &OsStr) -> rustix::io::Result<()> {
         match rustix::fs::renameat_with(self.folder, &self.name, self.folder, name, RenameFlags::NOREPLACE) {
             Ok(()) => self.published = true,
             // Filesystems without it: a second name, and then the first one goes.
