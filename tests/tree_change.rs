@@ -193,7 +193,7 @@ fn a_directory_that_becomes_a_link_while_it_is_removed_leads_nowhere() {
 }
 
 #[test]
-fn a_tree_very_deep_and_very_wide_goes_with_few_descriptors() {
+fn a_tree_a_thousand_deep_is_moved_and_removed_with_few_descriptors() {
     let rex = Rex::new().policy(ALLOW_ALL).config("[limits]\nopen_files = 128\n");
     let mut deep = PathBuf::from("deep");
     for _ in 0..999 {
@@ -202,6 +202,12 @@ fn a_tree_very_deep_and_very_wide_goes_with_few_descriptors() {
     fs::create_dir_all(rex.data().join(&deep)).unwrap();
     let run = rex.run("let d = \"{data}/deep\"; let m = mv(d, \"{data}/moved\"); rm(\"{data}/moved\", #{recursive: true}).removed");
     run.gives(1000);
+    assert!(names(&rex.data()).is_empty());
+}
+
+#[test]
+fn a_tree_of_a_hundred_thousand_names_is_removed() {
+    let rex = Rex::new().policy(ALLOW_ALL).config("[limits]\nopen_files = 128\n");
     for number in 0..100_000 {
         let folder = rex.data().join(format!("wide/{}", number % 10));
         if number < 10 {

@@ -283,7 +283,7 @@ impl File {
         let place = join(&folder.place, name);
         let asked = AbsPath::new(join(folder.asked.as_bytes(), name))?;
         let why = Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown());
-        Ok(Self { id: path::to_id(&place), place, asked, handle: None, stat: None, spot: None, why_not: Some(why), expected })
+        Ok(Self { id: path::to_id(&place), place, asked, hold: Hold::Nothing, stat: None, spot: None, why_not: Some(why), expected })
     }
 
     /// The same pinned object once more, for a second verb on it.
@@ -300,7 +300,7 @@ impl File {
             asked: self.asked.clone(),
             place: self.place.clone(),
             id: self.id.clone(),
-            handle: self.handle.as_ref().map(copy).transpose()?,
+            hold: self.shared().map_or(Hold::Nothing, |handle| Hold::Pinned(Arc::clone(handle))),
             stat: self.stat,
             spot,
             why_not: self.why_not.clone(),
