@@ -8,6 +8,7 @@ pub mod copy;
 pub mod data;
 pub mod datetime;
 pub mod dir;
+pub mod edit;
 pub mod fields;
 pub mod file_read;
 pub mod file_stat;
@@ -44,6 +45,7 @@ use function::Function;
 pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
     ("file_write", "Writing files", file_write::FUNCTIONS),
+    ("edit", "Changing configuration files", edit::FUNCTIONS),
     ("tree_change", "Making, moving and removing", tree_change::FUNCTIONS),
     ("copy", "Copying", copy::FUNCTIONS),
     ("attributes", "Modes, owners and times", attributes::FUNCTIONS),
