@@ -215,6 +215,26 @@ impl File {
         })
     }
 
+    /// What would lie below this directory, or below the place where it is to be, for asking ahead: nothing is looked up, and nothing can be
+    /// made through it.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] for a path that is too long.
+    pub fn unmade_below(&self, names: &[u8], expected: &'static Noun) -> Result<Self> {
+        let place = join(&self.place, names);
+        let asked = AbsPath::new(join(self.asked.as_bytes(), names))?;
+        Ok(Self {
+            id: path::to_id(&place),
+            place,
+            why_not: Some(Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown())),
+            asked,
+            stat: None,
+            handle: None,
+            spot: None,
+            expected,
+        })
+    }
+
     /// The same place taken for the directory that the caller was after, for callers who may not know what is there.
     #[must_use]
     pub fn taken_for_a_directory(self) -> Self {

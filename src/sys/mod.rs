@@ -1,10 +1,14 @@
 //! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
+pub mod archive;
 pub mod clock;
+pub mod compress;
 pub mod confine;
 pub mod decompress;
 pub mod dir;
+pub mod extract;
 pub mod file;
+pub mod fresh;
 pub mod handle;
 pub mod inherit;
 pub mod journal;
@@ -16,5 +20,7 @@ pub mod spawn;
 pub mod stream;
 pub mod supervise;
 pub mod systemd;
+pub mod tar;
 pub mod text;
 pub mod write;
+pub mod zip;

@@ -31,9 +31,9 @@ pub struct Written {
 }
 
 /// A grant to look is none to change: caught when rex itself is compiled.
-struct Changes<A>(std::marker::PhantomData<A>);
+pub(super) struct Changes<A>(std::marker::PhantomData<A>);
 impl<A: Action> Changes<A> {
-    const OK: () = assert!(matches!(A::ACCESS, Access::Change), "this verb changes nothing");
+    pub(super) const OK: () = assert!(matches!(A::ACCESS, Access::Change), "this verb changes nothing");
 }
 
 /// Opens a granted regular file for writing, in this way besides, and takes set-user-id and set-group-id from it: what a script writes gets
@@ -55,17 +55,17 @@ pub(super) fn open<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags) ->
     Ok(file)
 }
 
-fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> Error {
+pub(super) fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> Error {
     Error::os(what, errno.raw_os_error()).with_path(granted.resource().asked().shown())
 }
 
-fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
+pub(super) fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
     Error::new(Kind::Changed, "it was moved or replaced after the policy was asked; nothing was done")
         .with_path(granted.resource().asked().shown())
 }
 
 /// The folder and name where a thing is to be made; the folder is still where the policy saw it.
-fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)> {
+pub(super) fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)> {
     let file = granted.resource();
     let Some((folder, name)) = file.spot() else {
         let missing = || Error::new(Kind::NotFound, "there is no such folder").with_path(file.asked().shown());
@@ -265,15 +265,15 @@ fn sync_folder(folder: &OwnedFd) {
 }
 
 /// A file that takes another's place when it is complete, and is gone when it is not.
-struct Temporary<'a> {
+pub(super) struct Temporary<'a> {
     folder: &'a OwnedFd,
     name: String,
-    file: std::fs::File,
+    pub(super) file: std::fs::File,
     published: bool,
 }
 
 impl<'a> Temporary<'a> {
-    fn new(folder: &'a OwnedFd) -> rustix::io::Result<Self> {
+    pub(super) fn new(folder: &'a OwnedFd) -> rustix::io::Result<Self> {
         let mut chance = [0u8; 12];
         rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())?;
         let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -282,7 +282,7 @@ impl<'a> Temporary<'a> {
         Ok(Self { folder, name, file, published: false })
     }
     /// One with everything that belongs to the old file; nothing where that cannot be had here.
-    fn like(folder: &'a OwnedFd, old: &std::fs::File, stat: &Stat) -> rustix::io::Result<Option<Self>> {
+    pub(super) fn like(folder: &'a OwnedFd, old: &std::fs::File, stat: &Stat) -> rustix::io::Result<Option<Self>> {
         let new = match Self::new(folder) {
             Ok(new) => new,
             Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(errno),
@@ -327,13 +327,13 @@ impl<'a> Temporary<'a> {
         }
         Ok(())
     }
-    fn publish_over(mut self, name: &OsStr) -> rustix::io::Result<()> {
+    pub(super) fn publish_over(mut self, name: &OsStr) -> rustix::io::Result<()> {
         rustix::fs::renameat(self.folder, &self.name, self.folder, name)?;
         self.published = true;
         Ok(())
     }
     /// Only where nothing has the name.
-    fn publish_new(mut self, name: &OsStr) -> rustix::io::Result<()> {
+    pub(super) fn publish_new(mut self, name: &OsStr) -> rustix::io::Result<()> {
         match rustix::fs::renameat_with(self.folder, &self.name, self.folder, name, RenameFlags::NOREPLACE) {
             Ok(()) => self.published = true,
             // Filesystems without it: a second name, and then the first one goes.
