@@ -1,5 +1,6 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod compress;
 pub mod convert;
 pub mod data;
 pub mod datetime;
@@ -8,6 +9,7 @@ pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod function;
+pub mod gzip_text;
 pub mod journal;
 pub mod machine;
 pub mod manual;
@@ -35,6 +37,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("dir", "Directories", dir::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
+    ("compress", "Packing and unpacking files", compress::FUNCTIONS),
+    ("gzip_text", "Reading gzip files", gzip_text::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
