@@ -50,7 +50,7 @@ const READ_GZIP_LINES: Function = Function {
         },
         Example {
             given: &[("log", "plain")],
-            script: r#"try { read_gzip_lines(dir + "/log") } catch (e) { if e.kind == "denied" { throw e } e.kind }"#,
+            script: r#"let k = (); try { read_gzip_lines(dir + "/log") } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } k"#,
             gives: r#""bad_data""#,
         },
     ],
@@ -184,7 +184,7 @@ const SEARCH_GZIP: Function = Function {
         },
         Example {
             given: &[("log", "plain")],
-            script: r#"try { search_gzip("p", dir + "/log") } catch (e) { if e.kind == "denied" { throw e } e.kind }"#,
+            script: r#"let k = (); try { search_gzip("p", dir + "/log") } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } k"#,
             gives: r#""bad_data""#,
         },
     ],
@@ -283,7 +283,7 @@ const SEARCH_GZIP_EXISTS: Function = Function {
         },
         Example {
             given: &[("log", "plain")],
-            script: r#"try { search_gzip_exists("p", dir + "/log") } catch (e) { if e.kind == "denied" { throw e } e.kind }"#,
+            script: r#"let k = (); try { search_gzip_exists("p", dir + "/log") } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } k"#,
             gives: r#""bad_data""#,
         },
     ],
@@ -318,7 +318,7 @@ const GZIP_INFO: Function = Function {
         },
         Example {
             given: &[("log", "plain")],
-            script: r#"try { gzip_info(dir + "/log") } catch (e) { if e.kind == "denied" { throw e } e.kind }"#,
+            script: r#"let k = (); try { gzip_info(dir + "/log") } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } k"#,
             gives: r#""bad_data""#,
         },
     ],

@@ -1,5 +1,6 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod archive;
 pub mod compress;
 pub mod convert;
 pub mod data;
@@ -39,6 +40,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("compress", "Packing and unpacking files", compress::FUNCTIONS),
     ("gzip_text", "Reading gzip files", gzip_text::FUNCTIONS),
+    ("archive", "Archives", archive::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

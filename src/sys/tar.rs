@@ -454,11 +454,12 @@ pub struct Writer<W> {
     /// Bytes of the member at hand that are still to come.
     left: u64,
     padding: u64,
+    written: u64,
 }
 
 impl<W: Write> Writer<W> {
     pub fn new(inner: W) -> Self {
-        Self { inner, left: 0, padding: 0 }
+        Self { inner, left: 0, padding: 0, written: 0 }
     }
 
     /// Begins a member; exactly `size` bytes of data are written next.
@@ -496,6 +497,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.written += bytes.len() as u64;
         self.inner.write_all(bytes).map_err(from_io)
     }
 
@@ -516,7 +518,8 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// Those of the writer below.
-    pub fn finish(mut self, so_far: u64) -> Result<W> {
+    pub fn finish(mut self) -> Result<W> {
+        let so_far = self.written;
         let record = 20 * BLOCK as u64;
         let mark = 2 * BLOCK as u64;
         let end = (so_far + mark).next_multiple_of(record);
@@ -530,6 +533,7 @@ impl<W: Write> Write for Writer<W> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
         let count = self.inner.write(bytes.get(..most).unwrap_or_default())?;
         self.left -= count as u64;
+        self.written += count as u64;
         Ok(count)
     }
     fn flush(&mut self) -> io::Result<()> {
