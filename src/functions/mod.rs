@@ -6,6 +6,7 @@ pub mod convert;
 pub mod data;
 pub mod datetime;
 pub mod dir;
+pub mod extract;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
@@ -40,7 +41,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("compress", "Packing and unpacking files", compress::FUNCTIONS),
     ("gzip_text", "Reading gzip files", gzip_text::FUNCTIONS),
-    ("archive", "Archives", archive::FUNCTIONS),
+    ("archive", "Making and listing archives", archive::FUNCTIONS),
+    ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
