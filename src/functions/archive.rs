@@ -125,15 +125,7 @@ const TAR_CREATE: Function = Function {
         ],
     ),
     asks: &[ask::<Read>(), ask::<Stat>(), ask::<Write>(), ask::<Create>()],
-    fails: &[
-        Kind::NotFound,
-        Kind::Exists,
-        Kind::TooLarge,
-        Kind::Permission,
-        Kind::NoSpace,
-        Kind::ReadOnly,
-        Kind::Changed,
-    ],
+    fails: &[Kind::NotFound, Kind::Exists, Kind::TooLarge, Kind::Permission, Kind::NoSpace, Kind::ReadOnly, Kind::Changed],
     examples: &[
         Example {
             given: &[("d/a", "1"), ("d/b", "22")],
@@ -453,16 +445,12 @@ impl<'c, 'h> Collector<'c, 'h> {
         let file = granted.resource();
         let Some(mut member) = describe(file, What::File, name) else { return Ok(()) };
         let identity = sys::extract::identity(file);
-        if let (Some(identity), Some(stat)) = (identity, file.stat())
-            && stat.st_nlink > 1
-        {
-            if let Some(first) = self.linked.get(&identity) {
-                member.what = What::HardLink;
-                member.target.clone_from(first);
-                member.size = 0;
-                out.begin(&member)?;
-                return out.end_member();
-            }
+        if let Some(first) = identity.and_then(|identity| self.linked.get(&identity)) {
+            member.what = What::HardLink;
+            member.target.clone_from(first);
+            member.size = 0;
+            out.begin(&member)?;
+            return out.end_member();
         }
         let source = sys::file::open(granted)?;
         member.size = source.metadata().map_err(Error::from)?.len();
@@ -474,7 +462,11 @@ impl<'c, 'h> Collector<'c, 'h> {
         // What is added to it meanwhile is not put in.
         let done = sys::fresh::pour(&mut std::io::Read::take(source, member.size), out, &check)?;
         if done < member.size && self.options.keep_going {
-            self.skipped.add(file.asked().as_bytes(), Kind::Changed.name(), "it became shorter while it was read; zeros stand in for its end");
+            self.skipped.add(
+                file.asked().as_bytes(),
+                Kind::Changed.name(),
+                "it became shorter while it was read; zeros stand in for its end",
+            );
             sys::fresh::pour(&mut std::io::Read::take(std::io::repeat(0), member.size - done), out, &check)?;
         }
         out.end_member()
@@ -515,7 +507,15 @@ macro_rules! lister {
             doc: $doc,
             body: &with2($fn, [param("path", "The archive, or an open file."), param("options", "")]),
             asks: &[ask::<Read>()],
-            fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::BadData, Kind::TooLarge, Kind::Unsupported, Kind::Permission],
+            fails: &[
+                Kind::NotFound,
+                Kind::IsADirectory,
+                Kind::NotAFile,
+                Kind::BadData,
+                Kind::TooLarge,
+                Kind::Unsupported,
+                Kind::Permission,
+            ],
             examples: $examples,
         };
         fn $fn(call: &Call<'_>, target: Target, options: ListOptions) -> Result<Array> {

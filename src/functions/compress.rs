@@ -356,4 +356,3 @@ pub fn other_format(found: Format, expected: Format) -> Error {
         None => error,
     }
 }
-

@@ -112,7 +112,11 @@ const ZIP_EXTRACT: Function = Function {
             script: r#"zip_extract(dir + "/x.zip", dir + "/out").files"#,
             gives: "0",
         },
-        Example { given: &[("x.zip", ONE_FILE)], script: r#"zip_extract(dir + "/x.zip", dir + "/out"); cat(dir + "/out/a")"#, gives: r#""13""# },
+        Example {
+            given: &[("x.zip", ONE_FILE)],
+            script: r#"zip_extract(dir + "/x.zip", dir + "/out"); cat(dir + "/out/a")"#,
+            gives: r#""13""#,
+        },
     ],
 };
 
@@ -141,7 +145,8 @@ fn extract(call: &Call<'_>, archive: Target, dir: &AbsPath, options: &ExtractOpt
     let check = || call.check();
     let place = |error: Error| if error.path.is_some() { error } else { error.with_path(shown.clone()) };
 
-    let mut judge = Judge { call, options, root: File::locate_dir(dir)?, stack: Stack::default(), planned: HashMap::new(), hasher: RandomState::new() };
+    let mut judge =
+        Judge { call, options, root: File::locate_dir(dir)?, stack: Stack::default(), planned: HashMap::new(), hasher: RandomState::new() };
     judge.folder_itself()?;
     sys::archive::each(sys::file::open(&archive)?, form, bounds, &check, &mut |member, _| {
         if let Some(placed) = plan.place(member, None)? {
@@ -209,7 +214,17 @@ fn passes(options: &ExtractOptions, error: &Error) -> bool {
     options.keep_going
         && matches!(
             error.kind,
-            Denied | Exists | BadData | BadArgument | Unsupported | Permission | NotADirectory | NotAFile | IsADirectory | NotFound | Changed
+            Denied
+                | Exists
+                | BadData
+                | BadArgument
+                | Unsupported
+                | Permission
+                | NotADirectory
+                | NotAFile
+                | IsADirectory
+                | NotFound
+                | Changed
         )
 }
 
@@ -251,7 +266,8 @@ impl<'c> Plan<'c> {
         if self.form == Form::Zip && path.contains(&b'\\') {
             return Err(bad("a member has a backslash in its name"));
         }
-        let names: Vec<Vec<u8>> = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect();
+        let names: Vec<Vec<u8>> =
+            path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect();
         if names.iter().any(|name| name == b"..") {
             return Err(bad("a member has `..` in its name"));
         }
@@ -389,7 +405,11 @@ impl Stack {
 fn blocked(kind: Option<FileType>) -> Error {
     Error::new(
         Kind::NotADirectory,
-        if kind == Some(FileType::Symlink) { "a symbolic link stands where a folder is needed; it is not followed" } else { "something else stands where a folder is needed" },
+        if kind == Some(FileType::Symlink) {
+            "a symbolic link stands where a folder is needed; it is not followed"
+        } else {
+            "something else stands where a folder is needed"
+        },
     )
 }
 
@@ -493,7 +513,11 @@ impl Judge<'_, '_> {
         }
         if member.what == What::HardLink {
             let target = placed.target.join(&b'/');
-            if self.planned.get(&self.hasher.hash_one(target.as_slice())).is_none_or(|(what, _)| !matches!(what, What::File | What::HardLink)) {
+            if self
+                .planned
+                .get(&self.hasher.hash_one(target.as_slice()))
+                .is_none_or(|(what, _)| !matches!(what, What::File | What::HardLink))
+            {
                 return Err(bad("a hard link leads to a file that is not extracted before it"));
             }
             return self.plan(&path, What::HardLink, &target).map(drop);
@@ -587,7 +611,8 @@ impl<'c, 'h> Maker<'c, 'h> {
             match self.stack.go(&self.root, names)? {
                 Reach::Whole => return Ok(()),
                 Reach::Blocked(at) => {
-                    let kind = names.get(at).and_then(|name| File::entry(self.stack.top(&self.root), name).ok()).and_then(|entry| entry.kind());
+                    let kind =
+                        names.get(at).and_then(|name| File::entry(self.stack.top(&self.root), name).ok()).and_then(|entry| entry.kind());
                     return Err(blocked(kind));
                 }
                 Reach::Missing(at) => {
@@ -696,17 +721,19 @@ impl<'c, 'h> Maker<'c, 'h> {
         let birth = Birth { mode: self.bits(member), mtime: self.time(member) };
         let check = || self.call.check();
         let mut broken = false;
-        let (made, bytes) = self.call.effect(
-            granted,
-            || {
-                sys::fresh::make(granted, birth, |sink| {
-                    fill(sink, data, &check, &mut broken)?;
-                    Ok((sink.identity()?, sink.bytes()))
-                })
-            },
-            |(_, bytes)| (*bytes, if granted.resource().exists() { "replaced" } else { "created" }),
-        )
-        .inspect_err(|_| self.broken |= broken)?;
+        let (made, bytes) = self
+            .call
+            .effect(
+                granted,
+                || {
+                    sys::fresh::make(granted, birth, |sink| {
+                        fill(sink, data, &check, &mut broken)?;
+                        Ok((sink.identity()?, sink.bytes()))
+                    })
+                },
+                |(_, bytes)| (*bytes, if granted.resource().exists() { "replaced" } else { "created" }),
+            )
+            .inspect_err(|_| self.broken |= broken)?;
         self.files.insert(key, made);
         self.count.files += 1;
         self.count.bytes += bytes;

@@ -259,7 +259,9 @@ fn matches(plain: Plain<'_>, query: &Query, options: &SearchOptions, check: &dyn
             return Err(Error::new(Kind::TooLarge, format!("more than `max_bytes` ({})", options.max_bytes)));
         }
         if most.is_none() && found.len() == MAX_RESULTS {
-            return Err(Error::new(Kind::TooLarge, format!("more than {MAX_RESULTS} lines match")).with_hint("`max_results` sets another limit"));
+            return Err(
+                Error::new(Kind::TooLarge, format!("more than {MAX_RESULTS} lines match")).with_hint("`max_results` sets another limit")
+            );
         }
         found.push((number, line.to_vec()));
     }

@@ -1,7 +1,7 @@
 //! Making what an archive holds besides files: directories and links, each by its name in a pinned folder. No link is ever followed.
 
 use super::fresh::Moment;
-use super::write::{Changes, at, changed, spot};
+use super::write::{Changes, at, changed, spot, temporary_name};
 use crate::error::{Error, Kind, Result};
 use crate::policy::{Action, Granted};
 use crate::resource::file::File;
@@ -67,10 +67,10 @@ pub fn make_symlink<A: Action<On = File>>(granted: &Granted<A>, target: &[u8], m
     Ok(())
 }
 
-/// Gives a file that this run has made a second, granted name. `old` was found by its name.
+/// Gives a file that this run has made a second, granted name; a file that has the name already loses it. `old` was found by its name.
 ///
 /// # Errors
-/// [`Kind::Changed`] when the old name has become something else; [`Kind::Exists`], and what link(2) reports.
+/// [`Kind::Changed`] when one of the names has become something else; [`Kind::Exists`], and what link(2) reports.
 pub fn make_link<A: Action<On = File>>(granted: &Granted<A>, old: &File, made: Identity) -> Result<()> {
     let () = Changes::<A>::OK;
     let (folder, name) = spot(granted)?;
@@ -80,12 +80,22 @@ pub fn make_link<A: Action<On = File>>(granted: &Granted<A>, old: &File, made: I
     if identity(old) != Some(made) {
         return Err(changed(granted));
     }
-    rustix::fs::linkat(old_folder, OsStr::from_bytes(old_name), folder, name, AtFlags::empty())
+    let over = granted.resource().handle();
+    let beside = over.map(|_| temporary_name()).transpose().map_err(|errno| at(granted, "link", errno))?;
+    let first = beside.as_deref().map_or(name, OsStr::new);
+    rustix::fs::linkat(old_folder, OsStr::from_bytes(old_name), folder, first, AtFlags::empty())
         .map_err(|errno| at(granted, "link", errno))?;
     // The kernel takes names here, so what it linked is looked at afterwards.
-    if !path::is_same(folder, name.as_bytes(), handle) {
-        let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
-        return Err(changed(granted));
+    let mut done = if path::is_same(folder, first.as_bytes(), handle) { Ok(()) } else { Err(changed(granted)) };
+    if let (Some(over), true) = (over, done.is_ok()) {
+        done = if path::is_same(folder, name.as_bytes(), over) {
+            rustix::fs::renameat(folder, first, folder, name).map_err(|errno| at(granted, "rename", errno))
+        } else {
+            Err(changed(granted))
+        };
     }
-    Ok(())
+    if done.is_err() {
+        let _ = rustix::fs::unlinkat(folder, first, AtFlags::empty());
+    }
+    done
 }

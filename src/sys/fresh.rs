@@ -113,8 +113,9 @@ pub fn make<A: Action<On = File>, T>(granted: &Granted<A>, birth: Birth, fill: i
         return Err(changed(granted));
     }
     let Some(temporary) = Temporary::like(&folder, &old, &stat).map_err(|errno| at(granted, "create", errno))? else {
-        return Err(Error::new(Kind::Permission, "it cannot be replaced with its owner, mode and attributes kept")
-            .with_path(file.asked().shown()));
+        return Err(
+            Error::new(Kind::Permission, "it cannot be replaced with its owner, mode and attributes kept").with_path(file.asked().shown())
+        );
     };
     let done = filled(&temporary)?;
     if !path::is_same(&folder, &name, handle) {

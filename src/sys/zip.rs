@@ -20,9 +20,10 @@ const RATIO_FREE: u64 = 1 << 20;
 fn bad(error: ZipError) -> Error {
     match error {
         ZipError::Io(error) if error.raw_os_error().is_some() || error.get_ref().is_some_and(|inner| inner.is::<Error>()) => from_io(error),
-        ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) | ZipError::InvalidPassword => {
-            Error::new(Kind::Unsupported, "the archive uses a part of the zip format that is not supported (another method than stored and deflated, encryption, several volumes)")
-        }
+        ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) | ZipError::InvalidPassword => Error::new(
+            Kind::Unsupported,
+            "the archive uses a part of the zip format that is not supported (another method than stored and deflated, encryption, several volumes)",
+        ),
         _ => Error::new(Kind::BadData, "not a sound zip archive"),
     }
 }
@@ -139,7 +140,9 @@ fn measure(file: &mut std::fs::File, members: u64) -> Result<()> {
                 let mut record = [0; 56];
                 file.seek(io::SeekFrom::Start(place)).map_err(from_io)?;
                 file.read_exact(&mut record).map_err(|_| none())?;
-                let number = |at: usize| record.get(at..at + 8).unwrap_or_default().iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+                let number = |at: usize| {
+                    record.get(at..at + 8).unwrap_or_default().iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+                };
                 (number(32), number(40))
             }
             None => (count, length),
