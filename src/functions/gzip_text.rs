@@ -343,3 +343,26 @@ fn gzip_info(call: &Call<'_>, target: Target, options: InfoOptions) -> Result<Ma
         ("mtime", if facts.mtime == 0 { Dynamic::UNIT } else { facts.mtime.into_script() }),
     ]))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_what_is_among_the_last_counts_for_the_bound() {
+        let last = |count: u64, max: u64, sizes: &[u64]| {
+            let mut kept = Kept::new(count, max);
+            for size in sizes {
+                kept.push(*size, || *size);
+            }
+            kept.finish()
+        };
+        assert_eq!(last(2, 10, &[100, 100, 5, 5]).unwrap(), [5, 5]);
+        assert_eq!(last(3, 10, &[100, 5, 5]).unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(last(2, 10, &[5, 6]).unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(last(u64::MAX, 10, &[5, 5]).unwrap(), [5, 5]);
+        assert_eq!(last(u64::MAX, 10, &[5, 6, 1]).unwrap_err().kind, Kind::TooLarge);
+        assert!(last(1, 0, &[]).unwrap().is_empty());
+    }
+}

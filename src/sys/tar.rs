@@ -583,3 +583,125 @@ fn octal(value: i128, len: usize) -> Vec<u8> {
     }
     field
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    fn written(members: &[Member], data: &[u8]) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new());
+        for member in members {
+            writer.begin(member).unwrap();
+            writer.write_all(&data[..usize::try_from(member.size).unwrap()]).unwrap();
+            writer.end_member().unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    fn member(path: &[u8], size: u64) -> Member {
+        Member { path: path.to_vec(), size, mode: 0o640, uid: 7, gid: 8, mtime: Some((1, 0)), ..Member::new(What::File) }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let long = [b"\xff".as_slice(), &[b'n'; 5000]].concat();
+        let mut link = Member { target: long.clone(), ..member(b"link", 0) };
+        link.what = What::Symlink;
+        let far = Member { uid: 1 << 40, mtime: Some((-5, 0)), ..member(&long, 513) };
+        let bytes = written(&[member(b"a", 0), far, link, member(&[b'e'; 100], 512)], &[b'd'; 600]);
+        assert_eq!(bytes.len() % (20 * BLOCK), 0);
+        let mut reader = Reader::new(&bytes[..]);
+        let first = reader.next_member().unwrap().unwrap();
+        assert_eq!((first.path.as_slice(), first.mode, first.uid, first.gid), (&b"a"[..], 0o640, 7, 8));
+        let second = reader.next_member().unwrap().unwrap();
+        assert_eq!((second.path == long, second.uid, second.mtime, second.size), (true, 1 << 40, Some((-5, 0)), 513));
+        let mut data = Vec::new();
+        reader.read_to_end(&mut data).unwrap();
+        assert_eq!(data, [b'd'; 513]);
+        let third = reader.next_member().unwrap().unwrap();
+        assert_eq!((third.what, third.target == long), (What::Symlink, true));
+        assert_eq!(reader.next_member().unwrap().unwrap().path, [b'e'; 100]);
+        assert!(reader.next_member().unwrap().is_none() && reader.next_member().unwrap().is_none());
+    }
+
+    #[test]
+    fn numbers_are_octal_or_binary_and_nothing_else() {
+        assert_eq!(number(b"0000644\0"), Some(0o644));
+        assert_eq!(number(b" 644 \0\0\0"), Some(0o644));
+        assert_eq!(number(b"\0\0\0\0"), Some(0));
+        assert_eq!(number(b"89\0"), None);
+        for value in [0, 1, 0o777_7777, 1 << 33, i64::MAX >> 1, -1, -1 << 40] {
+            assert_eq!(number(&octal(value.into(), 12)), Some(value), "{value}");
+        }
+        assert_eq!(number(&[0x80, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
+    }
+
+    #[test]
+    fn times_of_pax_headers_have_parts_of_seconds() {
+        assert_eq!(moment(b"12.5"), Some((12, 500_000_000)));
+        assert_eq!(moment(b"-12.25"), Some((-13, 750_000_000)));
+        assert_eq!(moment(b"12"), Some((12, 0)));
+        assert_eq!(moment(b"12.x"), None);
+    }
+
+    #[test]
+    fn damaged_pax_headers_are_errors() {
+        assert_eq!(records(b"11 path=ab\n").unwrap(), [(b"path".to_vec(), b"ab".to_vec())]);
+        assert_eq!(records(b"13 path=a\nb\n\n").unwrap(), [(b"path".to_vec(), b"a\nb\n".to_vec())]);
+        for broken in [&b"11 path=ab"[..], b"99 path=ab\n", b"1 path=ab\n", b"x path=ab\n", b"8 pathab\n", b"18446744073709551615 a=b\n"] {
+            assert_eq!(records(broken).unwrap_err().kind, Kind::BadData, "{}", String::from_utf8_lossy(broken));
+        }
+    }
+
+    #[test]
+    fn any_byte_of_a_header_may_be_wrong_without_harm() {
+        let bytes = written(&[member(b"a", 3), Member { target: vec![b't'; 200], ..member(&[b'n'; 300], 600) }], &[b'd'; 600]);
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bent = bytes.clone();
+                bent[at] ^= flip;
+                let mut reader = Reader::new(&bent[..]);
+                let mut out = 0;
+                while let Ok(Some(_)) = reader.next_member() {
+                    out += io::copy(&mut reader, &mut io::sink()).unwrap_or(0);
+                }
+                assert!(out <= bytes.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn maps_of_holes_that_are_not_true_are_errors() {
+        let sparse = |map: &str, size: &str| {
+            let body = format!("GNU.sparse.size={size}");
+            let records: String = [body, format!("GNU.sparse.map={map}")]
+                .iter()
+                .map(|record| {
+                    let mut length = record.len() + 3;
+                    length = record.len() + 2 + length.to_string().len();
+                    format!("{length} {record}\n")
+                })
+                .collect();
+            let mut head = member(b"pax", records.len() as u64);
+            head.what = What::File;
+            let mut bytes = header(&head, b'x').to_vec();
+            bytes.extend(records.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+            bytes.extend(written(&[member(b"f", 10)], b"0123456789"));
+            bytes
+        };
+        let bytes = sparse("2,5,20,5", "30");
+        let mut reader = Reader::new(&bytes[..]);
+        let member = reader.next_member().unwrap().unwrap();
+        let mut data = Vec::new();
+        reader.read_to_end(&mut data).unwrap();
+        assert_eq!((member.size, data.as_slice()), (30, &b"\0\x0001234\0\0\0\0\0\0\0\0\0\0\0\0\x0056789\0\0\0\0\0"[..]));
+        for (map, size) in
+            [("2,5,6,5", "30"), ("2,5,26,5", "30"), ("2,5,20,6", "30"), ("2,18446744073709551615", "30"), ("2", "30"), ("a,b", "30")]
+        {
+            let bytes = sparse(map, size);
+            assert_eq!(Reader::new(&bytes[..]).next_member().unwrap_err().kind, Kind::BadData, "{map}");
+        }
+    }
+}
