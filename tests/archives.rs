@@ -526,3 +526,23 @@ fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
     swapper.join().unwrap();
     assert_eq!(fs::read_dir(rex.data().join("target")).unwrap().count(), 0);
 }
+
+#[test]
+fn an_extraction_tells_nobody_which_folders_are_there() {
+    let policy = r#"permit(principal, action, resource); forbid(principal, action, resource in file_system::Dir::"{data}/vault");"#;
+    let rex = Rex::new().policy(policy).dir("vault/sub");
+    for (name, entries) in [
+        ("dir", &[Entry { kind: b'5', name: b"sub", mode: 0o755, ..FILE }][..]),
+        ("file", &[Entry { name: b"sub/x", ..FILE }]),
+        ("through", &[Entry { name: b"sub/x/y", ..FILE }]),
+        ("none", &[]),
+    ] {
+        fs::write(rex.data().join("x.tar"), tar(entries)).unwrap();
+        for place in ["", "/sub", "/gone"] {
+            rex.run(&format!(r#"tar_extract("{{data}}/x.tar", "{{data}}/vault{place}")"#)).is_denied();
+            let run = rex.run(&format!(r#"tar_extract("{{data}}/x.tar", "{{data}}/vault{place}", #{{keep_going: true}})"#));
+            run.is_denied();
+        }
+        assert_eq!(listing(&rex.data().join("vault")).len(), 1, "{name}");
+    }
+}

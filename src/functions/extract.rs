@@ -6,6 +6,7 @@
 use super::archive::{Globs, Skipped};
 use super::compress::located;
 use super::file_read::Read;
+use super::file_stat::Stat;
 use super::file_write::{Create, Write, allow_new};
 use super::function::{Call, Example, Function, param, with3};
 use super::handle::Target;
@@ -145,20 +146,31 @@ fn extract(call: &Call<'_>, archive: Target, dir: &AbsPath, options: &ExtractOpt
     let check = || call.check();
     let place = |error: Error| if error.path.is_some() { error } else { error.with_path(shown.clone()) };
 
-    let mut judge =
-        Judge { call, options, root: File::locate_dir(dir)?, stack: Stack::default(), planned: HashMap::new(), hasher: RandomState::new() };
+    let mut judge = Judge {
+        call,
+        options,
+        root: File::locate_dir(dir)?,
+        stack: Stack::default(),
+        planned: HashMap::new(),
+        hasher: RandomState::new(),
+        judged: false,
+    };
     judge.folder_itself()?;
     sys::archive::each(sys::file::open(&archive)?, form, bounds, &check, &mut |member, _| {
         if let Some(placed) = plan.place(member, None)? {
             match judge.member(member, &placed) {
                 Err(error) if passes(options, &error) => {}
-                judged => judged.map_err(|error| named(error, &member.path))?,
+                judged => {
+                    judged.map_err(|error| named(error, &member.path))?;
+                    judge.judged = true;
+                }
             }
         }
         Ok(true)
     })
     .map_err(place)?;
     plan.all_were_found()?;
+    judge.may_know()?;
     if judge.root.exists() && !judge.root.is_dir() {
         return Err(Error::new(Kind::NotADirectory, "is not a directory").with_path(dir.shown()));
     }
@@ -417,6 +429,13 @@ fn exists() -> Error {
     Error::new(Kind::Exists, "it is there already").with_hint("`overwrite: true` replaces files")
 }
 
+/// Whether the caller may know that this directory is there: may make it, look at it or list it. Else an archive that holds one of its name
+/// would tell.
+fn is_known(call: &Call<'_>, dir: &File) -> bool {
+    let gate = &call.host.gate;
+    gate.would::<Create>(dir) == Answer::Yes || gate.would::<Stat>(dir) == Answer::Yes || gate.would::<Read>(dir) == Answer::Yes
+}
+
 /// The first round: judges, and makes nothing.
 struct Judge<'c, 'h> {
     call: &'c Call<'h>,
@@ -426,6 +445,8 @@ struct Judge<'c, 'h> {
     /// What the archive makes, by the hash of its path, with a hash of its target: a hundred thousand names would not fit in little memory.
     planned: HashMap<u64, (What, u64)>,
     hasher: RandomState,
+    /// Something below the directory was permitted, so that the caller may know of it.
+    judged: bool,
 }
 
 impl Judge<'_, '_> {
@@ -442,6 +463,14 @@ impl Judge<'_, '_> {
 
     fn folder_itself(&self) -> Result<()> {
         if self.root.exists() { Ok(()) } else { self.ask::<Create>(File::locate_dir(self.root.asked())?) }
+    }
+
+    /// An archive of which nothing is extracted does not tell whether the directory is there.
+    fn may_know(&self) -> Result<()> {
+        if self.judged || !self.root.exists() || is_known(self.call, &self.root) {
+            return Ok(());
+        }
+        self.call.permit::<Create>(File::locate_dir(self.root.asked())?).map(drop)
     }
 
     fn plan(&mut self, path: &[u8], what: What, target: &[u8]) -> Result<bool> {
@@ -478,6 +507,10 @@ impl Judge<'_, '_> {
             }
         }
         if member.what == What::Dir {
+            let dir = self.stack.top(&self.root);
+            if missing == folders.len() && self.root.is_dir() && !is_known(self.call, dir) {
+                self.ask::<Create>(self.root.unmade_below(&path, &DIR)?)?;
+            }
             return Ok(());
         }
         let absent = || self.root.unmade_below(&path, &FILE);
@@ -652,6 +685,13 @@ impl<'c, 'h> Maker<'c, 'h> {
         let Some((leaf, folders)) = placed.names.split_last() else { return Ok(()) };
         let key = self.hasher.hash_one(placed.path().as_slice());
         if member.what == What::Dir {
+            if matches!(self.stack.go(&self.root, &placed.names)?, Reach::Whole) && !self.dirs.contains_key(&key) {
+                let dir = self.stack.top(&self.root);
+                if !is_known(self.call, dir) {
+                    drop(self.call.permit::<Create>(self.root.unmade_below(&placed.path(), &DIR)?)?);
+                }
+                return Ok(());
+            }
             self.folder(&placed.names)?;
             let (mode, mtime) = (self.bits(member), self.time(member));
             if let Some(pending) = self.dirs.get(&key).and_then(|at| self.pending.get_mut(*at)) {
