@@ -461,8 +461,16 @@ impl Judge<'_, '_> {
         self.call.permit::<A>(file).map(drop)
     }
 
+    /// Without the directory itself nothing can go on, whatever may be left out.
     fn folder_itself(&self) -> Result<()> {
-        if self.root.exists() { Ok(()) } else { self.ask::<Create>(File::locate_dir(self.root.asked())?) }
+        if self.root.exists() {
+            return Ok(());
+        }
+        let absent = File::locate_dir(self.root.asked())?;
+        if self.call.host.gate.would::<Create>(&absent) == Answer::Yes {
+            return Ok(());
+        }
+        self.call.permit::<Create>(absent).map(drop)
     }
 
     /// An archive of which nothing is extracted does not tell whether the directory is there.
