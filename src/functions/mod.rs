@@ -3,6 +3,8 @@
 pub mod attributes;
 pub mod compare;
 pub mod binary;
+pub mod archive;
+pub mod compress;
 pub mod convert;
 pub mod copy;
 pub mod data;
@@ -10,11 +12,13 @@ pub mod datetime;
 pub mod dir;
 pub mod edit;
 pub mod fields;
+pub mod extract;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod follow;
 pub mod function;
+pub mod gzip_text;
 pub mod journal;
 pub mod lines;
 pub mod machine;
@@ -63,6 +67,10 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("compare", "Comparing and laying out text", compare::FUNCTIONS),
     ("follow", "Following files that grow", follow::FUNCTIONS),
     ("binary", "Programs and core dumps", binary::FUNCTIONS),
+    ("compress", "Packing and unpacking files", compress::FUNCTIONS),
+    ("gzip_text", "Reading gzip files", gzip_text::FUNCTIONS),
+    ("archive", "Making and listing archives", archive::FUNCTIONS),
+    ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),

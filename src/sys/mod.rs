@@ -1,7 +1,9 @@
 //! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
 pub mod attributes;
+pub mod archive;
 pub mod clock;
+pub mod compress;
 pub mod confine;
 pub mod copy;
 pub mod decompress;
@@ -9,6 +11,8 @@ pub mod dir;
 pub mod elf;
 pub mod file;
 pub mod follow;
+pub mod extract;
+pub mod fresh;
 pub mod handle;
 pub mod inherit;
 pub mod journal;
@@ -22,6 +26,8 @@ pub mod spawn;
 pub mod stream;
 pub mod supervise;
 pub mod systemd;
+pub mod tar;
 pub mod text;
 pub mod transfer;
 pub mod write;
+pub mod zip;

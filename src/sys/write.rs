@@ -400,6 +400,14 @@ pub(super) fn sync_folder(folder: &OwnedFd) {
     }
 }
 
+/// A name that nothing has, for what is not in its place yet.
+pub(super) fn temporary_name() -> rustix::io::Result<String> {
+    let mut chance = [0u8; 12];
+    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())?;
+    let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!(".rex-{chance}.tmp"))
+}
+
 /// A file that takes another's place when it is complete, and is gone when it is not.
 pub(super) struct Temporary<'a> {
     folder: &'a OwnedFd,
@@ -410,10 +418,7 @@ pub(super) struct Temporary<'a> {
 
 impl<'a> Temporary<'a> {
     pub(super) fn new(folder: &'a OwnedFd) -> rustix::io::Result<Self> {
-        let mut chance = [0u8; 12];
-        rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())?;
-        let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = format!(".rex-{chance}.tmp");
+        let name = temporary_name()?;
         let file = born(folder, OsStr::new(&name), OFlags::WRONLY)?.into();
         Ok(Self { folder, name, file, published: false })
     }
