@@ -7,6 +7,7 @@ pub mod dir;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
+pub mod formats;
 pub mod function;
 pub mod journal;
 pub mod machine;
@@ -40,6 +41,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
+    ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
 ];
