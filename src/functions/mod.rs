@@ -3,6 +3,7 @@
 pub mod convert;
 pub mod data;
 pub mod datetime;
+pub mod digest;
 pub mod dir;
 pub mod file_read;
 pub mod file_stat;
@@ -22,6 +23,9 @@ pub mod text_stats;
 pub mod service;
 pub mod source;
 pub mod time;
+pub mod regexes;
+pub mod urls;
+pub mod words;
 pub mod value;
 
 use crate::policy::{Ask, Noun};
@@ -42,6 +46,10 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
+    ("digest", "Checksums and encodings", digest::FUNCTIONS),
+    ("regexes", "Regular expressions", regexes::FUNCTIONS),
+    ("words", "Templates, sizes, durations, random words", words::FUNCTIONS),
+    ("urls", "URLs and IP addresses", urls::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
 ];

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod memory;
 pub mod overflow;
 pub mod proc;
+pub mod random;
 pub mod search;
 pub mod spawn;
 pub mod stream;
