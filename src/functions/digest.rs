@@ -3,7 +3,7 @@
 use super::file_read::Read;
 use super::function::{Call, Example, Function, param, with1, with2};
 use super::handle::Handle;
-use super::value::{Dynamic, FromScript, ImmutableString, IntoScript, Map, plain_type};
+use super::value::{Dynamic, FromScript, ImmutableString, Map, plain_type};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
@@ -306,6 +306,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
     use crate::functions::rig::{Rig, options};
+    use crate::functions::value::IntoScript;
     use proptest::prelude::*;
 
     const ALLOW: &str = "permit(principal, action, resource);";

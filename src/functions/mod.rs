@@ -1,6 +1,7 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
 pub mod convert;
+pub mod control;
 pub mod data;
 pub mod datetime;
 pub mod digest;
@@ -11,6 +12,7 @@ pub mod file_write;
 pub mod formats;
 pub mod function;
 pub mod journal;
+pub mod logs;
 pub mod machine;
 pub mod manual;
 pub mod processes;
@@ -46,6 +48,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
+    ("logs", "Lines of logs", logs::FUNCTIONS),
+    ("control", "Going on", control::FUNCTIONS),
     ("digest", "Checksums and encodings", digest::FUNCTIONS),
     ("regexes", "Regular expressions", regexes::FUNCTIONS),
     ("words", "Templates, sizes, durations, random words", words::FUNCTIONS),
