@@ -14,6 +14,8 @@ pub const FUNCTIONS: &[Function] =
 
 /// Steps that one template may take.
 const FUEL: u64 = 10_000_000;
+/// Bytes of one template. Each operator of a chain can be one more frame of the stack, which the script's thread has for so many.
+const MAX_TEMPLATE: usize = 32 << 10;
 /// The longest random word.
 const MAX_RANDOM: u64 = 4096;
 
@@ -27,7 +29,7 @@ options! {
 const TEMPLATE: Function = Function {
     name: "template",
     doc: "Text from a template and values, in the notation of Jinja.\n\n`{{ name }}` is a value, `{{ list | join(\", \") }}` one through a filter, `{% for x in list %}…{% endfor %}` and `{% if x %}…{% endif %}` are control. \
-          A name that is not among the values is an error. Nothing is escaped. One line end at the end of the template is kept. Templates cannot include others.",
+          A name that is not among the values is an error. Nothing is escaped. One line end at the end of the template is kept. A template has at most 32 KiB and cannot include others.",
     body: &with3(template, [param("text", "The template."), param("values", "A map."), param("options", "")]),
     asks: &[],
     fails: &[Kind::BadData, Kind::TooLarge],
@@ -63,6 +65,9 @@ impl io::Write for Bounded {
 }
 
 fn template(call: &Call<'_>, text: ImmutableString, values: Map, options: TemplateOptions) -> Result<String> {
+    if text.len() > MAX_TEMPLATE {
+        return Err(Error::new(Kind::TooLarge, format!("template: the template is larger than {MAX_TEMPLATE} bytes")).with_hint("use several, one for each part"));
+    }
     let values = Dynamic::from_map(values);
     convert::check_depth(&values)?;
     let mut environment = Environment::new();
