@@ -18,7 +18,7 @@ const ASSERT: Function = Function {
         Example { given: &[], script: "assert(1 + 1 == 2)", gives: "()" },
         Example {
             given: &[],
-            script: r#"try { assert(1 > 2, "one is less") } catch (e) { [e.kind, e.message] }"#,
+            script: "let why = ();\ntry { assert(1 > 2, \"one is less\") } catch (e) { why = [e.kind, e.message] }\nwhy",
             gives: r#"["script", "one is less"]"#,
         },
     ],
@@ -60,23 +60,42 @@ const RETRY: Function = Function {
     doc: "Calls a closure until it does not fail, so many times at most, and gives what it returns.\n\nWrite `retry(n, || …)` or `retry(n, #{delay: 2}, || …)`. When the last try fails too its error goes on as it was thrown. A wait ends at once when the run has to.",
     body: &with3(
         retry,
-        [param("tries", "How many times at most, at least 1."), param("options", ""), param("closure", "What to do; it takes no arguments.")],
+        [
+            param("tries", "How many times at most, at least 1."),
+            param("options", ""),
+            param("closure", "What to do; it takes no arguments."),
+        ],
     ),
     asks: &[],
     fails: &[],
     examples: &[
+        Example { given: &[], script: "let n = 0;\nretry(3, #{delay: 0}, || { n += 1; if n < 3 { throw \"not yet\" } n })", gives: "3" },
+        Example { given: &[], script: "retry(2, || 7)", gives: "7" },
         Example {
             given: &[],
-            script: "let n = 0;\nretry(3, #{delay: 0}, || { n += 1; if n < 3 { throw \"not yet\" } n })",
-            gives: "3",
+            script: "let n = 0;\ntry { retry(3, #{delay: 0}, || { n += 1; parse_json(\"{\") }) } catch (e) { n = [n, e.kind] }\nn",
+            gives: r#"[1, "bad_data"]"#,
         },
-        Example { given: &[], script: "retry(2, || 7)", gives: "7" },
+        Example {
+            given: &[],
+            script: "let n = 0;\ntry { retry(3, #{delay: 0, on: [\"bad_data\"]}, || { n += 1; parse_json(\"{\") }) } catch (e) { n = [n, e.kind] }\nn",
+            gives: r#"[3, "bad_data"]"#,
+        },
     ],
 };
 
 /// Errors that the same call meets again, however often it is made.
-const LASTING: &[Kind] =
-    &[Kind::Denied, Kind::NeedsApproval, Kind::BadArgument, Kind::NotText, Kind::BadData, Kind::TooLarge, Kind::Unsupported, Kind::ReadOnly, Kind::Permission];
+const LASTING: &[Kind] = &[
+    Kind::Denied,
+    Kind::NeedsApproval,
+    Kind::BadArgument,
+    Kind::NotText,
+    Kind::BadData,
+    Kind::TooLarge,
+    Kind::Unsupported,
+    Kind::ReadOnly,
+    Kind::Permission,
+];
 
 fn retry(call: &Call<'_>, tries: i64, how: How, closure: Option<FnPtr>) -> Result<Dynamic> {
     let (options, closure) = match (how, closure) {

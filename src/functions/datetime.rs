@@ -116,16 +116,15 @@ impl DateTime {
     /// # Errors
     /// [`Kind::BadArgument`] outside the years -9999 to 9999.
     pub fn shift(&self, by: Shift, zone: &TimeZone) -> Result<Self> {
-        let span = jiff::Span::new()
-            .try_years(by.years)
-            .and_then(|span| span.try_months(by.months))
-            .and_then(|span| span.try_weeks(by.weeks))
-            .and_then(|span| span.try_days(by.days))
-            .and_then(|span| span.try_hours(by.hours))
-            .and_then(|span| span.try_minutes(by.minutes))
-            .and_then(|span| span.try_seconds(by.seconds))
-            .map_err(|_| out_of_range())?;
-        self.0.to_zoned_datetime(zone.clone()).checked_add(span).map(|time| Self(time.timestamp())).map_err(|_| out_of_range())
+        // Each unit on its own: jiff gives all parts of one span the same sign.
+        let sum = |parts: &[(i64, i64)]| {
+            parts.iter().try_fold(0i64, |sum, (count, size)| sum.checked_add(count.checked_mul(*size)?)).ok_or_else(out_of_range)
+        };
+        let months = jiff::Span::new().try_months(sum(&[(by.years, 12), (by.months, 1)])?).map_err(|_| out_of_range())?;
+        let days = jiff::Span::new().try_days(sum(&[(by.weeks, 7), (by.days, 1)])?).map_err(|_| out_of_range())?;
+        let seconds = sum(&[(by.hours, 3600), (by.minutes, 60), (by.seconds, 1)])?;
+        let time = self.0.to_zoned_datetime(zone.clone()).checked_add(months).and_then(|time| time.checked_add(days));
+        Self(time.map_err(|_| out_of_range())?.timestamp()).plus(seconds)
     }
     /// The beginning of the minute, hour, day, week (Monday), month or year that it is in.
     ///
@@ -139,9 +138,9 @@ impl DateTime {
             "minute" => now.with().second(0).subsec_nanosecond(0).build(),
             "hour" => now.with().minute(0).second(0).subsec_nanosecond(0).build(),
             "day" => Ok(date.at(0, 0, 0, 0)),
-            "week" => date
-                .checked_sub(jiff::Span::new().days(i64::from(date.weekday().to_monday_zero_offset())))
-                .map(|date| date.at(0, 0, 0, 0)),
+            "week" => {
+                date.checked_sub(jiff::Span::new().days(i64::from(date.weekday().to_monday_zero_offset()))).map(|date| date.at(0, 0, 0, 0))
+            }
             "month" => Ok(date.first_of_month().at(0, 0, 0, 0)),
             "year" => Ok(date.first_of_year().at(0, 0, 0, 0)),
             _ => return Err(bad_argument("expected `second`, `minute`, `hour`, `day`, `week`, `month` or `year`")),

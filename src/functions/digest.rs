@@ -25,7 +25,8 @@ enum Data {
 }
 
 impl FromScript for Data {
-    const TYPE: &'static str = "an absolute path, an open file, text, or a blob (#{text: …} for text that begins with `/`, #{path: …} for a path that is a blob)";
+    const TYPE: &'static str =
+        "an absolute path, an open file, text, or a blob (#{text: …} for text that begins with `/`, #{path: …} for a path that is a blob)";
     fn from_script(value: Dynamic) -> Result<Self> {
         if value.is::<Handle>() {
             return Handle::from_script(value).map(Self::Open);
@@ -105,7 +106,7 @@ digest!(
 digest!(
     MD5,
     md5,
-    "The MD5 of a file or of data, in hexadecimal: for comparing with lists that have no other. It shows accidents, not forgeries.\n\nTakes what [sha256] takes.",
+    "The MD5 of a file or of data, in hexadecimal.\n\nFor comparing with lists that have no other: it shows accidents, not forgeries. Takes what [sha256] takes.",
     r#""900150983cd24fb0d6963f7d28e17f72""#
 );
 digest!(
@@ -225,7 +226,8 @@ impl FromScript for Bytes {
         if value.is_blob() {
             return Ok(Self(value.into_blob().unwrap_or_default()));
         }
-        let text = value.into_immutable_string().map_err(|name| bad_argument(format!("expected {}, got {}", Self::TYPE, plain_type(name))))?;
+        let text =
+            value.into_immutable_string().map_err(|name| bad_argument(format!("expected {}, got {}", Self::TYPE, plain_type(name))))?;
         Ok(Self(text.as_bytes().to_vec()))
     }
 }

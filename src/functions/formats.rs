@@ -52,7 +52,11 @@ const TO_YAML: Function = Function {
     body: &with1(to_yaml, [param("value", "Any value.")]),
     asks: &[],
     fails: &[Kind::BadData],
-    examples: &[Example { given: &[], script: r#"to_yaml(#{hosts: ["a", "b"], on: true})"#, gives: r#""hosts:\n  - a\n  - b\n\"on\": true\n""# }],
+    examples: &[Example {
+        given: &[],
+        script: r#"to_yaml(#{hosts: ["a", "b"], on: true})"#,
+        gives: r#""hosts:\n- a\n- b\n\"on\": true\n""#,
+    }],
 };
 
 fn to_yaml(_: &Call<'_>, value: Dynamic) -> Result<String> {
@@ -97,7 +101,9 @@ fn from_toml(value: toml::Value) -> Result<Dynamic> {
             }
         }
         Value::Array(items) => items.into_iter().map(from_toml).collect::<Result<Array>>()?.into_script(),
-        Value::Table(table) => table.into_iter().map(|(key, value)| Ok((key.into(), from_toml(value)?))).collect::<Result<Map>>()?.into_script(),
+        Value::Table(table) => {
+            table.into_iter().map(|(key, value)| Ok((key.into(), from_toml(value)?))).collect::<Result<Map>>()?.into_script()
+        }
     })
 }
 
@@ -107,7 +113,11 @@ const TO_TOML: Function = Function {
     body: &with1(to_toml, [param("value", "A map.")]),
     asks: &[],
     fails: &[Kind::BadData],
-    examples: &[Example { given: &[], script: "to_toml(#{retries: 3, net: #{ports: [80, 443]}})", gives: r#""retries = 3\n\n[net]\nports = [80, 443]\n""# }],
+    examples: &[Example {
+        given: &[],
+        script: "to_toml(#{retries: 3, net: #{ports: [80, 443]}})",
+        gives: r#""retries = 3\n\n[net]\nports = [80, 443]\n""#,
+    }],
 };
 
 fn to_toml(_: &Call<'_>, value: Map) -> Result<String> {
@@ -258,11 +268,7 @@ const PARSE_CSV: Function = Function {
     asks: &[],
     fails: &[Kind::BadData],
     examples: &[
-        Example {
-            given: &[],
-            script: r#"parse_csv("name,note\na,\"x, y\"\n")"#,
-            gives: r#"[#{name: "a", note: "x, y"}]"#,
-        },
+        Example { given: &[], script: r#"parse_csv("name,note\na,\"x, y\"\n")"#, gives: r#"[#{name: "a", note: "x, y"}]"# },
         Example { given: &[], script: r#"parse_csv("1;2\n3;4\n", #{headers: false, delim: ";"})"#, gives: r#"[["1", "2"], ["3", "4"]]"# },
     ],
 };
@@ -326,7 +332,11 @@ fn parse_csv(call: &Call<'_>, text: ImmutableString, options: ParseCsvOptions) -
         };
         if names.len() != record.len() {
             let line = record.position().map_or(0, csv::Position::line);
-            return Err(not_in_form("CSV", line, None).with_hint(format!("the row has {} fields for {} columns", record.len(), names.len())));
+            return Err(not_in_form("CSV", line, None).with_hint(format!(
+                "the row has {} fields for {} columns",
+                record.len(),
+                names.len()
+            )));
         }
         let row: Map = names.iter().zip(record.iter()).map(|(name, field)| (name.as_str().into(), field.into_script())).collect();
         rows.push(row.into_script());

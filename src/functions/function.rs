@@ -178,7 +178,8 @@ impl Call<'_> {
             error if !error.is_catchable() => None,
             // Maps that are errors of rex have a place; a script's own map may say any kind.
             E::ErrorRuntime(value, _) => {
-                let kind = value.as_map_ref().ok().and_then(|map| map.get("kind")?.as_immutable_string_ref().ok().map(|kind| kind.to_string()));
+                let kind =
+                    value.as_map_ref().ok().and_then(|map| map.get("kind")?.as_immutable_string_ref().ok().map(|kind| kind.to_string()));
                 Some(kind.unwrap_or_else(|| Kind::Script.name().to_owned()))
             }
             _ => Some(Kind::Script.name().to_owned()),

@@ -42,7 +42,10 @@ const PARSE_LOG: Function = Function {
     body: &with3(
         parse_log,
         [
-            param("source", "A path, an open file, an array of lines, or text; for a single line that may begin with `/` use [parse_log_line]."),
+            param(
+                "source",
+                "A path, an open file, an array of lines, or text; for a single line that may begin with `/` use [parse_log_line].",
+            ),
             param("format", "`syslog`, `journal-short`, `nginx`, `apache`, `json`, `logfmt`, or a regular expression with named groups."),
             param("options", ""),
         ],
@@ -108,7 +111,9 @@ fn parse_log(call: &Call<'_>, source: Source, format: ImmutableString, options: 
             continue;
         }
         if records.len() as u64 >= MOST && options.limit.is_none() {
-            return Err(place(Error::new(Kind::TooLarge, format!("more than {MOST} records")).with_hint("set `limit`, or use `parse_log_line` in a loop")));
+            return Err(place(
+                Error::new(Kind::TooLarge, format!("more than {MOST} records")).with_hint("set `limit`, or use `parse_log_line` in a loop"),
+            ));
         }
         let record = reader.line(line);
         if record.is_none() && options.strict {
@@ -161,14 +166,15 @@ enum Form {
 /// `<34>1 2026-01-31T14:30:00Z host app pid id [data] message`
 const RFC5424: &str = r"^<(?<pri>\d{1,3})>1 (?<time>\S+) (?<host>\S+) (?<app>\S+) (?<pid>\S+) (?<id>\S+) (?<data>-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: \u{feff}?(?<message>.*))?$";
 /// `2026-01-31T14:30:00.000+01:00 host app[pid]: message`, as rsyslog writes it.
-const RFC3339: &str = r"^(?:<(?<pri>\d{1,3})>)?(?<time>\d{4}-\d\d-\d\d[T ]\S+) (?<host>\S+) (?:(?<app>[^\s\[\]:]+)(?:\[(?<pid>\d+)\])?: ?)?(?<message>.*)$";
+const RFC3339: &str =
+    r"^(?:<(?<pri>\d{1,3})>)?(?<time>\d{4}-\d\d-\d\d[T ]\S+) (?<host>\S+) (?:(?<app>[^\s\[\]:]+)(?:\[(?<pid>\d+)\])?: ?)?(?<message>.*)$";
 /// `Jan 31 14:30:00 host app[pid]: message`
 const RFC3164: &str = r"^(?:<(?<pri>\d{1,3})>)?(?<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?<host>\S+) (?:(?<app>[^\s\[\]:]+)(?:\[(?<pid>\d+)\])?: ?)?(?<message>.*)$";
 const WEB: &str = r#"^(?<client>\S+) (?<ident>\S+) (?<user>.*?) \[(?<time>[^\]]+)\] "(?<request>(?:[^"\\]|\\.)*)" (?<status>\d{3}) (?<bytes>\d+|-)(?: "(?<referer>(?:[^"\\]|\\.)*)" "(?<agent>(?:[^"\\]|\\.)*)")?(?: (?<rest>.*))?$"#;
 
 const FACILITIES: &[&str] = &[
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit", "alert", "clock", "local0", "local1",
-    "local2", "local3", "local4", "local5", "local6", "local7",
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit", "alert", "clock",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 const SEVERITIES: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
@@ -190,7 +196,14 @@ impl Reader {
         if time_format.is_some() && !matches!(form, Form::Pattern(_)) {
             return Err(bad_argument("option `time_format` goes with a pattern"));
         }
-        let year = year.map(|year| i16::try_from(year).ok().filter(|year| (1..=9999).contains(year)).ok_or_else(|| bad_argument(format!("there is no year {year}")))).transpose()?;
+        let year = year
+            .map(|year| {
+                i16::try_from(year)
+                    .ok()
+                    .filter(|year| (1..=9999).contains(year))
+                    .ok_or_else(|| bad_argument(format!("there is no year {year}")))
+            })
+            .transpose()?;
         let zone = match zone {
             Some(name) => super::datetime::zone(name)?,
             None => TimeZone::try_system().unwrap_or(TimeZone::UTC),
@@ -275,9 +288,9 @@ impl Reader {
     /// A point in time, with an offset or in the zone of this reader.
     fn time(&self, text: &str, format: Option<&str>) -> Option<DateTime> {
         match format {
-            None => {
-                DateTime::parse(text, None).ok().or_else(|| self.zone.to_timestamp(text.parse::<civil::DateTime>().ok()?).ok().map(DateTime))
-            }
+            None => DateTime::parse(text, None)
+                .ok()
+                .or_else(|| self.zone.to_timestamp(text.parse::<civil::DateTime>().ok()?).ok().map(DateTime)),
             Some(format) => {
                 let broken = jiff::fmt::strtime::parse(format, text).ok()?;
                 broken.to_timestamp().ok().or_else(|| self.zone.to_timestamp(broken.to_datetime().ok()?).ok()).map(DateTime)
@@ -345,7 +358,10 @@ mod tests {
         let expected = serde_json::json!({"app": "su", "data": "[a@1 k=\"v\\]\"][b]", "facility": "auth", "host": "web", "id": "ID47", "message": "it's", "pid": 12, "severity": "crit", "time": "2026-01-31T13:30:00.5Z"});
         assert_eq!(one, expected);
         let two = json("syslog", "2026-01-31T14:30:00.123456+01:00 web kernel: [  1.0] up");
-        assert_eq!((&two["app"], &two["message"], &two["time"]), (&"kernel".into(), &"[  1.0] up".into(), &"2026-01-31T13:30:00.123456Z".into()));
+        assert_eq!(
+            (&two["app"], &two["message"], &two["time"]),
+            (&"kernel".into(), &"[  1.0] up".into(), &"2026-01-31T13:30:00.123456Z".into())
+        );
         let three = json("journal-short", "Feb  3 04:05:06 web systemd[1]: Started: x.");
         assert_eq!((&three["pid"], &three["message"], &three["time"]), (&1.into(), &"Started: x.".into(), &"2026-02-03T04:05:06Z".into()));
         assert_eq!(json("syslog", "<13>Feb  3 04:05:06 web no tag here")["app"], serde_json::Value::Null);
@@ -359,7 +375,12 @@ mod tests {
     fn a_time_without_a_year_is_never_far_in_the_future() {
         let mut reader = reader("syslog");
         (reader.year, reader.now) = (None, "2026-01-01T00:30:00Z".parse().unwrap());
-        for (text, time) in [("Dec 31 23:59:59", "2025-12-31T23:59:59Z"), ("Jan  1 00:10:00", "2026-01-01T00:10:00Z"), ("Feb 29 00:00:00", "2024-02-29T00:00:00Z"), ("Jan  1 12:00:00", "2026-01-01T12:00:00Z")] {
+        for (text, time) in [
+            ("Dec 31 23:59:59", "2025-12-31T23:59:59Z"),
+            ("Jan  1 00:10:00", "2026-01-01T00:10:00Z"),
+            ("Feb 29 00:00:00", "2024-02-29T00:00:00Z"),
+            ("Jan  1 12:00:00", "2026-01-01T12:00:00Z"),
+        ] {
             assert_eq!(reader.syslog_time(text).unwrap().to_string(), time);
         }
     }
@@ -369,7 +390,10 @@ mod tests {
         let plain = json("apache", r#"::1 - bob [31/Jan/2026:14:30:00 +0000] "GET / HTTP/1.0" 304 -"#);
         assert_eq!((&plain["user"], &plain["bytes"], &plain["agent"]), (&"bob".into(), &serde_json::Value::Null, &serde_json::Value::Null));
         let odd = json("nginx", r#"1.2.3.4 - - [31/Jan/2026:14:30:00 +0000] "\x16\x03\"x" 400 0 "-" "a \"b\"" "9.9.9.9" 0.01"#);
-        assert_eq!((&odd["method"], &odd["request"], &odd["rest"]), (&serde_json::Value::Null, &"\\x16\\x03\\\"x".into(), &"\"9.9.9.9\" 0.01".into()));
+        assert_eq!(
+            (&odd["method"], &odd["request"], &odd["rest"]),
+            (&serde_json::Value::Null, &"\\x16\\x03\\\"x".into(), &"\"9.9.9.9\" 0.01".into())
+        );
         assert_eq!(odd["agent"], "a \\\"b\\\"");
         assert!(reader("nginx").line("2026/01/31 14:30:00 [error] 1#0: x").is_none());
     }
@@ -381,7 +405,9 @@ mod tests {
         assert!(reader("json").line("[1]").is_none() && reader("json").line("{").is_none());
         assert_eq!(json("logfmt", "ts=2026-01-31T14:30:00Z level=info up")["up"], true);
         assert!(reader("logfmt").line("just some words").is_none() && reader("logfmt").line("a=\"").is_none());
-        let pattern = Reader::new(&"^(?P<time>[^ ]+ [^ ]+) (?<x>.*)$".into(), Some("%d.%m.%Y %H:%M".to_owned()), None, Some("Europe/Berlin")).unwrap();
+        let pattern =
+            Reader::new(&"^(?P<time>[^ ]+ [^ ]+) (?<x>.*)$".into(), Some("%d.%m.%Y %H:%M".to_owned()), None, Some("Europe/Berlin"))
+                .unwrap();
         assert_eq!(pattern.line("31.01.2026 14:30 y").unwrap()["time"].clone().cast::<DateTime>().to_string(), "2026-01-31T13:30:00Z");
     }
 
@@ -391,7 +417,8 @@ mod tests {
         let text = "{\"a\":1}\n\nhunter2\n";
         let rows = rig.call("parse_log", [text.into_script(), "json".into_script()]).unwrap();
         assert_eq!(convert::to_json(&rows).to_string(), r#"[{"a":1},{"raw":"hunter2","unparsed":true}]"#);
-        let strict = rig.call("parse_log", [text.into_script(), "json".into_script(), options([("strict", true.into_script())])]).unwrap_err();
+        let strict =
+            rig.call("parse_log", [text.into_script(), "json".into_script(), options([("strict", true.into_script())])]).unwrap_err();
         assert!(strict.kind == Kind::BadData && strict.message.contains("line 3") && !format!("{strict:?}").contains("hunter2"));
         let error = rig.call("parse_log", [text.into_script(), "jsno".into_script()]).unwrap_err();
         assert_eq!((error.kind, error.hint.as_deref()), (Kind::BadArgument, Some("did you mean `json`?")));

@@ -153,7 +153,11 @@ const REGEX_FIND_ALL: Function = Function {
     body: &with3(regex_find_all, [param("text", "The text."), param("pattern", "A regular expression."), param("options", "")]),
     asks: &[],
     fails: &[],
-    examples: &[Example { given: &[], script: r#"regex_find_all("10.0.0.1 -> 10.0.0.2", `\d+\.\d+\.\d+\.\d+`)"#, gives: r#"["10.0.0.1", "10.0.0.2"]"# }],
+    examples: &[Example {
+        given: &[],
+        script: r#"regex_find_all("10.0.0.1 -> 10.0.0.2", `\d+\.\d+\.\d+\.\d+`)"#,
+        gives: r#"["10.0.0.1", "10.0.0.2"]"#,
+    }],
 };
 
 fn regex_find_all(call: &Call<'_>, text: ImmutableString, pattern: ImmutableString, options: RegexManyOptions) -> Result<Array> {
@@ -238,7 +242,12 @@ const REGEX_REPLACE: Function = Function {
     doc: "A text with what a regular expression stands for replaced.\n\nIn the replacement `$1` and `${name}` are what a group holds, `$$` is a dollar.",
     body: &with4(
         regex_replace,
-        [param("text", "The text."), param("pattern", "A regular expression."), param("replacement", "What to put there."), param("options", "")],
+        [
+            param("text", "The text."),
+            param("pattern", "A regular expression."),
+            param("replacement", "What to put there."),
+            param("options", ""),
+        ],
     ),
     asks: &[],
     fails: &[Kind::TooLarge],
@@ -315,7 +324,9 @@ mod tests {
 
     #[test]
     fn a_wrong_expression_is_refused_with_its_place() {
-        for (pattern, says) in [("a(b", "at character 2: unclosed group"), ("äö[z-a]", "at character 4"), ("(?=x)", "look-around"), ("a{2,1}", "")] {
+        for (pattern, says) in
+            [("a(b", "at character 2: unclosed group"), ("äö[z-a]", "at character 4"), ("(?=x)", "look-around"), ("a{2,1}", "")]
+        {
             let error = call("regex_match", ["x", pattern]).unwrap_err();
             assert_eq!(error.kind, Kind::BadArgument);
             assert!(error.message.contains(says) && !error.message.contains('\n'), "{error:?}");

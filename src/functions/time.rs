@@ -52,7 +52,14 @@ const NOW: Function = plain(
     "The present time, UTC, to the second.\n\n`+` and `-` with ints add and take seconds, two times subtract to seconds, and they compare.\nProperties: `year`, `month`, `day`, `hour`, `minute`, `second`, `nanosecond`, `weekday` (Monday is 1). `DateTime(year, month, day, hour, minute, second, nanosecond)` makes one from the calendar; `month_str()` and `month_str_short()` name its month, `to_string(DateTimeFormat::RFC2822)` is its text in that form.",
     &with0(now, []),
     &[],
-    &[Example { given: &[], script: "now() - now() <= 0 && now().year > 2000", gives: "true" }],
+    &[
+        Example { given: &[], script: "now() - now() <= 0 && now().year > 2000", gives: "true" },
+        Example {
+            given: &[],
+            script: "let t = DateTime(2025, 8, 1, 12, 0, 0, 0); [t.month_str(), t.month_str_short(), t.to_string(DateTimeFormat::RFC2822)]",
+            gives: r#"["August", "Aug", "Fri, 01 Aug 2025 12:00:00 +0000"]"#,
+        },
+    ],
 );
 const NOW_NANOS: Function = plain(
     "now_nanos",
@@ -182,7 +189,11 @@ const TRUNCATE_TO: Function = plain(
     ),
     &[],
     &[
-        Example { given: &[], script: r#"parse_datetime("2026-01-31T14:30:00Z").truncate_to("hour").to_string()"#, gives: r#""2026-01-31T14:00:00Z""# },
+        Example {
+            given: &[],
+            script: r#"parse_datetime("2026-01-31T14:30:00Z").truncate_to("hour").to_string()"#,
+            gives: r#""2026-01-31T14:00:00Z""#,
+        },
         Example {
             given: &[],
             script: r#"parse_datetime("2026-07-01T12:00:00Z").truncate_to("day", "Europe/Berlin").to_string()"#,

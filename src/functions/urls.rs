@@ -79,7 +79,8 @@ const URL_PARSE: Function = Function {
 };
 
 /// Ports that schemes stand for.
-const PORTS: &[(&str, i64)] = &[("http", 80), ("https", 443), ("ws", 80), ("wss", 443), ("ftp", 21), ("ssh", 22), ("ldap", 389), ("ldaps", 636)];
+const PORTS: &[(&str, i64)] =
+    &[("http", 80), ("https", 443), ("ws", 80), ("wss", 443), ("ftp", 21), ("ssh", 22), ("ldap", 389), ("ldaps", 636)];
 
 fn url_parse(_: &Call<'_>, url: ImmutableString) -> Result<Map> {
     let wrong = |what: &str| Error::new(Kind::BadData, format!("not a URL: {what}"));
@@ -163,7 +164,13 @@ fn url_parse(_: &Call<'_>, url: ImmutableString) -> Result<Map> {
 const IP_IN: Function = Function {
     name: "ip_in",
     doc: "Whether an IP address is in a network, or in one of several.\n\nAn IPv4 address written as IPv6 (`::ffff:10.0.0.1`) counts as the IPv4 address.",
-    body: &with2(ip_in, [param("address", "An IPv4 or IPv6 address."), param("networks", "`10.0.0.0/8`, `fd00::/8`, a single address, or an array of them.")]),
+    body: &with2(
+        ip_in,
+        [
+            param("address", "An IPv4 or IPv6 address."),
+            param("networks", "`10.0.0.0/8`, `fd00::/8`, a single address, or an array of them."),
+        ],
+    ),
     asks: &[],
     fails: &[],
     examples: &[
@@ -182,8 +189,8 @@ fn bits(address: IpAddr) -> (u32, u128) {
 
 fn ip_in(_: &Call<'_>, address: String, networks: Dynamic) -> Result<bool> {
     let (family, number) = bits(address.parse().map_err(|_| bad_argument("ip_in: address: expected an IPv4 or IPv6 address"))?);
-    let networks: Vec<String> = super::value::FromScript::from_script(networks)
-        .map_err(|error| bad_argument(format!("ip_in: networks: {}", error.message)))?;
+    let networks: Vec<String> =
+        super::value::FromScript::from_script(networks).map_err(|error| bad_argument(format!("ip_in: networks: {}", error.message)))?;
     let mut is_in = false;
     // All are looked at, so that a mistake in the last is no secret until it matters.
     for network in &networks {
@@ -207,7 +214,6 @@ fn ip_in(_: &Call<'_>, address: String, networks: Dynamic) -> Result<bool> {
     Ok(is_in)
 }
 
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -224,7 +230,10 @@ mod tests {
     fn parts_of_urls_of_all_kinds() {
         let json = |url: &str| to_json(&call("url_parse", [url]).unwrap());
         let url = json("HTTP://u%40x:p@[2001:DB8::1]:8080?a&a=1+2&b=%26");
-        assert_eq!((&url["user"], &url["password"], &url["host"], &url["port"]), (&"u@x".into(), &"p".into(), &"2001:db8::1".into(), &8080.into()));
+        assert_eq!(
+            (&url["user"], &url["password"], &url["host"], &url["port"]),
+            (&"u@x".into(), &"p".into(), &"2001:db8::1".into(), &8080.into())
+        );
         assert_eq!((&url["path"], &url["query"]), (&"/".into(), &serde_json::json!({"a": ["", "1 2"], "b": "&"})));
         assert_eq!(json("foo://h:/x")["port"], serde_json::Value::Null);
         assert_eq!(json("https://h")["port"], 443);
@@ -233,8 +242,22 @@ mod tests {
     #[test]
     fn urls_that_readers_take_for_different_hosts_are_refused() {
         for url in [
-            "https://good.org\\@evil.org/", "https://a@b@c/", "https:///x", "https://h:99999/", "https://h:8a/", "//h/x", "h/x", "https://[::1/", "https://[x]/",
-            "https://a b/", "https://a\nb/", "https://h%2eorg/", "1https://h/", "https://h/%zz?%zz", "https://[::1]x/", "https://h/?a=%f",
+            "https://good.org\\@evil.org/",
+            "https://a@b@c/",
+            "https:///x",
+            "https://h:99999/",
+            "https://h:8a/",
+            "//h/x",
+            "h/x",
+            "https://[::1/",
+            "https://[x]/",
+            "https://a b/",
+            "https://a\nb/",
+            "https://h%2eorg/",
+            "1https://h/",
+            "https://h/%zz?%zz",
+            "https://[::1]x/",
+            "https://h/?a=%f",
         ] {
             assert_eq!(call("url_parse", [url]).map(|value| value.to_string()).expect_err(url).kind, Kind::BadData, "{url}");
         }
@@ -256,7 +279,9 @@ mod tests {
         ] {
             assert_eq!(call("ip_in", [address, network]).unwrap().as_bool().unwrap(), is_in, "{address} {network}");
         }
-        for (address, network) in [("10.0.0.1", "10.0.0.0/33"), ("x", "10.0.0.0/8"), ("10.0.0.1", "10.0.0.0/"), ("10.0.0.1", "10.0.0.0/+8"), ("1.1.1.1", "10/8")] {
+        for (address, network) in
+            [("10.0.0.1", "10.0.0.0/33"), ("x", "10.0.0.0/8"), ("10.0.0.1", "10.0.0.0/"), ("10.0.0.1", "10.0.0.0/+8"), ("1.1.1.1", "10/8")]
+        {
             assert_eq!(call("ip_in", [address, network]).unwrap_err().kind, Kind::BadArgument, "{address} {network}");
         }
     }

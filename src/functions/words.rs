@@ -9,8 +9,7 @@ use crate::sys;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use std::io;
 
-pub const FUNCTIONS: &[Function] =
-    &[TEMPLATE, HUMAN_SIZE, PARSE_SIZE, HUMAN_DURATION, PARSE_DURATION, RANDOM_ALPHANUMERIC, UUID];
+pub const FUNCTIONS: &[Function] = &[TEMPLATE, HUMAN_SIZE, PARSE_SIZE, HUMAN_DURATION, PARSE_DURATION, RANDOM_ALPHANUMERIC, UUID];
 
 /// Steps that one template may take.
 const FUEL: u64 = 10_000_000;
@@ -39,7 +38,11 @@ const TEMPLATE: Function = Function {
             script: r#"template("Listen {{ port }}\n{% for name in names %}Name {{ name }}\n{% endfor %}", #{port: 80, names: ["a", "b"]})"#,
             gives: r#""Listen 80\nName a\nName b\n""#,
         },
-        Example { given: &[], script: r#"try { template("{{ prot }}", #{port: 80}) } catch (e) { e.kind }"#, gives: r#""bad_data""# },
+        Example {
+            given: &[],
+            script: "let why = ();\ntry { template(\"{{ prot }}\", #{port: 80}) } catch (e) { why = e.hint }\nwhy",
+            gives: r#""did you mean `port`?""#,
+        },
     ],
 };
 
@@ -66,16 +69,20 @@ impl io::Write for Bounded {
 
 fn template(call: &Call<'_>, text: ImmutableString, values: Map, options: TemplateOptions) -> Result<String> {
     if text.len() > MAX_TEMPLATE {
-        return Err(Error::new(Kind::TooLarge, format!("template: the template is larger than {MAX_TEMPLATE} bytes")).with_hint("use several, one for each part"));
+        return Err(Error::new(Kind::TooLarge, format!("template: the template is larger than {MAX_TEMPLATE} bytes"))
+            .with_hint("use several, one for each part"));
     }
     let values = Dynamic::from_map(values);
     convert::check_depth(&values)?;
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_syntax(minijinja::syntax::SyntaxConfig::builder().keep_trailing_newline(true).build().map_err(|_| {
-        Error::new(Kind::Internal, "the notation of templates is wrong")
-    })?);
+    environment.set_syntax(
+        minijinja::syntax::SyntaxConfig::builder()
+            .keep_trailing_newline(true)
+            .build()
+            .map_err(|_| Error::new(Kind::Internal, "the notation of templates is wrong"))?,
+    );
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(64);
     environment.set_debug(false);

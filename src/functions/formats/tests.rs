@@ -32,7 +32,8 @@ fn refused(value: Result<Dynamic>) -> Error {
 #[test]
 fn yaml_keeps_what_other_readers_take_for_something_else() {
     let text = "country: NO\nmode: 0644\nanswer: yes\nbig: 1_000\ntime: 12:30\nnothing: ~\nfloat: 1.5\n1: one\ntrue: x\n";
-    let expected = r#"{"1":"one","answer":"yes","big":"1_000","country":"NO","float":1.5,"mode":"0644","nothing":null,"time":"12:30","true":"x"}"#;
+    let expected =
+        r#"{"1":"one","answer":"yes","big":"1_000","country":"NO","float":1.5,"mode":"0644","nothing":null,"time":"12:30","true":"x"}"#;
     assert_eq!(json(parse("parse_yaml", text)), expected);
     assert_eq!(json(parse("parse_yaml", "a: &x {k: 1}\nb: *x\nc:\n  <<: *x\n  m: 2\n")), r#"{"a":{"k":1},"b":{"k":1},"c":{"k":1,"m":2}}"#);
     assert_eq!(json(parse("parse_yaml", "")), "null");
@@ -120,7 +121,10 @@ fn ini_files_of_all_kinds() {
     assert_eq!(json(parse("parse_ini", "\u{feff}[a]\r\nk = v # kept\r\n[b]\n[a]\nk2=\n")), r##"{"a":{"k":"v # kept","k2":""},"b":{}}"##);
     assert_eq!(json(parse("parse_ini", "")), "{}");
     let flag = |name| [(name, true.into_script())];
-    assert_eq!(json(parse_with("parse_ini", "[mysqld]\nskip-name-resolve\n", flag("bare_keys"))), r#"{"mysqld":{"skip-name-resolve":null}}"#);
+    assert_eq!(
+        json(parse_with("parse_ini", "[mysqld]\nskip-name-resolve\n", flag("bare_keys"))),
+        r#"{"mysqld":{"skip-name-resolve":null}}"#
+    );
     assert_eq!(json(parse_with("parse_ini", "a = \"x y\"\nb='z'\nc=\"q'\n", flag("unquote"))), r#"{"":{"a":"x y","b":"z","c":"\"q'"}}"#);
     let unit = "[Service]\nExecStart=/bin/a \\\n  # a note\n  --long \\\n  --more\nUser=x\n";
     assert_eq!(json(parse_with("parse_ini", unit, flag("continued"))), r#"{"Service":{"ExecStart":"/bin/a --long --more","User":"x"}}"#);
@@ -132,7 +136,8 @@ fn ini_files_of_all_kinds() {
 #[test]
 fn variables_are_read_as_a_shell_reads_them() {
     let text = "# c\n\nA=plain\nB=\"a \\\"q\\\" \\$x \\n\"\nC='it''s'\nexport D=x\\ y  \nE=a#b # c\nF=\"two\nlines\"\nG=\n  H = 'pad ' \nexported=1\n";
-    let expected = r##"{"A":"plain","B":"a \"q\" $x \\n","C":"its","D":"x y","E":"a#b","F":"two\nlines","G":"","H":"pad ","exported":"1"}"##;
+    let expected =
+        r##"{"A":"plain","B":"a \"q\" $x \\n","C":"its","D":"x y","E":"a#b","F":"two\nlines","G":"","H":"pad ","exported":"1"}"##;
     assert_eq!(json(parse("parse_kv", text)), expected);
     assert!(refused(parse("parse_kv", "A=1\nB=\"hunter2\nC=3\n")).message.contains("line 2"));
     assert!(refused(parse("parse_kv", "A=1\nnothing\n")).message.contains("line 2"));
@@ -153,7 +158,8 @@ fn csv_rows_keep_their_shape() {
     assert!(refused(parse("parse_csv", "a,b,a\n")).message.contains("columns 1 and 3"));
     let limited = parse_with("parse_csv", "a\n1\n2\n3\n", [("limit", 2i64.into_script())]);
     assert_eq!(json(limited), r#"[{"a":"1"},{"a":"2"}]"#);
-    let named = parse_with("parse_csv", "1\t2\n", [("columns", vec!["x".to_owned(), "y".to_owned()].into_script()), ("delim", "\t".into_script())]);
+    let named =
+        parse_with("parse_csv", "1\t2\n", [("columns", vec!["x".to_owned(), "y".to_owned()].into_script()), ("delim", "\t".into_script())]);
     assert_eq!(json(named), r#"[{"x":"1","y":"2"}]"#);
     refused(parse_with("parse_csv", "1,2\n", [("columns", vec!["x".to_owned()].into_script())]));
     for delim in ["", ",,", "é", "\n"] {
@@ -180,8 +186,25 @@ fn values() -> impl Strategy<Value = serde_json::Value> {
         any::<i64>().prop_map(Into::into),
         any::<f64>().prop_filter("JSON has no others", |float| float.is_finite()).prop_map(Into::into),
         "\\PC{0,12}".prop_map(Into::into),
-        prop::sample::select(vec!["yes", "~", "null", "1e3", "0x1f", "- a", "a: b", "#", "", " x ", "\n", "a\nb\n", "2026-01-01", ".inf", "<<", "'"])
-            .prop_map(Into::into),
+        prop::sample::select(vec![
+            "yes",
+            "~",
+            "null",
+            "1e3",
+            "0x1f",
+            "- a",
+            "a: b",
+            "#",
+            "",
+            " x ",
+            "\n",
+            "a\nb\n",
+            "2026-01-01",
+            ".inf",
+            "<<",
+            "'"
+        ])
+        .prop_map(Into::into),
     ];
     leaf.prop_recursive(4, 40, 6, |inner| {
         prop_oneof![

@@ -57,9 +57,10 @@ fn refusal(error: &serde_saphyr::Error) -> Error {
         E::MultipleDocuments { .. } => "there is more than one document: pass #{all: true}",
         E::DuplicateMappingKey { .. } => "a key is there twice",
         E::UnknownAnchor { .. } => "an alias has no anchor",
-        E::Budget { .. } | E::AliasReplayLimitExceeded { .. } | E::AliasExpansionLimitExceeded { .. } | E::AliasReplayStackDepthExceeded { .. } => {
-            "it nests too deep, or unfolds to too much"
-        }
+        E::Budget { .. }
+        | E::AliasReplayLimitExceeded { .. }
+        | E::AliasExpansionLimitExceeded { .. }
+        | E::AliasReplayStackDepthExceeded { .. } => "it nests too deep, or unfolds to too much",
         E::Eof { .. } => "the text ends before the document does",
         E::Message { msg, .. } if msg == KEY => KEY,
         _ => "the text is not well-formed YAML there",

@@ -42,7 +42,14 @@ fn hostile_templates_end() {
     }
     assert_eq!(template(&"x".repeat(40_000)).unwrap_err().kind, Kind::TooLarge);
     assert!(began.elapsed().as_secs() < 60);
-    let long = call("template", ["{{ a }}".into_script(), record([("a", "x".repeat(11).into_script())]).into_script(), options([("max_bytes", 10i64.into_script())])]);
+    let long = call(
+        "template",
+        [
+            "{{ a }}".into_script(),
+            record([("a", "x".repeat(11).into_script())]).into_script(),
+            options([("max_bytes", 10i64.into_script())]),
+        ],
+    );
     assert_eq!(long.unwrap_err().kind, Kind::TooLarge);
 }
 
@@ -54,7 +61,14 @@ fn templates_that_nest_without_end_fit_the_stack_of_a_script() {
         .spawn(|| {
             let many = |part: &str, room: usize| part.repeat((room - 100) / part.len());
             let room = super::MAX_TEMPLATE;
-            for text in [many("(", room), many("[", room), many("{% if port %}", room), format!("{{{{ {}", many("(", room)), format!("{{{{ {}", many("[", room)), format!("{{{{ {}", many("{a:", room))] {
+            for text in [
+                many("(", room),
+                many("[", room),
+                many("{% if port %}", room),
+                format!("{{{{ {}", many("(", room)),
+                format!("{{{{ {}", many("[", room)),
+                format!("{{{{ {}", many("{a:", room)),
+            ] {
                 let _ = template(&text);
             }
             for chain in ["not ", "-", "1+", "1~", "1 if 1 else ", "1 and ", "1<", "2**"] {
@@ -72,14 +86,37 @@ fn templates_that_nest_without_end_fit_the_stack_of_a_script() {
 #[test]
 fn sizes_at_the_edges_of_their_units() {
     let human = |bytes: f64| call("human_size", [bytes.into_script()]).unwrap().into_string().unwrap();
-    for (bytes, shown) in [(0.0, "0 B"), (999.0, "999 B"), (1000.0, "0.98 KiB"), (1024.0, "1.00 KiB"), (1023.0 * 1024.0, "1.00 MiB"), (-2048.0, "-2.00 KiB"), (1e30, "867361737988 EiB"), (10.0 * 1024.0, "10.0 KiB")] {
+    for (bytes, shown) in [
+        (0.0, "0 B"),
+        (999.0, "999 B"),
+        (1000.0, "0.98 KiB"),
+        (1024.0, "1.00 KiB"),
+        (1023.0 * 1024.0, "1.00 MiB"),
+        (-2048.0, "-2.00 KiB"),
+        (1e30, "867361737988 EiB"),
+        (10.0 * 1024.0, "10.0 KiB"),
+    ] {
         assert_eq!(human(bytes), shown, "{bytes}");
     }
     assert_eq!(call("human_size", [f64::NAN.into_script()]).unwrap_err().kind, Kind::BadArgument);
-    for (text, bytes) in [("0", 0), ("1K", 1024), ("1kb", 1000), ("1KiB", 1024), ("1 Ki", 1024), ("0.5k", 512), ("7 bytes", 7), ("8B", 8), ("7E", 7 << 60), ("1.0000000000000000000000001K", 1024), ("9223372036854775807", i64::MAX)] {
+    for (text, bytes) in [
+        ("0", 0),
+        ("1K", 1024),
+        ("1kb", 1000),
+        ("1KiB", 1024),
+        ("1 Ki", 1024),
+        ("0.5k", 512),
+        ("7 bytes", 7),
+        ("8B", 8),
+        ("7E", 7 << 60),
+        ("1.0000000000000000000000001K", 1024),
+        ("9223372036854775807", i64::MAX),
+    ] {
         assert_eq!(call("parse_size", [text.into_script()]).unwrap().as_int().unwrap(), bytes, "{text}");
     }
-    for text in ["", "M", "-1", "1.2.3", "1.", ".5", "1Z", "8E", "1 0", "9223372036854775808", "1KK", "99999999999999999999", "1é", "1bytesx"] {
+    for text in
+        ["", "M", "-1", "1.2.3", "1.", ".5", "1Z", "8E", "1 0", "9223372036854775808", "1KK", "99999999999999999999", "1é", "1bytesx"]
+    {
         assert_eq!(call("parse_size", [text.into_script()]).map(|size| size.to_string()).expect_err(text).kind, Kind::BadData, "{text}");
     }
 }
@@ -87,14 +124,32 @@ fn sizes_at_the_edges_of_their_units() {
 #[test]
 fn time_spans_at_the_edges_of_their_units() {
     let human = |seconds: f64| call("human_duration", [seconds.into_script()]).unwrap().into_string().unwrap();
-    for (seconds, shown) in [(0.0, "0s"), (1.5, "1.5s"), (59.0, "59s"), (59.999, "1m"), (60.0, "1m"), (3599.6, "1h"), (3600.0, "1h"), (86_399.0, "23h59m"), (86_400.0 * 400.0, "400d"), (1e-6, "1us"), (-90.0, "-1m30s"), (0.0005, "500us"), (3605.0, "1h")] {
+    for (seconds, shown) in [
+        (0.0, "0s"),
+        (1.5, "1.5s"),
+        (59.0, "59s"),
+        (59.999, "1m"),
+        (60.0, "1m"),
+        (3599.6, "1h"),
+        (3600.0, "1h"),
+        (86_399.0, "23h59m"),
+        (86_400.0 * 400.0, "400d"),
+        (1e-6, "1us"),
+        (-90.0, "-1m30s"),
+        (0.0005, "500us"),
+        (3605.0, "1h"),
+    ] {
         assert_eq!(human(seconds), shown, "{seconds}");
     }
     for (text, seconds) in [("90", "90"), ("1.5h", "5400"), ("1w 2d", "777600"), ("1m 500ms", "60.5"), ("0", "0"), ("1 minute", "60")] {
         assert_eq!(call("parse_duration", [text.into_script()]).unwrap().to_string(), seconds, "{text}");
     }
     for text in ["", "h", "1x", "-1s", "1h 5", "1 h 30", "1..5s", "9999999999999999w", "1y", "5 5"] {
-        assert_eq!(call("parse_duration", [text.into_script()]).map(|span| span.to_string()).expect_err(text).kind, Kind::BadData, "{text}");
+        assert_eq!(
+            call("parse_duration", [text.into_script()]).map(|span| span.to_string()).expect_err(text).kind,
+            Kind::BadData,
+            "{text}"
+        );
     }
 }
 
