@@ -323,7 +323,7 @@ fn parse_csv(call: &Call<'_>, text: ImmutableString, options: ParseCsvOptions) -
     let limit = options.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let mut rows = Array::new();
     while rows.len() < limit && next(&mut record)? {
-        if rows.len() % 256 == 0 {
+        if rows.len().is_multiple_of(256) {
             call.check()?;
         }
         let Some(names) = &names else {

@@ -96,7 +96,7 @@ fn parse_log(call: &Call<'_>, source: Source, format: ImmutableString, options: 
     let mut records = Array::new();
     let mut number = 0u64;
     while options.limit.is_none_or(|limit| (records.len() as u64) < limit) {
-        if number % 256 == 0 {
+        if number.is_multiple_of(256) {
             call.check()?;
         }
         number += 1;

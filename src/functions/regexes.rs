@@ -168,7 +168,7 @@ fn regex_find_all(call: &Call<'_>, text: ImmutableString, pattern: ImmutableStri
 fn gather(call: &Call<'_>, items: impl Iterator<Item = Dynamic>) -> Result<Array> {
     let mut array = Array::new();
     for item in items {
-        if array.len() % 1024 == 0 {
+        if array.len().is_multiple_of(1024) {
             call.check()?;
         }
         array.push(item);

@@ -17,7 +17,7 @@ pub fn ini(call: &Call<'_>, text: &str, options: &ParseIniOptions) -> Result<Map
     let mut section = Map::new();
     let mut lines = text.lines().zip(1u64..);
     while let Some((line, number)) = lines.next() {
-        if number % 4096 == 0 {
+        if number.is_multiple_of(4096) {
             call.check()?;
         }
         let mut line = Cow::Borrowed(line.trim());
@@ -89,7 +89,7 @@ pub fn lines(call: &Call<'_>, text: &str, delim: &str, quotes: bool) -> Result<M
     let mut map = Map::new();
     let mut number = 1u64;
     while !rest.is_empty() {
-        if number % 4096 == 0 {
+        if number.is_multiple_of(4096) {
             call.check()?;
         }
         let line = rest.split('\n').next().unwrap_or("");
