@@ -7,8 +7,10 @@ pub mod archive;
 pub mod compress;
 pub mod convert;
 pub mod copy;
+pub mod control;
 pub mod data;
 pub mod datetime;
+pub mod digest;
 pub mod dir;
 pub mod edit;
 pub mod fields;
@@ -17,10 +19,12 @@ pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
 pub mod follow;
+pub mod formats;
 pub mod function;
 pub mod gzip_text;
 pub mod journal;
 pub mod lines;
+pub mod logs;
 pub mod machine;
 pub mod manual;
 pub mod paths;
@@ -39,6 +43,9 @@ pub mod time;
 pub mod tree_change;
 pub mod usage;
 pub mod transform;
+pub mod regexes;
+pub mod urls;
+pub mod words;
 pub mod value;
 pub mod walker;
 
@@ -76,6 +83,13 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
+    ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
+    ("logs", "Lines of logs", logs::FUNCTIONS),
+    ("control", "Going on", control::FUNCTIONS),
+    ("digest", "Checksums and encodings", digest::FUNCTIONS),
+    ("regexes", "Regular expressions", regexes::FUNCTIONS),
+    ("words", "Templates, sizes, durations, random words", words::FUNCTIONS),
+    ("urls", "URLs and IP addresses", urls::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
 ];

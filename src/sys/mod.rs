@@ -21,6 +21,7 @@ pub mod name;
 pub mod overflow;
 pub mod proc;
 pub mod redact;
+pub mod random;
 pub mod search;
 pub mod spawn;
 pub mod stream;
