@@ -91,6 +91,51 @@ pub enum Output {
 const OUTPUT: &[(&str, Output)] =
     &[("human", Output::Human), ("json", Output::Json), ("pretty-json", Output::PrettyJson), ("ndjson", Output::Ndjson)];
 
+/// Which lines a caller sees who may only read redacted text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Lines {
+    /// Those whose format is in the dictionary.
+    Listed,
+    /// All, masked.
+    All,
+}
+const LINES: &[(&str, Lines)] = &[("listed", Lines::Listed), ("all", Lines::All)];
+
+/// A named pattern that is replaced in lines which are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mask {
+    Token,
+    PrivateKey,
+    Password,
+    Email,
+    Ipv4,
+    Ipv6,
+    CreditCard,
+    AwsKey,
+    Jwt,
+    UrlCredentials,
+}
+const MASKS: &[(&str, Mask)] = &[
+    ("token", Mask::Token),
+    ("private_key", Mask::PrivateKey),
+    ("password", Mask::Password),
+    ("email", Mask::Email),
+    ("ipv4", Mask::Ipv4),
+    ("ipv6", Mask::Ipv6),
+    ("credit_card", Mask::CreditCard),
+    ("aws_key", Mask::AwsKey),
+    ("jwt", Mask::Jwt),
+    ("url_credentials", Mask::UrlCredentials),
+];
+/// What is secret on every host.
+const SECRETS: &[Mask] = &[Mask::Token, Mask::PrivateKey, Mask::Password, Mask::AwsKey, Mask::Jwt, Mask::UrlCredentials];
+
+/// The word of rex.toml for a mask, as redacted text shows it.
+#[must_use]
+pub fn mask_word(mask: Mask) -> &'static str {
+    form::word_of(MASKS, mask)
+}
+
 /// On, off, or on where the host has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Switch {
@@ -221,7 +266,7 @@ settings! {
         allow_writes_to: Vec<String>, form::paths(), Vec::new(), None,
             "Exceptions from the places that are closed to writing whatever a policy says (~/.ssh, shell start-up files, user units and crontabs of the account, rex's own files): absolute paths of files, or of folders with all that is in them. A policy must still permit each write.";
     }
-    limits: Limits, groups: BTreeMap<String, GroupLimits>, audit: AuditSettings, serve: Serve, folder: Folder
+    limits: Limits, groups: BTreeMap<String, GroupLimits>, redaction: RedactionSettings, audit: AuditSettings, serve: Serve, folder: Folder
 }
 
 settings! {
@@ -237,6 +282,21 @@ settings! {
         children: u32, form::count32(), 16, Some(0..=4_096), "Child processes at once; 0: none.";
     }
 }
+
+settings! {
+    /// What a caller sees of a file whom the policy permits `redacted_read` but not `read`.
+    struct RedactionSettings "redaction" {
+        lines: Lines, form::word(LINES), Lines::Listed, None,
+            "Which lines are shown: those whose format is in the dictionary (listed), or every line that is text (all). The others are [REDACTED]. In lines that are shown, marked conversions of the dictionary and the masks are replaced.";
+        dictionary: String, form::text(), DICTIONARY.into(), None,
+            "The file of formats, one a line in the notation of printf, each for a whole line; # begins a comment. %s is free text, and %!s (any conversion with !) is replaced by [REDACTED]. A line that is no format stops redacted reading. A relative path is beside rex.toml. Where this is left at its default and there is no such file, the dictionary of the reference is used if that is there (/etc/opt/rex/rex_redaction.config), else no line is listed; any other file must be there.";
+        mask: Vec<Mask>, form::words(MASKS, 0), SECRETS.to_vec(), None,
+            "What is replaced in lines that are shown, by [REDACTED:NAME].";
+    }
+}
+
+/// Where the dictionary of redacted reading is, beside rex.toml.
+pub const DICTIONARY: &str = "redaction";
 
 settings! {
     /// Where records go. Every configured place must accept each record.
@@ -291,10 +351,11 @@ impl Config {
         let source = Source { text, file };
         let document = DeTable::parse(text).map_err(|error| source.error(error.span().map_or(0, |span| span.start), error.message()))?;
         let mut config = Self { folder: Folder(file.parent().map(Path::to_path_buf).unwrap_or_default()), ..Self::default() };
-        let tables = ["limits", "groups", "audit", "serve"];
+        let tables = ["limits", "groups", "redaction", "audit", "serve"];
         for (key, value) in document.get_ref() {
             match key.get_ref().as_ref() {
                 "limits" => drop(source.fill(&mut config.limits, source.table("limits", value)?)?),
+                "redaction" => drop(source.fill(&mut config.redaction, source.table("redaction", value)?)?),
                 "audit" => drop(source.fill(&mut config.audit, source.table("audit", value)?)?),
                 "serve" => drop(source.fill(&mut config.serve, source.table("serve", value)?)?),
                 "groups" => {
@@ -388,7 +449,7 @@ impl Source<'_> {
 /// Every setting, in the order of rex.toml, for manuals.
 #[must_use]
 pub fn manual() -> Vec<Row> {
-    [Config::rows(), Limits::rows(), AuditSettings::rows(), Serve::rows()].concat()
+    [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), Serve::rows()].concat()
 }
 
 /// config/rex.toml: every setting at its default, with a comment.

@@ -48,7 +48,8 @@ pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
         Err(error) => return end(&terms, &Outcome::failed(error), &job.script, &output, &watch, None),
     };
     let broker = terms.broker.take();
-    let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output), broker });
+    let redaction = redaction(&terms);
+    let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output), redaction, broker });
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
@@ -152,6 +153,13 @@ pub fn gate(terms: &Terms, watch: &Arc<Watch>, runbook: Option<&str>, script_dig
         Arc::clone(watch),
         crate::policy::Rules { open, closed: Box::new(move |ask, noun, id| closed.reason(ask, noun, id)) },
     )
+}
+
+/// What callers see of files whom the policy permits redacted reading only.
+#[must_use]
+pub fn redaction(terms: &Terms) -> crate::sys::redact::Source {
+    let (files, settings) = (terms.files.clone(), terms.config.redaction.clone());
+    crate::sys::redact::Source::new(move || files.redaction(&settings))
 }
 
 /// The owner's library for `import`.

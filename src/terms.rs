@@ -1,7 +1,7 @@
 //! The terms of a run, found out in order: configuration, identity, records, policies. Each failure is on record and nothing runs.
 
 use crate::audit::{Audit, Decision, Effect, Event, WalkSummary};
-use crate::config::Config;
+use crate::config::{Config, DICTIONARY, RedactionSettings};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Evidence, Identity, Principals};
 use crate::limits::Limits;
@@ -11,6 +11,7 @@ use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder,
 use crate::resource::closed::Closed;
 use crate::sys::broker::{Broker, Rules};
 use crate::sys::fence::{self, Own, Plan};
+use crate::sys::redact;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,9 @@ const FOR_EVER: i64 = 253_402_300_799_000;
 const MAX_CONFIG: u64 = 1 << 20;
 const MAX_POLICY: u64 = 4 << 20;
 const MAX_SCRIPT: u64 = 4 << 20;
+const MAX_DICTIONARY: u64 = 1 << 20;
+/// Where the reference has its dictionary.
+const REFERENCE_DICTIONARY: &str = "/etc/opt/rex/rex_redaction.config";
 
 /// The files of the host's owner: rex.toml and what lies beside it.
 #[derive(Clone, Debug)]
@@ -129,6 +133,30 @@ impl OwnersFiles {
     pub fn library(&self, name: &str) -> Option<String> {
         let path = self.folder().join("scripts/lib").join(format!("{name}.rhai"));
         self.trusted.read(&path, MAX_SCRIPT).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+    }
+    /// The rules of redacted reading, from the dictionary as it is now.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when the dictionary is not the owner's alone, is not there though rex.toml names it, or has a line that is no format.
+    pub fn redaction(&self, settings: &RedactionSettings) -> Result<redact::Rules> {
+        let dictionary = self.dictionary(settings)?;
+        let (bytes, name) = dictionary.map(|(path, bytes)| (bytes, path.display().to_string())).unzip();
+        redact::rules(settings.lines, &settings.mask, bytes.as_deref().zip(name.as_deref()))
+    }
+    fn dictionary(&self, settings: &RedactionSettings) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        let default = settings.dictionary == DICTIONARY;
+        let mut places = vec![self.folder().join(&settings.dictionary)];
+        if default && self.config == Path::new(CONFIG) {
+            places.push(REFERENCE_DICTIONARY.into());
+        }
+        for path in places {
+            match self.trusted.read(&path, MAX_DICTIONARY) {
+                Ok(bytes) => return Ok(Some((path, bytes))),
+                Err(error) if error.kind == Kind::NotFound && default => {}
+                Err(error) => return Err(as_config(error)),
+            }
+        }
+        Ok(None)
     }
     /// The folder of the policy cache that belongs to this configuration.
     #[must_use]

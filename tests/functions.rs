@@ -17,6 +17,13 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 const ALLOW_ALL: &str = "permit(principal, action, resource);\n";
+/// What is seen of files then is redacted.
+const READ_FORBIDDEN: &str =
+    "permit(principal, action, resource);\nforbid(principal, action == file_system::Action::\"read\", resource);\n";
+/// The verb that only counts where `read` is denied.
+const REDACTED: &str = "file_system::Action::\"redacted_read\"";
+const READ: &str = "file_system::Action::\"read\"";
+
 /// A policy that permits something else. (Without any policy rex does not start at all.)
 const ALLOW_NOTHING_HERE: &str =
     "permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere/nothing\");\n";
@@ -55,6 +62,10 @@ fn trials_of(function: &'static Function) -> Vec<Trial> {
     trials.push(trial("asks_for_all_it_declares".to_owned(), asks_for_all_it_declares));
     trials.push(trial("is_denied_without_a_permit".to_owned(), is_denied_without_a_permit));
     for ask in function.asks {
+        if action(ask) == REDACTED {
+            trials.push(trial("shows_redacted_text_where_read_is_forbidden".to_owned(), shows_redacted_text_where_read_is_forbidden));
+            continue;
+        }
         let subject = Arc::clone(&subject);
         let name = format!("{}::does_not_happen_when_only_{}_{}_is_forbidden", function.name, ask.namespace, ask.name);
         trials.push(Trial::test(name, move || does_not_happen_when_one_verb_is_forbidden(&subject, ask).map_err(Failed::from)));
@@ -62,19 +73,20 @@ fn trials_of(function: &'static Function) -> Vec<Trial> {
     trials
 }
 
+/// Runs a script of an example under a policy.
+fn observe(function: &'static Function, policy: &str, example: &'static Example, script: &str) -> Observed {
+    let run = Host::new(policy, example).run(script);
+    let own = |record: &&serde_json::Value| record["function"] == function.name;
+    let mut asked: BTreeSet<String> = run.events("decision").filter(own).map(|record| text(&record["action"])).collect();
+    asked.extend(run.events("walk_summary").filter(|walk| walk["allowed"].as_u64() > Some(0)).map(|walk| text(&walk["action"])));
+    Observed { example, run, asked }
+}
+
 impl Subject {
     /// The examples under a policy that permits everything. Run once, however many tests look at the result.
     fn observed(&self) -> &[Observed] {
         self.observed.get_or_init(|| {
-            let observe = |example: &'static Example| {
-                let run = Host::new(ALLOW_ALL, example).run(&with_expectation(example));
-                let own = |record: &&serde_json::Value| record["function"] == self.function.name;
-                let mut asked: BTreeSet<String> = run.events("decision").filter(own).map(|record| text(&record["action"])).collect();
-                asked
-                    .extend(run.events("walk_summary").filter(|walk| walk["allowed"].as_u64() > Some(0)).map(|walk| text(&walk["action"])));
-                Observed { example, run, asked }
-            };
-            self.function.examples.iter().map(observe).collect()
+            self.function.examples.iter().map(|example| observe(self.function, ALLOW_ALL, example, &with_expectation(example))).collect()
         })
     }
     /// Whether this host lacks what the example is about, which its function says can be.
@@ -145,12 +157,28 @@ fn asks_for_all_it_declares(subject: &Subject) -> Result<(), String> {
     if subject.observed().iter().any(|observed| subject.is_lacking(observed.example, &observed.run)) {
         return Ok(());
     }
-    for ask in subject.function.asks {
+    for ask in subject.function.asks.iter().filter(|ask| action(ask) != REDACTED) {
         if !subject.observed().iter().any(|observed| observed.asked.contains(&action(ask))) {
             return Err(format!("declares {} but no example asks for it: add an example that does, or take it out of `asks`", action(ask)));
         }
     }
     Ok(())
+}
+
+/// With `read` forbidden and no dictionary, every line of every file is `[REDACTED]`: nothing of a file comes out, in results or in errors.
+fn shows_redacted_text_where_read_is_forbidden(subject: &Subject) -> Result<(), String> {
+    let mut asked = false;
+    for example in subject.function.examples {
+        let Observed { run, asked: verbs, .. } = observe(subject.function, READ_FORBIDDEN, example, example.script);
+        asked |= verbs.contains(REDACTED);
+        let secrets = example.given.iter().flat_map(|(_, content)| content.lines()).filter(|line| line.len() > 1);
+        for secret in secrets.filter(|line| !example.script.contains(line)) {
+            if run.stdout.contains(secret) || run.stderr.contains(secret) {
+                return Err(format!("{secret:?} is seen though `read` is forbidden: {}\n{run}", example.script));
+            }
+        }
+    }
+    if asked { Ok(()) } else { Err("with `read` forbidden, no example asks for `redacted_read`".to_owned()) }
 }
 
 fn is_denied_without_a_permit(subject: &Subject) -> Result<(), String> {
@@ -180,7 +208,10 @@ fn is_denied_without_a_permit(subject: &Subject) -> Result<(), String> {
 
 fn does_not_happen_when_one_verb_is_forbidden(subject: &Subject, ask: &Ask) -> Result<(), String> {
     let forbidden = action(ask);
-    let policy = format!("{ALLOW_ALL}forbid(principal, action == {forbidden}, resource);\n");
+    let mut policy = format!("{ALLOW_ALL}forbid(principal, action == {forbidden}, resource);\n");
+    if forbidden == READ && subject.function.asks.iter().any(|ask| action(ask) == REDACTED) {
+        policy.push_str(&format!("forbid(principal, action == {REDACTED}, resource);\n"));
+    }
     let mut denials = 0;
     for example in subject.to_be_denied(|observed| observed.asked.contains(&forbidden))? {
         let host = Host::new(&policy, example);

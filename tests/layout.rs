@@ -46,6 +46,7 @@ const HOST_OUTSIDE_SYS: &[(&str, &str, &str)] = &[
     ("src/command/mod.rs", "std::process::ExitCode", "the type that main returns"),
     ("src/identity/declared.rs", "std::net::{IpAddr, Ipv6Addr}", "addresses as data"),
     ("src/identity/mod.rs", "std::net::IpAddr", "addresses as data"),
+    ("src/functions/urls.rs", "std::net::", "addresses as data"),
     ("src/server/", "tokio::net", "the sockets of rex serve, which are there before any script and never given to one"),
     ("src/resource/closed.rs", "std::process::id", "a number that the kernel has given already"),
 ];

@@ -40,6 +40,8 @@ fn try_check(named: &[PathBuf], config: Option<&Path>) -> Result<Policies> {
     let mut sources = Vec::new();
     if named.is_empty() {
         sources = files.policies()?;
+        // A dictionary that cannot be used is better known now than when somebody needs it.
+        files.redaction(&files.config()?.redaction)?;
     }
     for path in named {
         if !path.exists() {

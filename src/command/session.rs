@@ -222,6 +222,7 @@ pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
     let canonical = crate::os::trusted::canonical;
     let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
     own.extend(crate::sys::inherit::own_program());
+    own.push(canonical(config.beside(&config.redaction.dictionary)));
     let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));
     own.extend(records.clone());
     let exceptions = config.allow_writes_to.iter().map(|path| canonical(std::path::PathBuf::from(path))).collect();

@@ -34,7 +34,7 @@ pub fn check(terms: &Terms, script: &str, constants: &[(String, Dynamic)], form:
         Err(error) => return report::early(error, form),
     };
     let out = Arc::new(Output::new(form, false, Arc::clone(&watch)));
-    let host = Arc::new(Host { gate, watch, out: Arc::clone(&out), broker: None });
+    let host = Arc::new(Host { gate, watch, out: Arc::clone(&out), redaction: run::redaction(terms), broker: None });
     // Under the limits of a run: there are texts that take a compiler very long.
     let (inside, library, text, given) = (Arc::clone(&host), run::library(terms), script.to_owned(), constants.to_vec());
     let compiled =

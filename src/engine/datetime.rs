@@ -1,6 +1,7 @@
 //! Points in time in the language: their operators and properties.
 
 use crate::functions::datetime::DateTime;
+use crate::functions::value::ImmutableString;
 use rhai::{Engine, EvalAltResult};
 
 /// Registers the type.
@@ -22,6 +23,17 @@ pub fn register(engine: &mut Engine) {
         .register_fn("+", move |time: DateTime, seconds: i64| time.plus(seconds).map_err(fail))
         .register_fn("-", move |time: DateTime, seconds: i64| {
             seconds.checked_neg().map_or_else(|| Err("out of range".into()), |back| time.plus(back).map_err(fail))
+        })
+        // The reference's own names.
+        .register_fn("DateTime", move |year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64, nanos: i64| {
+            DateTime::new(year, month, day, hour, minute, second, nanos).map_err(fail)
+        })
+        .register_fn("month_str", move |time: &mut DateTime| time.format("%B", None).map_err(fail))
+        .register_fn("month_str_short", move |time: &mut DateTime| time.format("%b", None).map_err(fail))
+        .register_fn("to_string", move |time: &mut DateTime, format: ImmutableString| match format.as_str() {
+            "RFC3339" => Ok(time.to_string()),
+            "RFC2822" => time.format("%a, %d %b %Y %H:%M:%S %z", None).map_err(fail),
+            format => time.format(format, None).map_err(fail),
         })
         .register_get("year", |time: &mut DateTime| i64::from(time.civil().year()))
         .register_get("month", |time: &mut DateTime| i64::from(time.civil().month()))

@@ -151,8 +151,11 @@ fn take_flags(function: &Function, shape: Shape, values: &mut Vec<Dynamic>) -> R
     let Some(rows) = shape.options else { return Ok(()) };
     let Some(first) = values.first().filter(|value| value.is_array()) else { return Ok(()) };
     let flags: Array = first.as_array_ref().map(|array| array.clone()).unwrap_or_default();
-    // An empty array is a list of no flags only where a command's own first argument is no array.
-    let is_flags = |flags: &Array| flags.iter().all(|flag| flag.is::<Flag>()) && (!flags.is_empty() || values.len() > shape.least);
+    // An empty array is a list of no flags only where a command's own first argument is no array, and no options follow at the end.
+    let options_follow = values.last().is_some_and(Dynamic::is_map);
+    let is_flags = |flags: &Array| {
+        flags.iter().all(|flag| flag.is::<Flag>()) && (!flags.is_empty() || (values.len() > shape.least && !options_follow))
+    };
     if !is_flags(&flags) {
         return Ok(());
     }
@@ -234,8 +237,30 @@ pub fn language(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
             },
         );
     }
+    entries(engine, thrown);
     engine.register_fn("to_string", |map: &mut Map| convert::display_map(map));
     engine.register_fn("print", |map: &mut Map| convert::display_map(map));
     engine.register_fn("to_string", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
     engine.register_fn("print", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
+}
+
+/// For scripts that were written for a map from name to entry, as the reference's `ls` gives: the names, the entries, and an entry by its name, of
+/// an array of entries.
+fn entries(engine: &mut Engine, thrown: &Arc<Thrown>) {
+    let name_of = |entry: &Dynamic| entry.read_lock::<Map>().and_then(|map| map.get("name").cloned());
+    let failed = Arc::clone(thrown);
+    engine.register_fn("keys", move |context: NativeCallContext, array: &mut Array| -> Result<Array, Box<EvalAltResult>> {
+        let names: Option<Array> = array.iter().map(name_of).collect();
+        names.ok_or_else(|| {
+            let position = context.call_position();
+            let number = |n: Option<usize>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+            let wrong = bad_argument("keys: of an array, only one of entries with a `name`, as `ls` gives it, has keys");
+            raise(wrong, &failed, (number(position.line()), number(position.position())), position)
+        })
+    });
+    engine.register_fn("values", |array: &mut Array| array.clone());
+    engine.register_fn("get", move |array: &mut Array, name: rhai::ImmutableString| {
+        let is = |entry: &&Dynamic| name_of(entry).is_some_and(|known| known.as_immutable_string_ref().is_ok_and(|known| *known == name));
+        array.iter().find(is).cloned().unwrap_or(Dynamic::UNIT)
+    });
 }

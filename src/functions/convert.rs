@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use serde_json::Value;
 
 /// How deep values may nest on their way in or out.
-const MAX_DEPTH: usize = 128;
+pub(super) const MAX_DEPTH: usize = 128;
 
 /// A script value as JSON. Bytes become base64; floats that JSON lacks become null; what has no JSON form, its text.
 #[must_use]
@@ -37,6 +37,33 @@ fn convert(value: &Dynamic, depth: usize) -> Value {
     } else {
         text_of_other(value).into()
     }
+}
+
+/// That a value nests too deep for any format.
+#[must_use]
+pub fn too_deep() -> Error {
+    Error::new(Kind::BadData, format!("the value nests deeper than {MAX_DEPTH} levels"))
+}
+
+/// Refuses what [`to_json`] would cut.
+///
+/// # Errors
+/// [`Kind::BadData`] when it nests too deep.
+pub fn check_depth(value: &Dynamic) -> Result<()> {
+    check_depth_at(value, 0)
+}
+
+fn check_depth_at(value: &Dynamic, depth: usize) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(too_deep());
+    }
+    if let Ok(array) = value.as_array_ref() {
+        return array.iter().try_for_each(|item| check_depth_at(item, depth + 1));
+    }
+    if let Ok(map) = value.as_map_ref() {
+        return map.values().try_for_each(|item| check_depth_at(item, depth + 1));
+    }
+    Ok(())
 }
 
 /// JSON as a script value. Numbers that fit no int become floats.

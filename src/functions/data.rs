@@ -1,4 +1,4 @@
-//! Functions on data that need no permission: JSON in and out.
+//! JSON as values and back; needs no permission.
 
 use super::convert;
 use super::function::{Call, Example, Function, param, with1, with2};
@@ -43,14 +43,15 @@ options! {
 
 const TO_JSON: Function = Function {
     name: "to_json",
-    doc: "Any value as JSON text.\n\nBytes become base64, points in time RFC 3339.",
+    doc: "Any value as JSON text.\n\nBytes become base64, points in time RFC 3339, floats that JSON lacks (infinite, or no number) null.",
     body: &with2(to_json, [param("value", "Any value."), param("options", "")]),
     asks: &[],
-    fails: &[],
+    fails: &[Kind::BadData],
     examples: &[Example { given: &[], script: r#"to_json(#{a: [1, 2.5, (), "x"]})"#, gives: r#"`{"a":[1,2.5,null,"x"]}`"# }],
 };
 
 fn to_json(_: &Call<'_>, value: Dynamic, options: ToJsonOptions) -> Result<String> {
+    convert::check_depth(&value)?;
     let value = convert::to_json(&value);
     let text = if options.pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
     text.map_err(|error| Error::new(Kind::BadData, format!("no JSON: {error}")))

@@ -17,6 +17,26 @@ fn out_of_range() -> Error {
     bad_argument("a point in time outside the years -9999 to 9999")
 }
 
+/// A zone of the IANA database.
+///
+/// # Errors
+/// [`Kind::BadArgument`] when this host has none of that name.
+pub fn zone(name: &str) -> Result<TimeZone> {
+    TimeZone::get(name).map_err(|_| bad_argument(format!("no time zone `{}` on this host", name.escape_debug())))
+}
+
+/// Spans of the calendar and the clock, as a script gives them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shift {
+    pub years: i64,
+    pub months: i64,
+    pub weeks: i64,
+    pub days: i64,
+    pub hours: i64,
+    pub minutes: i64,
+    pub seconds: i64,
+}
+
 impl DateTime {
     /// From the calendar, UTC.
     ///
@@ -54,6 +74,13 @@ impl DateTime {
     /// # Errors
     /// [`Kind::BadData`] when it is not in that form.
     pub fn parse(text: &str, format: Option<&str>) -> Result<Self> {
+        Self::parse_in(text, format, &TimeZone::UTC)
+    }
+    /// The same, where text of a strptime(3) format without an offset is in this zone.
+    ///
+    /// # Errors
+    /// As [`DateTime::parse`].
+    pub fn parse_in(text: &str, format: Option<&str>, zone: &TimeZone) -> Result<Self> {
         let wrong = |form: &str| Error::new(Kind::BadData, format!("not a point in time in the form {form}"));
         match format {
             None | Some("RFC3339") => text.parse().map(Self).map_err(|_| wrong("of RFC 3339, e.g. `2026-01-31T14:30:00+05:00`")),
@@ -63,9 +90,8 @@ impl DateTime {
                 if let Ok(time) = broken.to_timestamp() {
                     return Ok(Self(time));
                 }
-                // Without an offset in the text it is UTC.
                 let civil = broken.to_datetime().map_err(|_| wrong(&format!("`{}`", format.escape_debug())))?;
-                Ok(Self(TimeZone::UTC.to_timestamp(civil).map_err(|_| out_of_range())?))
+                Ok(Self(zone.to_timestamp(civil).map_err(|_| out_of_range())?))
             }
         }
     }
@@ -74,10 +100,7 @@ impl DateTime {
     /// # Errors
     /// [`Kind::BadArgument`] for an unknown zone or conversion.
     pub fn format(&self, format: &str, zone: Option<&str>) -> Result<String> {
-        let zone = match zone {
-            None => TimeZone::UTC,
-            Some(name) => TimeZone::get(name).map_err(|_| bad_argument(format!("no time zone `{}` on this host", name.escape_debug())))?,
-        };
+        let zone = zone.map_or(Ok(TimeZone::UTC), self::zone)?;
         jiff::fmt::strtime::format(format, &self.0.to_zoned_datetime(zone))
             .map_err(|_| bad_argument(format!("`{}` is not a strftime format", format.escape_debug())))
     }
@@ -87,6 +110,53 @@ impl DateTime {
     /// [`Kind::BadArgument`] outside the years -9999 to 9999.
     pub fn plus(&self, seconds: i64) -> Result<Self> {
         self.0.checked_add(jiff::SignedDuration::from_secs(seconds)).map(Self).map_err(|_| out_of_range())
+    }
+    /// Later (or earlier) by spans of the calendar: a month later is the same day of the next month, or its last day.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] outside the years -9999 to 9999.
+    pub fn shift(&self, by: Shift, zone: &TimeZone) -> Result<Self> {
+        // Each unit on its own: jiff gives all parts of one span the same sign.
+        let sum = |parts: &[(i64, i64)]| {
+            parts.iter().try_fold(0i64, |sum, (count, size)| sum.checked_add(count.checked_mul(*size)?)).ok_or_else(out_of_range)
+        };
+        let months = jiff::Span::new().try_months(sum(&[(by.years, 12), (by.months, 1)])?).map_err(|_| out_of_range())?;
+        let days = jiff::Span::new().try_days(sum(&[(by.weeks, 7), (by.days, 1)])?).map_err(|_| out_of_range())?;
+        let seconds = sum(&[(by.hours, 3600), (by.minutes, 60), (by.seconds, 1)])?;
+        let time = self.0.to_zoned_datetime(zone.clone()).checked_add(months).and_then(|time| time.checked_add(days));
+        Self(time.map_err(|_| out_of_range())?.timestamp()).plus(seconds)
+    }
+    /// The beginning of the minute, hour, day, week (Monday), month or year that it is in.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] for another word.
+    pub fn truncate(&self, to: &str, zone: &TimeZone) -> Result<Self> {
+        let now = zone.to_datetime(self.0);
+        let date = now.date();
+        let begin = match to {
+            "second" => now.with().subsec_nanosecond(0).build(),
+            "minute" => now.with().second(0).subsec_nanosecond(0).build(),
+            "hour" => now.with().minute(0).second(0).subsec_nanosecond(0).build(),
+            "day" => Ok(date.at(0, 0, 0, 0)),
+            "week" => {
+                date.checked_sub(jiff::Span::new().days(i64::from(date.weekday().to_monday_zero_offset()))).map(|date| date.at(0, 0, 0, 0))
+            }
+            "month" => Ok(date.first_of_month().at(0, 0, 0, 0)),
+            "year" => Ok(date.first_of_year().at(0, 0, 0, 0)),
+            _ => return Err(bad_argument("expected `second`, `minute`, `hour`, `day`, `week`, `month` or `year`")),
+        };
+        let begin = begin.map_err(|_| out_of_range())?;
+        // Within an hour that a clock change repeats, or that is cut by one, the clock's own reading says which it is.
+        if matches!(to, "second" | "minute" | "hour") {
+            let offset = zone.to_offset(self.0);
+            return offset.to_timestamp(begin).map(Self).map_err(|_| out_of_range());
+        }
+        zone.to_timestamp(begin).map(Self).map_err(|_| out_of_range())
+    }
+    /// What a calendar and a clock in that zone show.
+    #[must_use]
+    pub fn zoned(&self, zone: TimeZone) -> jiff::ZonedDateTime {
+        self.0.to_zoned_datetime(zone)
     }
     /// The calendar fields, UTC.
     #[must_use]

@@ -1,13 +1,14 @@
 //! Functions that list and search directories. They ask for [`Read`] per folder and [`Stat`] per entry.
 
 use super::file_read::Read;
-use super::file_stat::{Stat, details};
+use super::file_stat::{Describer, Stat};
 use super::function::{Call, Example, Function, param, with2, with3};
 use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, name_value, record};
+use super::walker::{Bounds, Seen, Step, Walker};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
-use crate::policy::{Answer, Granted, Walk};
+use crate::policy::{Answer, Granted, Walk, Weighed};
 use crate::resource::file::{File, kind_word, names};
 use crate::resource::path::AbsPath;
 use crate::sys;
@@ -23,7 +24,38 @@ options! {
         long: bool = false, "Size, mode, owner, times and more of each entry; an entry whose `stat` is denied has `denied: true` instead.", flags &["long", "l"];
         recursive: bool = false, "Go into the directories below; links are not followed.", flags &["recursive", "R"];
         sort: String = "name".to_owned(), "`name`, `size`, `mtime` (both largest first) or `none`.";
-        limit: u64 = 100_000, "Stop after so many entries.";
+        limit: Option<u64> = None, "Stop after so many entries. Without it more than 100,000 are an error (`too_large`).";
+    }
+}
+
+/// Entries that a call gives where the caller set no limit.
+pub const MOST: usize = 100_000;
+
+/// The limit of a call: how many, and whether more are an error.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    most: usize,
+    given: bool,
+}
+
+impl Room {
+    #[must_use]
+    pub fn of(limit: Option<u64>) -> Self {
+        Self { most: limit.map_or(MOST, |limit| usize::try_from(limit).unwrap_or(usize::MAX)), given: limit.is_some() }
+    }
+    /// Whether there is room for one more than these.
+    ///
+    /// # Errors
+    /// [`Kind::TooLarge`] where there is none and the caller did not say where to stop.
+    pub fn for_more_than(self, count: usize) -> Result<bool> {
+        if count < self.most {
+            return Ok(true);
+        }
+        if self.given {
+            return Ok(false);
+        }
+        Err(Error::new(Kind::TooLarge, format!("more than {MOST} results"))
+            .with_hint("set `limit` to get the first ones or more of them, or pass a closure where the function takes one"))
     }
 }
 
@@ -41,59 +73,75 @@ const LS: Function = Function {
 
 fn ls(call: &Call<'_>, path: AbsPath, options: LsOptions) -> Result<Array> {
     let by = Sort::of(&options.sort)?;
+    let mut describer = Describer::default();
     let found = File::locate_dir(&path)?;
     if found.exists() && !found.is_dir() {
         if call.host.gate.would::<Stat>(&found) == Answer::Yes {
-            return Ok(vec![Dynamic::from_map(details(&call.permit::<Stat>(found)?))]);
+            return Ok(vec![Dynamic::from_map(describer.details(&call.permit::<Stat>(found)?))]);
         }
         // Whoever may not look at it gets the answer that a missing path gets.
         drop(call.permit::<Read>(found.taken_for_a_directory())?);
         return Ok(Array::new());
     }
-    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    let room = Room::of(options.limit);
     let must = options.long || matches!(by, Sort::Size | Sort::Mtime);
-    let walk = call.walk::<Read>(&found)?;
+    let mut walker = Walker::new(call, &found, Bounds { max_depth: (!options.recursive).then_some(1), ..Bounds::default() })?;
+    walker.hide = !options.all;
+    walker.enter_root(found)?;
     let mut entries: Vec<(SortKey, Map)> = Vec::new();
-    let mut levels: Vec<Level> = Vec::new();
-    let mut root = Some(walk.permit(found)?);
-    'walk: while let Some(dir) = next_dir(root.take(), &mut levels, &walk)? {
-        let (mut names, _) = match sys::dir::names(&dir, usize::MAX, &call.host.watch) {
-            Err(error) if !levels.is_empty() && is_passed_over(error.kind) => continue,
-            listed => listed?,
+    loop {
+        let name = match walker.step()? {
+            Step::Name(name) => name,
+            Step::Left => continue,
+            Step::Done => break,
         };
-        names.retain(|name| options.all || !name.bytes.starts_with(b"."));
-        names.sort_by(|a, b| a.bytes.cmp(&b.bytes));
-        let mut below = Vec::new();
-        for name in names {
-            if entries.len() >= limit {
-                break 'walk;
+        // A directory is listed whole before what is below it.
+        if walker.is_again() {
+            if let Seen::There(dir) = walker.see(&name)?
+                && dir.is_dir()
+            {
+                walker.enter(*dir)?;
             }
-            call.check()?;
-            let Some(entry) = still_there(File::entry(dir.resource(), &name.bytes))? else { continue };
-            let mut key = SortKey { name: join(dir.resource().place(), &name.bytes), size: 0, mtime: (0, 0) };
-            if let Some(stat) = entry.stat() {
-                key.size = stat.st_size;
-                key.mtime = (stat.st_mtime, stat.st_mtime_nsec);
-            }
-            let kind = entry.kind().unwrap_or(name.kind);
-            match Looked::at(call, &walk, entry, kind, must)? {
-                Looked::Whole(granted) => entries.push((key, details(&granted))),
-                Looked::Outside(mut map) => {
-                    if must {
-                        map.insert("denied".into(), Dynamic::TRUE);
-                        (key.size, key.mtime) = (0, (0, 0));
-                    }
-                    entries.push((key, map));
-                }
-            }
-            if options.recursive && kind == FileType::Directory {
-                below.push(name);
-            }
+            continue;
         }
-        below.reverse();
-        levels.push(Level { dir, todo: below });
+        let Some(folder) = walker.folder() else { break };
+        if !room.for_more_than(entries.len())? {
+            break;
+        }
+        // Only a recursive listing can be in an order that is not that of the walk already.
+        let place =
+            if options.recursive || !matches!(by, Sort::Name | Sort::None) { folder.asked().below(&name.bytes) } else { path.clone() };
+        let mut key = SortKey { place, size: 0, mtime: (0, 0) };
+        let denied = |mut map: Map| {
+            if must {
+                map.insert("denied".into(), Dynamic::TRUE);
+            }
+            map
+        };
+        let entry = match walker.see(&name)? {
+            Seen::Gone => continue,
+            Seen::Shut => {
+                entries.push((key, denied(outside(folder, &name.bytes, name.kind))));
+                continue;
+            }
+            Seen::There(entry) => *entry,
+        };
+        let (map, entry) = match look(&walker.walk, &mut describer, entry, must)? {
+            Looked::Whole(map, entry) => {
+                if let Some(stat) = entry.stat() {
+                    key.size = stat.st_size;
+                    key.mtime = (stat.st_mtime, stat.st_mtime_nsec);
+                }
+                (map, entry)
+            }
+            Looked::Outside(map, entry) => (denied(map), entry),
+        };
+        entries.push((key, map));
+        if options.recursive && entry.is_dir() {
+            walker.put_off(&name)?;
+        }
     }
-    walk.finish()?;
+    walker.finish()?;
     Ok(finish(entries, by))
 }
 
@@ -126,43 +174,42 @@ pub fn next_dir(root: Option<Granted<Read>>, levels: &mut Vec<Level>, walk: &Wal
 }
 
 /// What a caller who may read the directory sees of an entry.
-enum Looked {
+pub enum Looked {
     /// `stat` is permitted.
-    Whole(Box<Granted<Stat>>),
+    Whole(Map, File),
     /// Only what the directory itself tells: name, path, type.
-    Outside(Map),
+    Outside(Map, File),
 }
 
-impl Looked {
-    /// With `must`, a `stat` that is not permitted is a denial on record; else it is not asked for.
-    fn at(call: &Call<'_>, walk: &Walk<'_, Read>, entry: File, kind: FileType, must: bool) -> Result<Self> {
-        let outside = record([
-            ("name", name_value(entry.name())),
-            ("path", name_value(entry.asked().as_bytes())),
-            ("type", kind_word(kind).into_script()),
-        ]);
-        if !must && call.host.gate.would::<Stat>(&entry) != Answer::Yes {
-            return Ok(Self::Outside(outside));
+/// Looks at an entry. With `must`, a `stat` that is not permitted is a denial on record; else it is not asked for.
+///
+/// # Errors
+/// As [`Walk::weigh`].
+pub fn look(walk: &Walk<'_, Read>, describer: &mut Describer, entry: File, must: bool) -> Result<Looked> {
+    Ok(match walk.weigh::<Stat>(entry, must)? {
+        Weighed::Granted(granted) => Looked::Whole(describer.details(&granted), granted.into_resource()),
+        Weighed::Denied(entry) => {
+            let map = record([
+                ("name", name_value(entry.name())),
+                ("path", name_value(entry.asked().as_bytes())),
+                ("type", kind_word(entry.kind().unwrap_or(FileType::Unknown)).into_script()),
+            ]);
+            Looked::Outside(map, entry)
         }
-        match walk.permit_as::<Stat>(entry) {
-            Ok(granted) => Ok(Self::Whole(Box::new(granted))),
-            Err(error) if error.kind == Kind::Denied => Ok(Self::Outside(outside)),
-            Err(error) => Err(error),
-        }
-    }
+    })
 }
 
-/// What an entry's handle is, or nothing if it vanished between listing and looking.
-fn still_there(entry: Result<File>) -> Result<Option<File>> {
-    match entry {
-        Ok(entry) => Ok(Some(entry)),
-        Err(error) if error.kind == Kind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+/// What the directory itself tells of an entry.
+fn outside(folder: &File, name: &[u8], kind: FileType) -> Map {
+    record([
+        ("name", name_value(name)),
+        ("path", name_value(folder.asked().below(name).as_bytes())),
+        ("type", kind_word(kind).into_script()),
+    ])
 }
 
 struct SortKey {
-    name: Vec<u8>,
+    place: AbsPath,
     size: i64,
     mtime: (i64, u64),
 }
@@ -190,20 +237,11 @@ impl Sort {
 fn finish(mut entries: Vec<(SortKey, Map)>, by: Sort) -> Array {
     match by {
         Sort::None => {}
-        Sort::Name => entries.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name)),
-        Sort::Size => entries.sort_by(|(a, _), (b, _)| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name))),
-        Sort::Mtime => entries.sort_by(|(a, _), (b, _)| b.mtime.cmp(&a.mtime).then_with(|| a.name.cmp(&b.name))),
+        Sort::Name => entries.sort_by(|(a, _), (b, _)| a.place.as_bytes().cmp(b.place.as_bytes())),
+        Sort::Size => entries.sort_by(|(a, _), (b, _)| b.size.cmp(&a.size).then_with(|| a.place.as_bytes().cmp(b.place.as_bytes()))),
+        Sort::Mtime => entries.sort_by(|(a, _), (b, _)| b.mtime.cmp(&a.mtime).then_with(|| a.place.as_bytes().cmp(b.place.as_bytes()))),
     }
     entries.into_iter().map(|(_, map)| Dynamic::from_map(map)).collect()
-}
-
-fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = folder.to_vec();
-    if path.last() != Some(&b'/') {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
 }
 
 options! {
@@ -221,11 +259,11 @@ options! {
         group: Option<String> = None, "Of this group (name or number).";
         perm: Option<Dynamic> = None, "Permission bits: an int for exactly these, text `-644` for all of them, `/022` for any of them.";
         empty: Option<bool> = None, "Only empty files and directories (or, with false, only others).";
-        max_depth: u64 = 1000, "How far below; 0 is the path itself, 1 what is directly in it.";
+        max_depth: Option<u64> = None, "How far below; 0 is the path itself, 1 what is directly in it. Without it, folders more than 2000 deep are an error (`too_large`).";
         min_depth: u64 = 0, "Leave out what is nearer than this.";
-        one_file_system: bool = false, "Stay on the filesystem of the path.";
+        one_file_system: bool = false, "Stay on the filesystem of the path; a mount point is shown, what is below it is not.";
         follow: bool = false, "Follow links to directories; each directory is entered once.";
-        limit: u64 = 100_000, "Stop after so many results.";
+        limit: Option<u64> = None, "Stop after so many results. Without it more than 100,000 in an array are an error (`too_large`); a closure may get any number.";
     }
 }
 
@@ -434,17 +472,24 @@ impl Tests {
         })
     }
     /// The tests that need no `stat`.
-    fn name_fits(&self, name: &[u8], path: &[u8], kind: FileType) -> bool {
+    fn name_fits(&self, name: &[u8], path: impl FnOnce() -> AbsPath, kind: FileType) -> bool {
         use std::os::unix::ffi::OsStrExt;
         let os = |bytes| std::path::Path::new(std::ffi::OsStr::from_bytes(bytes));
-        self.name.as_ref().is_none_or(|glob| glob.is_match(os(name)))
-            && self.path.as_ref().is_none_or(|glob| glob.is_match(os(path)))
-            && self.regex.as_ref().is_none_or(|regex| regex.is_match(path))
-            && (kind == FileType::Unknown || self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind)))
+        (kind == FileType::Unknown || self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind)))
+            && self.name.as_ref().is_none_or(|glob| glob.is_match(os(name)))
+            && ((self.path.is_none() && self.regex.is_none()) || self.path_fits(&path()))
+    }
+    fn path_fits(&self, path: &AbsPath) -> bool {
+        self.path.as_ref().is_none_or(|glob| glob.is_match(std::path::Path::new(path.as_os())))
+            && self.regex.as_ref().is_none_or(|regex| regex.is_match(path.as_bytes()))
+    }
+    fn kind_fits(&self, kind: FileType) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&kind))
     }
     /// Whether any test looks at more than name and type.
-    fn look_at_stat(&self) -> bool {
-        self.size.is_some()
+    fn needs_stat(&self) -> bool {
+        self.empty.is_some()
+            || self.size.is_some()
             || self.mtime.is_some()
             || self.ctime.is_some()
             || self.uid.is_some()
@@ -452,7 +497,7 @@ impl Tests {
             || self.perm.is_some()
     }
     fn stat_fits(&self, stat: &rustix::fs::Stat) -> bool {
-        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&FileType::from_raw_mode(stat.st_mode)))
+        self.kind_fits(FileType::from_raw_mode(stat.st_mode))
             && self.size.is_none_or(|span| span.holds(stat.st_size))
             && self.mtime.is_none_or(|span| span.holds(self.now - stat.st_mtime))
             && self.ctime.is_none_or(|span| span.holds(self.now - stat.st_ctime))
@@ -462,7 +507,7 @@ impl Tests {
     }
 }
 
-/// A directory of the walk: granted, with the names that are still to be visited, last first.
+/// A directory of a walk: granted, with the names that are still to be visited, last first.
 pub struct Level {
     pub dir: Granted<Read>,
     pub todo: Vec<sys::dir::Name>,
@@ -503,140 +548,142 @@ struct Finder<'c, 'h> {
     options: &'c FindOptions,
     tests: Tests,
     each: Option<&'c FnPtr>,
+    describer: Describer,
+    room: Room,
     found: Array,
-    count: i64,
-    device: Option<u64>,
-    seen: std::collections::HashSet<(u64, u64)>,
+    count: usize,
+}
+
+/// What became of an entry that was looked at: itself, to go into it, and whether the walk goes on.
+struct Visited {
+    entry: File,
+    more: bool,
 }
 
 impl<'c, 'h> Finder<'c, 'h> {
     fn new(call: &'c Call<'h>, options: &'c FindOptions, each: Option<&'c FnPtr>) -> Result<Self> {
-        Ok(Self {
-            call,
-            options,
-            tests: Tests::new(options)?,
-            each,
-            found: Array::new(),
-            count: 0,
-            device: None,
-            seen: std::collections::HashSet::new(),
-        })
+        let room = match (options.limit, each) {
+            // What a closure gets is held by nobody.
+            (None, Some(_)) => Room { most: usize::MAX, given: true },
+            (limit, _) => Room::of(limit),
+        };
+        Ok(Self { call, options, tests: Tests::new(options)?, each, describer: Describer::default(), room, found: Array::new(), count: 0 })
     }
 
     fn run(mut self, path: &AbsPath) -> Result<Dynamic> {
         let root = File::locate_dir(path)?;
-        self.device = root.stat().map(|stat| stat.st_dev);
-        let walk = self.call.walk::<Read>(&root)?;
-        let mut levels: Vec<Level> = Vec::new();
-        let again = root.is_dir().then(|| File::locate_dir(path)).transpose()?;
-        if again.as_ref().is_some_and(|again| again.place() != root.place()) {
-            return Err(Error::new(Kind::Changed, "the path leads elsewhere now").with_path(path.shown()));
-        }
-        let mut more = self.options.min_depth > 0 || self.visit(root, &walk)?;
-        if let Some(root) = again.filter(|_| more && self.options.max_depth > 0) {
+        let (one_file_system, follow, max_depth) = (self.options.one_file_system, self.options.follow, self.options.max_depth);
+        let mut walker = Walker::new(self.call, &root, Bounds { one_file_system, follow, max_depth })?;
+        let fits =
+            self.options.min_depth == 0 && self.tests.name_fits(root.name(), || path.clone(), root.kind().unwrap_or(FileType::Unknown));
+        let Visited { entry: root, more } = if fits { self.visit(root, &walker)? } else { Visited { entry: root, more: true } };
+        if more && walker.may_enter() && root.is_dir() {
             // The path itself must be readable; below it, what is not is left out.
-            levels.push(self.open(root, &walk)?);
+            walker.enter_root(root)?;
         }
-        while more && let Some(level) = levels.last_mut() {
-            self.call.check()?;
-            let Some(name) = level.todo.pop() else {
-                levels.pop();
-                continue;
-            };
-            more = self.entry(&name, &mut levels, &walk)?;
+        if more {
+            loop {
+                match walker.step()? {
+                    Step::Done => break,
+                    Step::Left => {}
+                    Step::Name(name) if self.entry(&name, &mut walker)? => {}
+                    Step::Name(_) => break,
+                }
+            }
         }
-        walk.finish()?;
-        Ok(if self.each.is_some() { self.count.into() } else { Dynamic::from_array(self.found) })
+        walker.finish()?;
+        Ok(if self.each.is_some() { u64::try_from(self.count).unwrap_or(u64::MAX).into_script() } else { Dynamic::from_array(self.found) })
     }
 
     /// Looks at one name; `false` ends the walk.
-    fn entry(&mut self, name: &sys::dir::Name, levels: &mut Vec<Level>, walk: &Walk<'_, Read>) -> Result<bool> {
-        let depth = levels.len() as u64;
-        let Some(level) = levels.last() else { return Ok(false) };
-        let folder = level.dir.resource();
-        let may_enter =
+    fn entry(&mut self, name: &sys::dir::Name, walker: &mut Walker<'_, '_>) -> Result<bool> {
+        let depth = walker.depth();
+        let Some(folder) = walker.folder() else { return Ok(false) };
+        let may_be_dir =
             matches!(name.kind, FileType::Directory | FileType::Unknown) || (self.options.follow && name.kind == FileType::Symlink);
-        let enters = depth < self.options.max_depth && may_enter;
-        let fits =
-            depth >= self.options.min_depth && self.tests.name_fits(&name.bytes, &join(folder.asked().as_bytes(), &name.bytes), name.kind);
+        let enters = walker.may_enter() && may_be_dir;
+        let wanted =
+            |kind| depth >= self.options.min_depth && self.tests.name_fits(&name.bytes, || folder.asked().below(&name.bytes), kind);
+        // What a followed link leads to is of another type.
+        let fits = wanted(if self.options.follow && name.kind == FileType::Symlink { FileType::Unknown } else { name.kind });
         if !fits && !enters {
             return Ok(true);
         }
-        let look = || -> Result<Option<File>> {
-            let Some(entry) = still_there(File::entry(folder, &name.bytes))? else { return Ok(None) };
-            if self.options.follow && entry.kind() == Some(FileType::Symlink) {
-                let followed = File::locate_dir(entry.asked())?;
-                let gate = &self.call.host.gate;
-                if gate.would::<Stat>(&followed) == Answer::Yes || (followed.is_dir() && gate.would::<Read>(&followed) == Answer::Yes) {
-                    return Ok(Some(if followed.exists() { followed } else { entry }));
-                }
-                // Whoever may not look at what the link leads to learns neither its type nor whether it is there.
-                match walk.permit_as::<Stat>(followed) {
-                    Err(error) if error.kind != Kind::Denied => return Err(error),
-                    _ => {}
-                }
-            }
-            Ok(Some(entry))
+        let entry = match walker.see(name)? {
+            Seen::Gone => return Ok(true),
+            Seen::Shut if fits && !self.tests.needs_stat() => return self.take(outside(folder, &name.bytes, name.kind)),
+            Seen::Shut => return Ok(true),
+            Seen::There(entry) => self.followed(*entry, walker)?,
         };
-        let Some(entry) = look()? else { return Ok(true) };
-        let inside = if enters && entry.is_dir() { if fits { look()? } else { None } } else { None };
-        if !fits {
-            if entry.is_dir() {
-                self.enter(entry, levels, walk)?;
+        let entry = if fits && self.tests.kind_fits(entry.kind().unwrap_or(FileType::Unknown)) {
+            let Visited { entry, more } = self.visit(entry, walker)?;
+            if !more {
+                return Ok(false);
             }
-            return Ok(true);
-        }
-        if !self.visit(entry, walk)? {
-            return Ok(false);
-        }
-        if let Some(inside) = inside {
-            self.enter(inside, levels, walk)?;
+            entry
+        } else {
+            entry
+        };
+        if enters && entry.is_dir() {
+            walker.enter(entry)?;
         }
         Ok(true)
     }
 
-    /// Goes into a directory, unless it is on another filesystem, was entered already, or may not be read.
-    fn enter(&mut self, dir: File, levels: &mut Vec<Level>, walk: &Walk<'_, Read>) -> Result<()> {
-        let Some(stat) = dir.stat() else { return Ok(()) };
-        if self.options.one_file_system && self.device.is_some_and(|device| device != stat.st_dev) {
-            return Ok(());
+    /// With `follow`, what a link leads to, where the caller may look at that; else the link itself.
+    fn followed(&self, entry: File, walker: &Walker<'_, '_>) -> Result<File> {
+        if !self.options.follow || entry.kind() != Some(FileType::Symlink) {
+            return Ok(entry);
         }
-        if self.options.follow && !self.seen.insert((stat.st_dev, stat.st_ino)) {
-            return Ok(());
+        let target = File::locate_dir(entry.asked())?;
+        let gate = &self.call.host.gate;
+        if gate.would::<Stat>(&target) == Answer::Yes || (target.is_dir() && gate.would::<Read>(&target) == Answer::Yes) {
+            return Ok(if target.exists() { target } else { entry });
         }
-        match self.open(dir, walk) {
-            Ok(level) => levels.push(level),
-            Err(error) if is_passed_over(error.kind) => {}
-            Err(error) => return Err(error),
+        // Whoever may not look at what the link leads to learns neither its type nor whether it is there.
+        match walker.walk.permit_as::<Stat>(target) {
+            Err(error) if error.kind != Kind::Denied => Err(error),
+            _ => Ok(entry),
         }
-        Ok(())
     }
 
-    fn open(&mut self, dir: File, walk: &Walk<'_, Read>) -> Result<Level> {
-        let dir = walk.permit(dir)?;
-        let (mut todo, _) = sys::dir::names(&dir, usize::MAX, &self.call.host.watch)?;
-        todo.sort_by(|a, b| b.bytes.cmp(&a.bytes));
-        Ok(Level { dir, todo })
-    }
-
-    /// Takes an entry if it fits; `false` ends the walk.
-    fn visit(&mut self, entry: File, walk: &Walk<'_, Read>) -> Result<bool> {
-        let kind = entry.kind().unwrap_or(FileType::Unknown);
-        if !self.tests.name_fits(entry.name(), entry.asked().as_bytes(), kind) {
-            return Ok(true);
-        }
-        let must = self.tests.look_at_stat() || self.tests.empty.is_some();
-        let map = match Looked::at(self.call, walk, entry, kind, must)? {
-            Looked::Whole(granted) => {
-                let Some(stat) = granted.resource().stat() else { return Ok(true) };
-                if !self.tests.stat_fits(stat) || (self.tests.empty.is_some() && self.is_empty(&granted, stat, walk)? != self.tests.empty) {
-                    return Ok(true);
-                }
-                details(&granted)
+    /// Takes an entry if it fits.
+    fn visit(&mut self, entry: File, walker: &Walker<'_, '_>) -> Result<Visited> {
+        let must = self.tests.needs_stat();
+        let whole = match walker.walk.weigh::<Stat>(entry, must)? {
+            Weighed::Granted(granted) => granted,
+            Weighed::Denied(entry) if must => return Ok(Visited { entry, more: true }),
+            Weighed::Denied(entry) => {
+                let map = record([
+                    ("name", name_value(entry.name())),
+                    ("path", name_value(entry.asked().as_bytes())),
+                    ("type", kind_word(entry.kind().unwrap_or(FileType::Unknown)).into_script()),
+                ]);
+                return Ok(Visited { entry, more: self.take(map)? });
             }
-            Looked::Outside(_) if must => return Ok(true),
-            Looked::Outside(map) => map,
         };
+        let Some(stat) = whole.resource().stat() else { return Ok(Visited { entry: whole.into_resource(), more: true }) };
+        if !self.tests.stat_fits(stat) {
+            return Ok(Visited { entry: whole.into_resource(), more: true });
+        }
+        let (size, kind) = (stat.st_size, FileType::from_raw_mode(stat.st_mode));
+        let map = self.describer.details(&whole);
+        let mut entry = whole.into_resource();
+        if self.tests.empty.is_some() {
+            let empty;
+            (empty, entry) = self.is_empty(entry, kind, size, walker)?;
+            if empty != self.tests.empty {
+                return Ok(Visited { entry, more: true });
+            }
+        }
+        Ok(Visited { entry, more: self.take(map)? })
+    }
+
+    /// Hands an entry to the closure or keeps it; `false` ends the walk.
+    fn take(&mut self, map: Map) -> Result<bool> {
+        if !self.room.for_more_than(self.count)? {
+            return Ok(false);
+        }
         self.count += 1;
         match self.each {
             Some(each) => {
@@ -647,22 +694,26 @@ impl<'c, 'h> Finder<'c, 'h> {
             }
             None => self.found.push(Dynamic::from_map(map)),
         }
-        Ok(u64::try_from(self.count).unwrap_or(0) < self.options.limit)
+        Ok(!self.room.given || self.count < self.room.most)
     }
 
     /// Whether a file or directory is empty; nothing for other types, and for directories that may not be read.
-    fn is_empty(&self, entry: &Granted<Stat>, stat: &rustix::fs::Stat, walk: &Walk<'_, Read>) -> Result<Option<bool>> {
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(Some(stat.st_size == 0)),
+    fn is_empty(&self, entry: File, kind: FileType, size: i64, walker: &Walker<'_, '_>) -> Result<(Option<bool>, File)> {
+        match kind {
+            FileType::RegularFile => Ok((Some(size == 0), entry)),
             FileType::Directory => {
-                let dir = walk.permit(File::locate_with(entry.resource().asked(), false)?);
-                match dir.and_then(|dir| sys::dir::names(&dir, 0, &self.call.host.watch)) {
-                    Ok((_, more)) => Ok(Some(!more)),
-                    Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission) => Ok(None),
-                    Err(error) => Err(error),
-                }
+                let dir = match walker.walk.weigh::<Read>(entry, true)? {
+                    Weighed::Granted(dir) => dir,
+                    Weighed::Denied(entry) => return Ok((None, entry)),
+                };
+                let empty = match sys::dir::names(&dir, 0, &self.call.host.watch) {
+                    Ok((_, more)) => Some(!more),
+                    Err(error) if is_passed_over(error.kind) || error.kind == Kind::Changed => None,
+                    Err(error) => return Err(error),
+                };
+                Ok((empty, dir.into_resource()))
             }
-            _ => Ok(None),
+            _ => Ok((None, entry)),
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Functions that look into files. They all ask for [`Read`].
+//! Functions that look into files. They all ask for [`Read`], or where that is denied for [`RedactedRead`].
 
 use super::function::{Call, Example, Function, param, with2};
+use super::source::{Part, READS, Sight, Source, lines_of, sight};
 use super::value::ImmutableString;
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Access, Action, ask};
+use crate::policy::{Access, Action};
 use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys;
+use crate::sys::text::Bounds;
 
 pub const FUNCTIONS: &[Function] = &[CAT, READ_LINES];
 
@@ -20,6 +22,19 @@ impl Action for Read {
     const APPLIES_TO: &'static [&'static str] = &["file_system::File", "file_system::Dir"];
     const GROUPS: &'static [&'static str] = &["SafeIO", "view"];
     const DOC: &'static str = "See the contents of a file, or the names in a directory.";
+    const ACCESS: Access = Access::ReadOnly;
+    const NEEDS_OPEN: bool = true;
+}
+
+/// `file_system::Action::"redacted_read"`: see the text of a file as the owner's rules show it, see [`crate::sys::redact`].
+pub enum RedactedRead {}
+impl Action for RedactedRead {
+    type On = File;
+    const NAMESPACE: &'static str = "file_system";
+    const NAME: &'static str = "redacted_read";
+    const APPLIES_TO: &'static [&'static str] = &["file_system::File"];
+    const GROUPS: &'static [&'static str] = &["SafeIO", "view"];
+    const DOC: &'static str = "See the text of a file with what the owner's rules do not show replaced, where `read` is not permitted.";
     const ACCESS: Access = Access::ReadOnly;
     const NEEDS_OPEN: bool = true;
 }
@@ -37,9 +52,9 @@ options! {
 
 const CAT: Function = Function {
     name: "cat",
-    doc: "The whole text of a file.\n\nFollows links. `number` puts the line's number before each line.",
+    doc: "The whole text of a file.\n\nFollows links. Under redacted reading `offset`, `length` and `max_bytes` count bytes of the redacted text. `number` puts the line's number before each line.",
     body: &with2(cat, [param("path", "The file."), param("options", "")]),
-    asks: &[ask::<Read>()],
+    asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],
     examples: &[
         Example { given: &[("greeting", "hello\n")], script: r#"cat(dir + "/greeting")"#, gives: r#""hello\n""# },
@@ -48,8 +63,15 @@ const CAT: Function = Function {
 };
 
 fn cat(call: &Call<'_>, path: AbsPath, options: CatOptions) -> Result<ImmutableString> {
-    let file = call.permit::<Read>(File::locate(&path)?)?;
-    let bytes = sys::file::read(&file, options.offset, options.length, options.max_bytes, &call.host.watch)?;
+    let watch = &call.host.watch;
+    let bytes = match sight(call, File::locate(&path)?)? {
+        Sight::Whole(file) => sys::file::read(&file, options.offset, options.length, options.max_bytes, watch)?,
+        redacted => {
+            let mut opened = redacted.opened()?;
+            opened.go_to(options.offset);
+            opened.bytes(options.length, options.max_bytes, watch).map_err(|error| error.with_path(path.shown()))?
+        }
+    };
     let text = text(bytes, options.lossy, &path)?;
     if !options.number {
         return Ok(text.into());
@@ -71,32 +93,37 @@ options! {
 
 const READ_LINES: Function = Function {
     name: "read_lines",
-    doc: "Lines of a file as an array: all, some from a line on, or the last ones.\n\nLine ends, `\\n` or `\\r\\n`, are not part of them. For a file of any size use `for line in open(path).lines()`.",
-    body: &with2(read_lines, [param("path", "The file."), param("options", "")]),
-    asks: &[ask::<Read>()],
+    doc: "Lines of a file as an array: all, some from a line on, or the last ones.\n\nOf an open file they are counted from its place, and it is left behind them: `read_lines(file, #{count: 100})` gives page after page, and an empty array at the end. Line ends, `\\n` or `\\r\\n`, are not part of lines. For a file of any size use `for line in open(path).lines()`.",
+    body: &with2(read_lines, [param("source", "The file: its path, or an open file."), param("options", "")]),
+    asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],
     examples: &[
         Example { given: &[("three", "a\nb\nc")], script: r#"read_lines(dir + "/three", #{from: 2})"#, gives: r#"["b", "c"]"# },
         Example { given: &[("three", "a\nb\nc\n")], script: r#"read_lines(dir + "/three", #{count: -2})"#, gives: r#"["b", "c"]"# },
         Example { given: &[("three", "a\nb\nc\n")], script: r#"read_lines(dir + "/three", #{from: 2, count: 1})"#, gives: r#"["b"]"# },
+        Example {
+            given: &[("three", "a\nb\nc\n")],
+            script: r#"let f = open(dir + "/three"); [read_lines(f, #{count: 2}), read_lines(f, #{count: 2}), read_lines(f, #{count: 2})]"#,
+            gives: r#"[["a", "b"], ["c"], []]"#,
+        },
     ],
 };
 
-fn read_lines(call: &Call<'_>, path: AbsPath, options: ReadLinesOptions) -> Result<Vec<String>> {
+fn read_lines(call: &Call<'_>, source: Source, options: ReadLinesOptions) -> Result<Vec<String>> {
+    call.check()?;
     let skipped = options.from.checked_sub(1).ok_or_else(|| bad_argument("read_lines: lines are counted from 1, got `from` 0"))?;
-    let file = call.permit::<Read>(File::locate(&path)?)?;
-    let bounds = sys::handle::Bounds { max_line: size(options.max_line), max_bytes: size(options.max_bytes) };
-    let lines = match options.count {
-        None => sys::handle::Opened::to_read(&file)?.first_lines(skipped, u64::MAX, bounds, &call.host.watch),
-        Some(count) if count >= 0 => {
-            sys::handle::Opened::to_read(&file)?.first_lines(skipped, count.unsigned_abs(), bounds, &call.host.watch)
-        }
-        Some(count) => sys::handle::Opened::to_read(&file)?.last_lines(skipped, count.unsigned_abs(), bounds, &call.host.watch),
+    let bounds = Bounds { max_line: size(options.max_line), max_bytes: size(options.max_bytes) };
+    let part = match options.count {
+        None => Part::From(skipped, u64::MAX),
+        Some(count) if count >= 0 => Part::From(skipped, count.unsigned_abs()),
+        Some(count) => Part::Last(skipped, count.unsigned_abs()),
     };
-    lines.map_err(|error| error.with_path(path.shown()))?.into_iter().map(|line| text(line, options.lossy, &path)).collect()
+    lines_of(call, source, options.lossy, part, bounds)
 }
 
-fn size(bytes: u64) -> usize {
+/// A size of the host in memory.
+#[must_use]
+pub fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 

@@ -3,7 +3,7 @@
 use super::datetime::DateTime;
 use super::function::{Call, Example, Function, param, with1, with2};
 use super::handle::Target;
-use super::value::{Dynamic, IntoScript, Map, name_value, record};
+use super::value::{Dynamic, ImmutableString, IntoScript, Map, name_value, record};
 use crate::error::{Kind, Result};
 use crate::options;
 use crate::policy::Granted;
@@ -12,6 +12,7 @@ use crate::resource::file::{File, kind_word, names};
 use crate::resource::path::AbsPath;
 use crate::sys;
 use rustix::fs::FileType;
+use std::collections::HashMap;
 
 pub const FUNCTIONS: &[Function] = &[STAT, EXISTS, IS_FILE, IS_DIR];
 
@@ -37,7 +38,7 @@ options! {
 
 const STAT: Function = Function {
     name: "stat",
-    doc: "What the filesystem knows about a file.\n\nA map: `name`, `path`, `type` (file, dir, symlink, fifo, socket, char_device, block_device), `size`, `mode` (permission bits), `owner`, `group`, `uid`, `gid`, `mtime`, `atime`, `ctime` (DateTimes), `inode`, `links`, `blocks` (of 512 bytes), `device`, and `target` of a symbolic link.",
+    doc: "What the filesystem knows about a file.\n\nA map: `name`, `path`, `type` (file, dir, symlink, fifo, socket, char_device, block_device), `size`, `mode` (permission bits), `owner`, `group`, `uid`, `gid`, `mtime`, `atime`, `ctime` (DateTimes), `btime` (when it was made, where the filesystem keeps that), `inode`, `links`, `blocks` (of 512 bytes), `device`, and `target` of a symbolic link.",
     body: &with2(stat, [param("path", "The file or directory, or an open file."), param("options", "")]),
     asks: &[ask::<Stat>()],
     fails: &[Kind::NotFound, Kind::Permission],
@@ -53,7 +54,11 @@ fn stat(call: &Call<'_>, target: Target, options: StatOptions) -> Result<Map> {
         Target::Open(handle) => handle.again()?,
     };
     let file = call.permit::<Stat>(file)?;
-    Ok(details(&file))
+    let mut map = Describer::default().details(&file);
+    if let Some((seconds, nanos)) = sys::dir::birth_time(&file) {
+        map.insert("btime".into(), DateTime::from_epoch(seconds, nanos.into()).map_or(Dynamic::UNIT, IntoScript::into_script));
+    }
+    Ok(map)
 }
 
 const EXISTS: Function = Function {
@@ -115,33 +120,49 @@ fn kind_of(call: &Call<'_>, path: &AbsPath, follow: bool) -> Result<Option<FileT
     }
 }
 
-/// Everything stat(2) says, for scripts.
-pub fn details(file: &Granted<Stat>) -> Map {
-    let target = (file.resource().kind() == Some(FileType::Symlink)).then(|| sys::dir::link_target(file).ok()).flatten();
-    let Some(stat) = file.resource().stat() else { return Map::new() };
-    let time = |seconds: i64, nanos: u64| {
-        DateTime::from_epoch(seconds, i64::try_from(nanos).unwrap_or(0)).map_or(Dynamic::UNIT, IntoScript::into_script)
-    };
-    let mut map = record([
-        ("name", name_value(file.resource().name())),
-        ("path", name_value(file.resource().asked().as_bytes())),
-        ("type", kind_word(FileType::from_raw_mode(stat.st_mode)).into_script()),
-        ("size", stat.st_size.into_script()),
-        ("mode", (stat.st_mode & 0o7777).into_script()),
-        ("owner", names().user(stat.st_uid).unwrap_or_else(|| stat.st_uid.to_string()).into_script()),
-        ("group", names().group(stat.st_gid).unwrap_or_else(|| stat.st_gid.to_string()).into_script()),
-        ("uid", stat.st_uid.into_script()),
-        ("gid", stat.st_gid.into_script()),
-        ("mtime", time(stat.st_mtime, stat.st_mtime_nsec)),
-        ("atime", time(stat.st_atime, stat.st_atime_nsec)),
-        ("ctime", time(stat.st_ctime, stat.st_ctime_nsec)),
-        ("inode", stat.st_ino.into_script()),
-        ("links", stat.st_nlink.into_script()),
-        ("blocks", stat.st_blocks.into_script()),
-        ("device", stat.st_dev.into_script()),
-    ]);
-    if let Some(target) = target {
-        map.insert("target".into(), name_value(&target));
+/// Makes the maps of many entries; it remembers the names of the users and groups that it met.
+#[derive(Default)]
+pub struct Describer {
+    users: HashMap<u32, ImmutableString>,
+    groups: HashMap<u32, ImmutableString>,
+}
+
+impl Describer {
+    /// Everything stat(2) says, for scripts.
+    pub fn details(&mut self, file: &Granted<Stat>) -> Map {
+        let Some(stat) = file.resource().stat() else { return Map::new() };
+        let time = |seconds: i64, nanos: u64| {
+            DateTime::from_epoch(seconds, i64::try_from(nanos).unwrap_or(0)).map_or(Dynamic::UNIT, IntoScript::into_script)
+        };
+        // A number without a name is its own name: files of users that are gone, or of another host.
+        let number = |id: u32| ImmutableString::from(id.to_string());
+        let owner =
+            self.users.entry(stat.st_uid).or_insert_with(|| names().user(stat.st_uid).map_or_else(|| number(stat.st_uid), Into::into));
+        let group =
+            self.groups.entry(stat.st_gid).or_insert_with(|| names().group(stat.st_gid).map_or_else(|| number(stat.st_gid), Into::into));
+        let mut map = record([
+            ("name", name_value(file.resource().name())),
+            ("path", name_value(file.resource().asked().as_bytes())),
+            ("type", kind_word(FileType::from_raw_mode(stat.st_mode)).into_script()),
+            ("size", stat.st_size.into_script()),
+            ("mode", (stat.st_mode & 0o7777).into_script()),
+            ("owner", owner.clone().into_script()),
+            ("group", group.clone().into_script()),
+            ("uid", stat.st_uid.into_script()),
+            ("gid", stat.st_gid.into_script()),
+            ("mtime", time(stat.st_mtime, stat.st_mtime_nsec)),
+            ("atime", time(stat.st_atime, stat.st_atime_nsec)),
+            ("ctime", time(stat.st_ctime, stat.st_ctime_nsec)),
+            ("inode", stat.st_ino.into_script()),
+            ("links", stat.st_nlink.into_script()),
+            ("blocks", stat.st_blocks.into_script()),
+            ("device", stat.st_dev.into_script()),
+        ]);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+            && let Ok(target) = sys::dir::link_target(file)
+        {
+            map.insert("target".into(), name_value(&target));
+        }
+        map
     }
-    map
 }

@@ -19,6 +19,7 @@ pub struct Host {
     pub out: Arc<Output>,
     /// Starts programs; none where no policy of the caller permits any.
     pub broker: Option<Broker>,
+    pub redaction: crate::sys::redact::Source,
 }
 
 /// One script function.
@@ -163,6 +164,30 @@ impl<'a> Call<'a> {
             *self.thrown.borrow_mut() = Some(error);
             Error::new(Kind::Script, "the closure failed")
         })
+    }
+}
+
+impl Call<'_> {
+    /// The kind of the error that a closure failed with: `script` for a value that the script threw itself and for faults of the script;
+    /// nothing for what no script may catch.
+    #[must_use]
+    pub fn thrown_kind(&self) -> Option<String> {
+        use rhai::EvalAltResult as E;
+        let thrown = self.thrown.borrow();
+        let mut error: &E = thrown.as_deref()?;
+        while let E::ErrorInFunctionCall(_, _, inner, _) | E::ErrorInModule(_, inner, _) = error {
+            error = inner;
+        }
+        match error {
+            error if !error.is_catchable() => None,
+            // Maps that are errors of rex have a place; a script's own map may say any kind.
+            E::ErrorRuntime(value, _) => {
+                let kind =
+                    value.as_map_ref().ok().and_then(|map| map.get("kind")?.as_immutable_string_ref().ok().map(|kind| kind.to_string()));
+                Some(kind.unwrap_or_else(|| Kind::Script.name().to_owned()))
+            }
+            _ => Some(Kind::Script.name().to_owned()),
+        }
     }
 }
 

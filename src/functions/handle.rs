@@ -1,8 +1,9 @@
 //! Open files: one pinned object for a sequence of operations. What may be done with one was asked when it was opened.
 
-use super::file_read::{Read, text};
+use super::file_read::{Read, RedactedRead, text};
 use super::file_write::{Content, Create, NEW_FILE, Write, allow_new};
 use super::function::{Call, Example, Function, Host, param, with1, with2};
+use super::source::sight;
 use super::value::{Dynamic, FromScript, IntoScript, name_value, plain_type};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
@@ -133,20 +134,64 @@ impl Handle {
         let same = self.with(|opened, _| opened.same())?;
         File::of(self.path().clone(), same)
     }
-    /// The next line without its end, in bytes.
+    /// Whether it was opened for reading.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] when it was not, or is closed.
+    pub fn readable(&self) -> Result<()> {
+        let wrong = || bad_argument("this file was not opened for reading: open it with \"r\", \"r+\" or \"w+\"");
+        self.with(|opened, _| opened.mode().reads().then_some(()).ok_or_else(wrong))
+    }
+    /// Works with the open file; after an error it is where it was before.
+    ///
+    /// # Errors
+    /// Those of the work; [`Kind::BadArgument`] when it is closed or not open for reading.
+    pub fn look<T>(&self, work: impl FnOnce(&mut Opened, &crate::limits::Watch) -> Result<T>) -> Result<T> {
+        self.readable()?;
+        self.with(|opened, watch| {
+            let before = opened.place();
+            let result = work(opened, watch);
+            if result.is_err() {
+                opened.return_to(before);
+            }
+            result
+        })
+    }
+    /// Does work that reads it through copies of itself; after an error it is where it was before.
+    ///
+    /// # Errors
+    /// Those of the work; [`Kind::BadArgument`] when it is closed or not open for reading.
+    pub fn or_back<T>(&self, work: impl FnOnce(Self) -> Result<T>) -> Result<T> {
+        self.readable()?;
+        let before = self.with(|opened, _| Ok(opened.place()))?;
+        work(self.clone()).inspect_err(|_| {
+            let _ = self.with(|opened, _| {
+                opened.return_to(before);
+                Ok(())
+            });
+        })
+    }
+    /// The next line without its `\n`, in bytes; a `\r` before it is kept.
     ///
     /// # Errors
     /// As [`sys::handle::Opened::line`].
     pub fn next_line(&self, max_line: usize) -> Result<Option<Vec<u8>>> {
-        self.with(|opened, watch| Ok(opened.line(max_line, watch)?.map(<[u8]>::to_vec)))
+        self.with(|opened, watch| Ok(opened.line_as_it_is(max_line, watch)?.map(<[u8]>::to_vec)))
     }
     /// The next line as text.
     fn line(&self, max_line: usize, lossy: bool) -> Result<Option<String>> {
         let path = self.path();
-        self.with(|opened, watch| match opened.line(max_line, watch)? {
+        self.look(|opened, watch| match opened.line(max_line, watch)? {
             None => Ok(None),
             Some(line) => text(line.to_vec(), lossy, path).map(Some),
         })
+    }
+}
+
+/// From its place on.
+impl std::io::Read for Handle {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.with(|opened, watch| opened.some(buffer, watch)).map_err(crate::sys::stream::to_io)
     }
 }
 
@@ -196,9 +241,10 @@ const OPEN: Function = Function {
     name: "open",
     doc: "Opens a file for a sequence of operations on one and the same object.\n\nModes: `r` read; `r+` read and write; `w` write, empty at first; `w+` the same and read; `a` write at the end; `x` make it, or fail with `exists`. \
           `w`, `w+`, `a` and `x` make a file that is not there (mode 0o644). Nothing is emptied or made before the policy has allowed everything that the mode needs: `read`, `write`, `create`. \
+          Where `read` is denied and `redacted_read` permitted, a file opened with `r` shows redacted text, and places and lines are those of that text. \
           The file is closed by `close`, or when nothing holds it any more.",
     body: &with2(open, [param("path", "The file."), param("mode", "How; `r` if left out.")]),
-    asks: &[ask::<Read>(), ask::<Write>(), ask::<Create>()],
+    asks: &[ask::<Read>(), ask::<RedactedRead>(), ask::<Write>(), ask::<Create>()],
     fails: &[Kind::NotFound, Kind::Exists, Kind::IsADirectory, Kind::NotAFile, Kind::Permission, Kind::ReadOnly, Kind::Changed],
     examples: &[
         Example { given: &[("log", "a\nb\n")], script: r#"let n = 0; for line in open(dir + "/log").lines() { n += 1; } n"#, gives: "2" },
@@ -227,9 +273,9 @@ fn open_counted(call: &Call<'_>, path: &AbsPath, mode: Mode) -> Result<Handle> {
         Handle(Arc::new(Inner { file, host: Arc::clone(call.host), line: call.line, column: call.column, state: Mutex::new(state) }))
     };
     if mode == Mode::Read {
-        let file = call.permit::<Read>(file)?;
-        let opened = Opened::to_read(&file)?;
-        return Ok(handle(file.into_resource(), opened, 0));
+        let sight = sight(call, file)?;
+        let opened = sight.opened()?;
+        return Ok(handle(sight.into_file(), opened, 0));
     }
     let absent = !file.exists();
     let file = if !mode.reads() {
@@ -294,16 +340,8 @@ const READ: Function = Function {
 
 fn read(call: &Call<'_>, file: Handle, options: ReadOptions) -> Result<String> {
     call.check()?;
-    let bytes = file.with(|opened, watch| {
-        let from = opened.place();
-        let bytes = opened.bytes(None, options.max_bytes, watch)?;
-        if !options.lossy && std::str::from_utf8(&bytes).is_err() {
-            // Nothing is used up, so that bytes can be read instead.
-            opened.seek(i64::try_from(from).unwrap_or(i64::MAX))?;
-        }
-        Ok(bytes)
-    })?;
-    text(bytes, options.lossy, file.path())
+    // When it is no text nothing is used up, so that bytes can be read instead.
+    file.look(|opened, watch| text(opened.bytes(None, options.max_bytes, watch)?, options.lossy, file.path()))
 }
 
 options! {
@@ -338,6 +376,8 @@ pub struct Lines {
     file: Handle,
     max_line: usize,
     lossy: bool,
+    /// After an error there is no further line: a loop without a body does not look at what it gets, and would go on for ever.
+    failed: bool,
     /// Where the script asked for them.
     pub line: u32,
     pub column: u32,
@@ -351,7 +391,12 @@ impl std::fmt::Display for Lines {
 impl Iterator for Lines {
     type Item = Result<Dynamic>;
     fn next(&mut self) -> Option<Self::Item> {
-        self.file.line(self.max_line, self.lossy).map(|line| line.map(IntoScript::into_script)).transpose()
+        if self.failed {
+            return None;
+        }
+        let line = self.file.line(self.max_line, self.lossy);
+        self.failed = line.is_err();
+        line.map(|line| line.map(IntoScript::into_script)).transpose()
     }
 }
 impl IntoScript for Lines {
@@ -374,11 +419,12 @@ const LINES: Function = Function {
 };
 
 fn lines(call: &Call<'_>, file: Handle, options: LineOptions) -> Result<Lines> {
-    file.with(|opened, _| if opened.mode().reads() { Ok(()) } else { Err(bad_argument("this file was not opened for reading")) })?;
+    file.readable()?;
     Ok(Lines {
         file,
         max_line: usize::try_from(options.max_line).unwrap_or(usize::MAX),
         lossy: options.lossy,
+        failed: false,
         line: call.line,
         column: call.column,
     })
@@ -415,12 +461,20 @@ fn read_bytes(call: &Call<'_>, target: Target, options: BytesOptions) -> Result<
             let file = call.permit::<Read>(File::locate(&path)?)?;
             sys::file::read(&file, options.offset.unwrap_or(0), options.length, options.max_bytes, &call.host.watch)
         }
-        Target::Open(file) => file.with(|opened, watch| {
-            if let Some(offset) = options.offset {
-                opened.seek(i64::try_from(offset).map_err(|_| bad_argument("no file is that long"))?)?;
+        Target::Open(file) => {
+            if file.look(|opened, _| Ok(opened.is_redacted()))? {
+                // Bytes are not redacted, so they need `read`; that it is denied is why the file shows redacted text.
+                let _ = call.permit::<Read>(file.again()?)?;
+                return Err(bad_argument("this file was opened when only redacted reading was permitted: open it again")
+                    .with_path(file.path().shown()));
             }
-            opened.bytes(options.length, options.max_bytes, watch)
-        }),
+            file.look(|opened, watch| {
+                if let Some(offset) = options.offset {
+                    opened.go_to(offset);
+                }
+                opened.bytes(options.length, options.max_bytes, watch)
+            })
+        }
     }
 }
 
@@ -458,7 +512,7 @@ const SEEK: Function = Function {
 };
 
 fn seek(_: &Call<'_>, file: Handle, position: i64) -> Result<u64> {
-    file.with(|opened, _| opened.seek(position))
+    file.with(|opened, watch| opened.seek(position, watch))
 }
 
 const PATH: Function = Function {

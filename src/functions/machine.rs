@@ -206,6 +206,11 @@ const DF: Function = Function {
 };
 
 fn df(call: &Call<'_>, options: DfOptions) -> Result<Array> {
+    Ok(mounts(call, &options)?.iter().map(|(mount, answer)| row(mount, answer).into_script()).collect())
+}
+
+/// The filesystems that the options and the policy leave, and how full they are.
+pub(super) fn mounts(call: &Call<'_>, options: &DfOptions) -> Result<Vec<(Mount, Answer)>> {
     // The link itself, not where it leads: policies name `/proc/mounts`, not the number of this process.
     let table = File::locate_with(&AbsPath::new("/proc/mounts")?, false)?;
     let walk = call.walk::<Read>(&table)?;
@@ -215,7 +220,7 @@ fn df(call: &Call<'_>, options: DfOptions) -> Result<Array> {
         let held = sys::proc::mounts::holding(&mounts, std::ffi::OsStr::from_bytes(place.resource().place())).cloned();
         mounts = held.into_iter().collect();
     }
-    mounts.retain(|mount| wanted(mount, &options));
+    mounts.retain(|mount| wanted(mount, options));
     let mut denied = None;
     let mut permitted = Vec::with_capacity(mounts.len());
     for mount in mounts {
@@ -233,8 +238,8 @@ fn df(call: &Call<'_>, options: DfOptions) -> Result<Array> {
     let answers = sys::proc::mounts::usages(&permitted, options.timeout, &|| call.check())?;
     walk.finish()?;
     let mut seen = std::collections::HashSet::new();
-    let mut rows = Array::new();
-    for ((mount, _), answer) in permitted.iter().zip(&answers) {
+    let mut rows = Vec::new();
+    for ((mount, _), answer) in permitted.into_iter().zip(answers) {
         if matches!(answer, Answer::Hidden) && !options.all {
             continue;
         }
@@ -242,7 +247,7 @@ fn df(call: &Call<'_>, options: DfOptions) -> Result<Array> {
         if !options.all && options.path.is_none() && !seen.insert((mount.major, mount.minor)) {
             continue;
         }
-        rows.push(row(mount, answer).into_script());
+        rows.push((mount, answer));
     }
     Ok(rows)
 }

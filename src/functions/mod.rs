@@ -1,17 +1,35 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod attributes;
+pub mod compare;
+pub mod binary;
+pub mod archive;
+pub mod compress;
 pub mod convert;
+pub mod copy;
+pub mod control;
 pub mod data;
 pub mod datetime;
+pub mod digest;
 pub mod dir;
 pub mod exec;
+pub mod edit;
+pub mod fields;
+pub mod extract;
 pub mod file_read;
 pub mod file_stat;
 pub mod file_write;
+pub mod follow;
+pub mod formats;
 pub mod function;
+pub mod gzip_text;
 pub mod journal;
+pub mod lines;
+pub mod logs;
 pub mod machine;
 pub mod manual;
+pub mod paths;
+pub mod order;
 pub mod processes;
 #[cfg(test)]
 mod rig;
@@ -19,10 +37,18 @@ pub mod handle;
 pub mod say;
 pub mod search;
 pub mod text_stats;
+pub mod xattrs;
 pub mod service;
 pub mod source;
 pub mod time;
+pub mod tree_change;
+pub mod usage;
+pub mod transform;
+pub mod regexes;
+pub mod urls;
+pub mod words;
 pub mod value;
+pub mod walker;
 
 use crate::policy::{Ask, Noun};
 use function::Function;
@@ -31,17 +57,41 @@ use function::Function;
 pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("file_read", "Looking into files", file_read::FUNCTIONS),
     ("file_write", "Writing files", file_write::FUNCTIONS),
+    ("edit", "Changing configuration files", edit::FUNCTIONS),
+    ("tree_change", "Making, moving and removing", tree_change::FUNCTIONS),
+    ("copy", "Copying", copy::FUNCTIONS),
+    ("attributes", "Modes, owners and times", attributes::FUNCTIONS),
+    ("xattrs", "Extended attributes and access lists", xattrs::FUNCTIONS),
     ("handle", "Open files", handle::FUNCTIONS),
     ("file_stat", "What files are", file_stat::FUNCTIONS),
     ("dir", "Directories", dir::FUNCTIONS),
+    ("paths", "Paths", paths::FUNCTIONS),
+    ("usage", "What takes the room", usage::FUNCTIONS),
     ("search", "Searching in files", search::FUNCTIONS),
     ("text_stats", "Beginnings, ends and counts of files", text_stats::FUNCTIONS),
     ("exec", "Running programs", exec::FUNCTIONS),
+    ("transform", "Changing text", transform::FUNCTIONS),
+    ("fields", "Fields and lines of text", fields::FUNCTIONS),
+    ("order", "Sorting lines", order::FUNCTIONS),
+    ("compare", "Comparing and laying out text", compare::FUNCTIONS),
+    ("follow", "Following files that grow", follow::FUNCTIONS),
+    ("binary", "Programs and core dumps", binary::FUNCTIONS),
+    ("compress", "Packing and unpacking files", compress::FUNCTIONS),
+    ("gzip_text", "Reading gzip files", gzip_text::FUNCTIONS),
+    ("archive", "Making and listing archives", archive::FUNCTIONS),
+    ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
+    ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
+    ("logs", "Lines of logs", logs::FUNCTIONS),
+    ("control", "Going on", control::FUNCTIONS),
+    ("digest", "Checksums and encodings", digest::FUNCTIONS),
+    ("regexes", "Regular expressions", regexes::FUNCTIONS),
+    ("words", "Templates, sizes, durations, random words", words::FUNCTIONS),
+    ("urls", "URLs and IP addresses", urls::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
 ];

@@ -59,7 +59,7 @@ const PS: Function = Function {
 };
 
 /// Bytes of a command line that the policy judges.
-const JUDGED: usize = 128 << 10;
+pub(super) const JUDGED: usize = 128 << 10;
 /// Bytes of a command line that a script gets.
 const SHOWN: usize = 4096;
 
@@ -118,18 +118,7 @@ fn permitted(call: &Call<'_>, table: &kernel::Table) -> Result<Vec<Row>> {
         call.check()?;
         let Some(process) = table.read(pid, &wanted)? else { continue };
         let user = users.entry(process.uid).or_insert_with(|| user_name(process.uid)).clone();
-        let facts = Facts {
-            pid: process.pid,
-            start_ticks: process.start_ticks,
-            name: &process.name,
-            username: &user,
-            arguments: &process.arguments,
-            uid: process.uid,
-            euid: process.euid,
-            unit: process.unit.as_deref(),
-            container: process.container.as_deref(),
-        };
-        let resource = Process::new(&facts);
+        let resource = resource_of(&process, &user);
         all.push((resource, shortened(process), user, Instant::now()));
     }
     // The walk is recorded with the first process that may be seen as its root; where there is none, the first one's denial is the answer.
@@ -149,7 +138,22 @@ fn permitted(call: &Call<'_>, table: &kernel::Table) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn user_name(uid: i64) -> String {
+/// A process as policies see it.
+pub(super) fn resource_of(process: &kernel::Process, user: &str) -> Process {
+    Process::new(&Facts {
+        pid: process.pid,
+        start_ticks: process.start_ticks,
+        name: &process.name,
+        username: user,
+        arguments: &process.arguments,
+        uid: process.uid,
+        euid: process.euid,
+        unit: process.unit.as_deref(),
+        container: process.container.as_deref(),
+    })
+}
+
+pub(super) fn user_name(uid: i64) -> String {
     u32::try_from(uid).ok().and_then(|uid| names().user(uid)).unwrap_or_else(|| uid.to_string())
 }
 

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::limits::{Limits, Watch};
 use crate::output::{Form, Output};
 use crate::policy::{DecisionRecord, EffectRecord, Gate, Policies, Principal, Recorder, Rules, Scope, Session, Source, Value, WalkRecord};
+use crate::sys::redact;
 use std::sync::Arc;
 
 /// A run's host without a run.
@@ -30,6 +31,11 @@ impl Recorder for Deaf {
 
 impl Rig {
     pub fn new(policy: &str) -> Self {
+        Self::with_redaction(policy, redact::Rules::hide_all)
+    }
+
+    /// The same with the owner's rules of redacted reading.
+    pub fn with_redaction(policy: &str, rules: impl Fn() -> Result<redact::Rules> + Send + Sync + 'static) -> Self {
         let watch = Arc::new(Watch::new(Limits::default()));
         let scope = Scope { name: "alice".into(), groups: Vec::new() };
         let sources = [Source { name: "test.cedar".into(), text: policy.into() }];
@@ -41,7 +47,7 @@ impl Rig {
         let session = Session { run: "test".into(), attributes };
         let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
         let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
-        Self { host: Arc::new(Host { gate, watch, out, broker: None }) }
+        Self { host: Arc::new(Host { gate, watch, out, redaction: redact::Source::new(rules), broker: None }) }
     }
 
     pub fn call<const N: usize>(&self, name: &str, args: [Dynamic; N]) -> Result<Dynamic> {

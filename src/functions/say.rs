@@ -205,8 +205,14 @@ fn table(call: &Call<'_>, rows: Array, options: TableOptions) -> Result<Immutabl
         };
         cells.push(values.iter().map(|value| (cell(value, limit), value.is_int() || value.is_float())).collect());
     }
+    Ok(align(&cells, options.header && maps, "  ").join("\n").into())
+}
+
+/// Rows of cells as lines in which the columns stand below one another; a cell with `true` is a number. The first row may be the names of the columns.
+#[must_use]
+pub fn align(cells: &[Vec<(String, bool)>], header: bool, separator: &str) -> Vec<String> {
     let mut widths: Vec<usize> = Vec::new();
-    for row in &cells {
+    for row in cells {
         for (at, (text, _)) in row.iter().enumerate() {
             match widths.get_mut(at) {
                 Some(width) => *width = (*width).max(text.width()),
@@ -216,9 +222,9 @@ fn table(call: &Call<'_>, rows: Array, options: TableOptions) -> Result<Immutabl
     }
     // A column's name stands where its numbers stand.
     let numeric: Vec<bool> = (0..widths.len())
-        .map(|at| cells.iter().skip(usize::from(options.header && maps)).any(|row| row.get(at).is_some_and(|(_, number)| *number)))
+        .map(|at| cells.iter().skip(usize::from(header)).any(|row| row.get(at).is_some_and(|(_, number)| *number)))
         .collect();
-    let lines: Vec<String> = cells
+    cells
         .iter()
         .map(|row| {
             let mut line = String::new();
@@ -226,7 +232,7 @@ fn table(call: &Call<'_>, rows: Array, options: TableOptions) -> Result<Immutabl
                 let pad = " ".repeat(widths.get(at).copied().unwrap_or(0).saturating_sub(text.width()));
                 let right = *number || numeric.get(at).copied().unwrap_or(false);
                 if at > 0 {
-                    line.push_str("  ");
+                    line.push_str(separator);
                 }
                 if right {
                     line.push_str(&pad);
@@ -238,8 +244,7 @@ fn table(call: &Call<'_>, rows: Array, options: TableOptions) -> Result<Immutabl
             }
             line.trim_end().to_owned()
         })
-        .collect();
-    Ok(lines.join("\n").into())
+        .collect()
 }
 
 fn rhai_is_map(value: &Dynamic) -> bool {
@@ -247,7 +252,7 @@ fn rhai_is_map(value: &Dynamic) -> bool {
 }
 
 /// One value in one cell: a line, cut where it is too wide.
-fn cell(value: &Dynamic, limit: usize) -> String {
+pub fn cell(value: &Dynamic, limit: usize) -> String {
     let text = if value.is_unit() { String::new() } else { display(value) };
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.width() <= limit {

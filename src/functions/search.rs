@@ -1,12 +1,13 @@
-//! Searching in files: grep, in one file, several, or a whole tree; compressed files as if they were plain. It asks for [`Read`].
+//! Searching in text: grep, in one file, several, or a whole tree, in an open file, lines or text; compressed files as if they were plain.
 
 use super::dir::{Level, is_passed_over, next_dir};
 use super::file_read::Read;
 use super::function::{Call, Example, Function, param, with3};
+use super::source::{READS, Sight, Source, sight, sight_on_walk};
 use super::value::{Array, Dynamic, FromScript, IntoScript, Map, name_value, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Granted, Walk, ask};
+use crate::policy::Walk;
 use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys;
@@ -18,17 +19,31 @@ use std::os::unix::ffi::OsStrExt as _;
 
 pub const FUNCTIONS: &[Function] = &[GREP];
 
-/// One path or several; several give maps that say where each line is from.
-pub struct Paths {
-    list: Vec<AbsPath>,
+/// Where to search: one source, or several paths; several give maps that say where each line is from.
+pub struct Where {
+    list: Vec<Source>,
     many: bool,
 }
 
-impl FromScript for Paths {
-    const TYPE: &'static str = "an absolute path or an array of them";
+impl FromScript for Where {
+    const TYPE: &'static str = "an absolute path or an array of them, an open file, or text (#{text: …}, #{lines: […]})";
     fn from_script(value: Dynamic) -> Result<Self> {
-        let many = value.is_array();
-        Ok(Self { list: Vec::<AbsPath>::from_script(value)?, many })
+        if let Some(map) = value.read_lock::<Map>().map(|map| map.clone())
+            && let (1, Some(lines)) = (map.len(), map.get("lines"))
+        {
+            return Ok(Self { list: vec![Source::Lines(Array::from_script(lines.clone())?)], many: false });
+        }
+        if !value.is_array() {
+            return Ok(Self { list: vec![Source::from_script(value)?], many: false });
+        }
+        let sources = Array::from_script(value)?.into_iter().enumerate().map(|(at, item)| {
+            Source::from_script(item).map_err(|error| bad_argument(format!("item {at}: {}", error.message))).and_then(|source| match source
+            {
+                Source::Path(_) | Source::Open(_) => Ok(source),
+                _ => Err(bad_argument(format!("item {at} is no absolute path")).with_hint("`#{lines: […]}` searches an array of lines")),
+            })
+        });
+        Ok(Self { list: sources.collect::<Result<_>>()?, many: true })
     }
 }
 
@@ -61,16 +76,19 @@ options! {
 
 const GREP: Function = Function {
     name: "grep",
-    doc: "The lines that match a pattern.\n\n`pattern` is a regular expression (Rust's syntax, linear time), or an array of which one must match. Of one path the lines come back as strings; of an array of paths, and with `recursive`, as maps with `path`, `line` (number), `text`, `offset` (in bytes), and `context: true` for lines of context. Files packed with gzip, zstd, bzip2 or xz are searched as if they were plain, whatever their name; one that is cut short or damaged is the error `bad_data`. Of a tree, what may not be read is left out and on record; of files with NUL bytes there is one result with `binary: true`. A line is given without its `\\n`.",
+    doc: "The lines that match a pattern.\n\n`pattern` is a regular expression (Rust's syntax, linear time), or an array of which one must match. Of one path the lines come back as strings; of an array of paths, and with `recursive`, as maps with `path`, `line` (number), `text`, `offset` (in bytes), and `context: true` for lines of context. Files packed with gzip, zstd, bzip2 or xz are searched as if they were plain, whatever their name; one that is cut short or damaged is the error `bad_data`. Of a tree, what may not be read is left out and on record; of files with NUL bytes there is one result with `binary: true`. An open file is searched from its place and left where the search has ended, after an error where it was; offsets are counted from that place. A line is given without its `\\n`; as for grep(1), a `\\r` before it is part of the line. Under redacted reading the redacted text is searched.",
     body: &with3(
         grep,
         [
             param("pattern", "A regular expression, or an array of them."),
-            param("path", "A file, an array of files, or with `recursive` a directory."),
+            param(
+                "source",
+                "The path of a file, an array of paths, or with `recursive` of directories; an open file; text; `#{lines: […]}`.",
+            ),
             param("options", ""),
         ],
     ),
-    asks: &[ask::<Read>()],
+    asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::BadData, Kind::Permission],
     examples: &[
         Example {
@@ -99,37 +117,51 @@ const GREP: Function = Function {
             script: r#"grep("id=[0-9]+", dir + "/l", #{only_matching: true})"#,
             gives: r#"["id=1", "id=22"]"#,
         },
+        Example { given: &[], script: r#"grep("b", #{lines: ["abc", "xyz"]})"#, gives: r#"["abc"]"# },
     ],
 };
 
 /// Results where the script sets no limit.
 const MAX_RESULTS: u64 = 10_000;
 
-fn grep(call: &Call<'_>, patterns: Vec<String>, paths: Paths, options: GrepOptions) -> Result<Array> {
+fn grep(call: &Call<'_>, patterns: Vec<String>, source: Where, options: GrepOptions) -> Result<Array> {
     let entries = match options.output.as_deref() {
-        None => paths.many || options.recursive,
+        None => source.many || options.recursive,
         Some("lines") => false,
         Some("entries") => true,
         Some(_) => return Err(bad_argument("grep: option `output`: expected `lines` or `entries`")),
     };
-    let named = paths.many || options.recursive;
+    let named = source.many || options.recursive;
     let mut search = Search::new(call, &patterns, &options, entries, named)?;
-    for path in &paths.list {
-        let file = File::locate(path)?;
-        if options.recursive && file.is_dir() {
-            search.tree(file)?;
-        } else {
-            let file = call.permit::<Read>(file)?;
-            search.file(&file, false).map_err(|error| match error.kind {
-                Kind::IsADirectory => error.with_hint("`recursive: true` searches directories"),
-                _ => error,
-            })?;
+    for source in source.list {
+        match source {
+            Source::Path(path) => {
+                let file = File::locate(&path)?;
+                if options.recursive && file.is_dir() {
+                    search.tree(file)?;
+                } else {
+                    search.file(&sight(call, file)?, false).map_err(|error| match error.kind {
+                        Kind::IsADirectory => error.with_hint("`recursive: true` searches directories"),
+                        _ => error,
+                    })?;
+                }
+            }
+            Source::Open(handle) => {
+                let path = handle.path().clone();
+                handle.or_back(|handle| search.reader(Some(&path), handle)).map_err(|error| with_path(error, &path))?;
+            }
+            _ if options.files_with_matches => return Err(bad_argument("grep: `files_with_matches` needs files")),
+            other => search.reader(None, other.contents(call)?)?,
         }
         if search.full {
             break;
         }
     }
     Ok(search.results)
+}
+
+fn with_path(error: Error, path: &AbsPath) -> Error {
+    if error.path.is_some() { error } else { error.with_path(path.shown()) }
 }
 
 /// One `grep` under way.
@@ -236,7 +268,7 @@ impl<'c, 'h> Search<'c, 'h> {
 
     /// A file of a tree: left out if it may not be read.
     fn member(&mut self, walk: &Walk<'_, Read>, file: File) -> Result<()> {
-        let result = walk.permit(file).and_then(|file| self.file(&file, !self.options.binary));
+        let result = sight_on_walk(self.call, walk, file).and_then(|file| self.file(&file, !self.options.binary));
         match result {
             Err(error) if matches!(error.kind, Kind::Denied | Kind::Permission | Kind::NotFound) => Ok(()),
             other => other,
@@ -244,18 +276,18 @@ impl<'c, 'h> Search<'c, 'h> {
     }
 
     /// Searches one file. With `stop`, NUL bytes end it, and one result says whether something matches.
-    fn file(&mut self, file: &Granted<Read>, stop: bool) -> Result<()> {
-        let path = file.resource().asked();
-        let place = |error: Error| if error.path.is_some() { error } else { error.with_path(path.shown()) };
-        let check = || self.call.check();
-        let caps = Caps { max_bytes: self.options.max_unpacked, ..Caps::default() };
-        let open = || Plain::new(sys::file::open(file)?, caps);
+    fn file(&mut self, file: &Sight, stop: bool) -> Result<()> {
+        let path = file.file().asked();
+        let call = self.call;
+        let check = || call.check();
+        let place = |error: Error| with_path(error, path);
         let left = self.limit.saturating_sub(self.results.len());
+        let contents = file.unpacked(call, self.caps()).map_err(place)?;
         self.query.limit(left, if stop { Binary::Stop } else { Binary::Text });
-        let found = self.query.search(open().map_err(place)?, &check).map_err(place)?;
+        let found = self.query.search(contents, &check).map_err(place)?;
         if found.binary_at.is_some() {
-            let again = self.whether.search(open().map_err(place)?, &check);
-            let matched = match again {
+            let again = file.unpacked(call, self.caps()).map_err(place)?;
+            let matched = match self.whether.search(again, &check) {
                 Ok(again) => again.matched > 0,
                 // A "line" of binary data can be longer than any line.
                 Err(error) if error.kind == Kind::TooLarge => found.matched > 0,
@@ -266,7 +298,20 @@ impl<'c, 'h> Search<'c, 'h> {
             }
             return Ok(());
         }
-        self.take(path, found).map_err(place)
+        self.take(Some(path), found).map_err(place)
+    }
+
+    /// Searches an open file, lines or text.
+    fn reader(&mut self, path: Option<&AbsPath>, contents: impl std::io::Read) -> Result<()> {
+        let call = self.call;
+        let contents = Plain::new(contents, self.caps())?;
+        self.query.limit(self.limit.saturating_sub(self.results.len()), Binary::Text);
+        let found = self.query.search(contents, &|| call.check())?;
+        self.take(path, found)
+    }
+
+    fn caps(&self) -> Caps {
+        Caps { max_bytes: self.options.max_unpacked, ..Caps::default() }
     }
 
     fn binary_result(path: &AbsPath, entries: bool, options: &GrepOptions) -> Dynamic {
@@ -285,7 +330,7 @@ impl<'c, 'h> Search<'c, 'h> {
     }
 
     /// Takes what was found in one file into the results.
-    fn take(&mut self, path: &AbsPath, found: Found) -> Result<()> {
+    fn take(&mut self, path: Option<&AbsPath>, found: Found) -> Result<()> {
         if found.truncated {
             let too_many = found.entries.len() >= self.limit.saturating_sub(self.results.len());
             if !too_many {
@@ -298,15 +343,19 @@ impl<'c, 'h> Search<'c, 'h> {
             self.full = true;
         }
         if self.options.files_with_matches {
-            if found.matched > 0 {
+            if found.matched > 0
+                && let Some(path) = path
+            {
                 self.keep(name_value(path.as_bytes()));
             }
             return Ok(());
         }
         if self.options.count {
             let count = if self.entries {
-                record([("path", name_value(path.as_bytes())), ("count", found.matched.into_script())]).into_script()
-            } else if self.named {
+                let mut map = record([("count", found.matched.into_script())]);
+                map.extend(path.map(|path| ("path".into(), name_value(path.as_bytes()))));
+                map.into_script()
+            } else if let Some(path) = path.filter(|_| self.named) {
                 format!("{}:{}", path.shown(), found.matched).into_script()
             } else {
                 found.matched.to_string().into_script()
@@ -328,24 +377,24 @@ impl<'c, 'h> Search<'c, 'h> {
         Ok(())
     }
 
-    fn map(&self, path: &AbsPath, entry: Entry) -> Result<Map> {
+    fn map(&self, path: Option<&AbsPath>, entry: Entry) -> Result<Map> {
         let line = entry.line_number;
         let mut map = record([
-            ("path", name_value(path.as_bytes())),
             ("line", line.into_script()),
             ("text", sys::text::to_text(entry.bytes, self.options.lossy, line.unwrap_or(0))?.into_script()),
             ("offset", entry.byte_offset.into_script()),
         ]);
+        map.extend(path.map(|path| ("path".into(), name_value(path.as_bytes()))));
         if entry.kind == EntryKind::Context {
             map.insert("context".into(), Dynamic::TRUE);
         }
         Ok(map)
     }
 
-    fn line(&self, path: &AbsPath, entry: Entry) -> Result<String> {
+    fn line(&self, path: Option<&AbsPath>, entry: Entry) -> Result<String> {
         let mark = if entry.kind == EntryKind::Match { ':' } else { '-' };
         let mut line = String::new();
-        if self.named {
+        if let Some(path) = path.filter(|_| self.named) {
             line = format!("{}{mark}", path.shown());
         }
         if let Some(number) = entry.line_number.filter(|_| self.options.line_number) {

@@ -2,17 +2,25 @@
 //!
 //! This is the one road from a path to its text, so that what the policy says about reading holds for every function on it.
 
-use super::file_read::Read;
+use super::file_read::{Read, RedactedRead};
 use super::function::Call;
 use super::handle::Handle;
 use super::value::{Array, Dynamic, FromScript, ImmutableString, Map, plain_type};
 use crate::error::{Error, Kind, Result, bad_argument};
-use crate::resource::file::File;
+use crate::policy::{Action, Answer, Ask, Granted, Resource, Walk, ask};
+use crate::resource::file::{FILE, File};
 use crate::resource::path::AbsPath;
 use crate::sys;
+use crate::sys::decompress::{Caps, Plain};
+use crate::sys::handle::Opened;
+use crate::sys::redact::{Redacted, Rules};
 use crate::sys::stream::to_io;
-use crate::sys::text::Lines;
+use crate::sys::text::{Bounds, Lines, to_text};
 use std::io;
+use std::sync::Arc;
+
+/// What a function on text asks for: `read`, or, where that is denied, `redacted_read`.
+pub const READS: &[Ask] = &[ask::<Read>(), ask::<RedactedRead>()];
 
 /// What text is read from.
 pub enum Source {
@@ -44,6 +52,9 @@ impl FromScript for Source {
         match value.into_immutable_string() {
             // Text has lines, and a path is one absolute name; what is neither is text too.
             Ok(text) if text.starts_with('/') && !text.contains('\n') => AbsPath::new(text.as_bytes()).map(Self::Path),
+            Ok(text) if ["./", "../", "~/"].iter().any(|start| text.starts_with(start)) && !text.contains(['\n', ' ']) => {
+                Err(bad_argument("paths are absolute, this looks like a relative one").with_hint("text is `#{text: …}`"))
+            }
             Ok(text) => Ok(Self::Text(text)),
             Err(name) => Err(bad_argument(format!("expected {}, got {}", Self::TYPE, plain_type(name)))),
         }
@@ -56,23 +67,166 @@ impl Source {
     /// # Errors
     /// As [`Call::permit`] and [`sys::file::open`].
     pub fn feed<'c>(self, call: &'c Call<'_>, max_line: usize) -> Result<Feed<'c>> {
+        let feed = |from, path| Feed { from, path, line: Vec::new(), max_line };
         Ok(match self {
             Self::Path(path) => {
                 let contents = contents(call, File::locate(&path)?)?;
-                Feed { from: Road::Reader(Lines::new(contents, max_line)), path: Some(path), line: Vec::new(), max_line }
+                feed(Road::Reader(Lines::new(contents, max_line)), Some(path))
             }
-            Self::Open(handle) => Feed { path: Some(handle.path().clone()), from: Road::Open(handle), line: Vec::new(), max_line },
-            Self::Lines(lines) => Feed { from: Road::Array(lines.into_iter()), path: None, line: Vec::new(), max_line },
-            Self::Text(text) => Feed {
-                from: Road::Reader(Lines::new(
-                    Contents { reader: Box::new(io::Cursor::new(Text(text))), check: Box::new(|| call.check()) },
-                    max_line,
-                )),
-                path: None,
-                line: Vec::new(),
-                max_line,
-            },
+            Self::Open(handle) => {
+                let path = handle.path().clone();
+                feed(Road::Open(handle), Some(path))
+            }
+            Self::Lines(lines) => feed(Road::Array(lines.into_iter()), None),
+            Self::Text(text) => feed(Road::Reader(Lines::new(Contents::new(call, io::Cursor::new(Text(text))), max_line)), None),
         })
+    }
+
+    /// The same as bytes: of an open file from its place on, of lines with a `\n` behind each.
+    ///
+    /// # Errors
+    /// As [`Source::feed`].
+    pub fn contents<'c>(self, call: &'c Call<'_>) -> Result<Contents<'c>> {
+        Ok(match self {
+            Self::Path(path) => contents(call, File::locate(&path)?)?,
+            Self::Open(handle) => {
+                handle.readable()?;
+                Contents::new(call, handle)
+            }
+            Self::Lines(lines) => Contents::new(call, Joined { lines: lines.into_iter(), line: Vec::new(), used: 0 }),
+            Self::Text(text) => Contents::new(call, io::Cursor::new(Text(text))),
+        })
+    }
+
+    /// Works on its contents; an open file is where it was before if that fails.
+    ///
+    /// # Errors
+    /// As [`Source::feed`]; those of the work, with the path.
+    pub fn with_contents<T>(self, call: &Call<'_>, work: impl FnOnce(Contents<'_>) -> Result<T>) -> Result<T> {
+        let path = self.path().map(AbsPath::shown);
+        let result = match self {
+            Self::Open(handle) => handle.or_back(|handle| work(Contents::new(call, handle))),
+            other => other.contents(call).and_then(work),
+        };
+        result.map_err(|error| match path {
+            Some(path) if error.path.is_none() => error.with_path(path),
+            _ => error,
+        })
+    }
+
+    /// The file that it is from, for errors.
+    #[must_use]
+    pub fn path(&self) -> Option<&AbsPath> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Open(handle) => Some(handle.path()),
+            Self::Lines(_) | Self::Text(_) => None,
+        }
+    }
+}
+
+/// An array of lines as a text.
+struct Joined {
+    lines: std::vec::IntoIter<Dynamic>,
+    line: Vec<u8>,
+    used: usize,
+}
+
+impl io::Read for Joined {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.line.len() {
+            let Some(line) = self.lines.next() else { return Ok(0) };
+            self.line = line_of(line).map_err(to_io)?;
+            self.line.push(b'\n');
+            self.used = 0;
+        }
+        let ready = self.line.get(self.used..).unwrap_or_default();
+        let count = ready.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), ready.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.used += count;
+        Ok(count)
+    }
+}
+
+/// An item of an array of lines.
+fn line_of(item: Dynamic) -> Result<Vec<u8>> {
+    let line = ImmutableString::from_script(item).map_err(|error| bad_argument(format!("a line: {}", error.message)))?;
+    Ok(line.as_bytes().to_vec())
+}
+
+/// Lines of a source, without their ends (`\n` or `\r\n`), as `work` takes them from an open file: a path is opened, an open file is read from its
+/// place, and left where the work leaves it.
+///
+/// # Errors
+/// As [`Source::feed`]; those of the work; [`Kind::NotText`] unless `lossy`, after which an open file is where it was.
+pub fn lines_of(call: &Call<'_>, source: Source, lossy: bool, part: Part, bounds: Bounds) -> Result<Vec<String>> {
+    let path = source.path().cloned();
+    let place = |error: Error| match &path {
+        Some(path) if error.path.is_none() => error.with_path(path.shown()),
+        _ => error,
+    };
+    let texts = |lines: Vec<Vec<u8>>| {
+        let first = part.first();
+        let numbered = lines.into_iter().enumerate();
+        numbered.map(|(at, line)| to_text(line, lossy, if first == 0 { 0 } else { first + at as u64 })).collect::<Result<Vec<String>>>()
+    };
+    match source {
+        Source::Path(path) => {
+            let sight = sight(call, File::locate(&path)?)?;
+            part.take(&mut sight.opened()?, bounds, &call.host.watch).and_then(texts).map_err(place)
+        }
+        Source::Open(handle) => handle.look(|opened, watch| part.take(opened, bounds, watch).and_then(texts)),
+        Source::Lines(_) | Source::Text(_) => {
+            let check = || call.check();
+            let mut lines = match part {
+                Part::From(skipped, count) => {
+                    let last = skipped.saturating_add(count);
+                    if count == 0 {
+                        Vec::new()
+                    } else {
+                        sys::text::range(source.contents(call)?, skipped.saturating_add(1), last, bounds, &check)?
+                    }
+                }
+                Part::Last(skipped, count) => {
+                    let mut reader = Lines::new(source.contents(call)?, bounds.max_line);
+                    let _ = reader.skip_lines(skipped)?;
+                    sys::text::last_of(reader, count, bounds)?
+                }
+            };
+            for line in &mut lines {
+                if line.ends_with(b"\r") {
+                    let _ = line.pop();
+                }
+            }
+            texts(lines)
+        }
+    }
+}
+
+/// Which lines.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// So many behind the first so many.
+    From(u64, u64),
+    /// The last so many of those behind the first so many.
+    Last(u64, u64),
+}
+
+impl Part {
+    /// The number of the first line, where that is known.
+    fn first(self) -> u64 {
+        match self {
+            Self::From(skipped, _) => skipped.saturating_add(1),
+            Self::Last(..) => 0,
+        }
+    }
+    fn take(self, opened: &mut Opened, bounds: Bounds, watch: &crate::limits::Watch) -> Result<Vec<Vec<u8>>> {
+        match self {
+            Self::From(skipped, count) => opened.first_lines(skipped, count, bounds, watch),
+            Self::Last(skipped, count) => opened.last_lines(skipped, count, bounds, watch),
+        }
     }
 }
 
@@ -102,13 +256,107 @@ impl io::Read for Contents<'_> {
     }
 }
 
+impl<'c> Contents<'c> {
+    fn new(call: &'c Call<'_>, reader: impl io::Read + 'c) -> Self {
+        Self { reader: Box::new(reader), check: Box::new(|| call.check()) }
+    }
+}
+
+/// A file as the policy lets its text be seen. The one place where that is decided: what reads text reads it through this.
+pub enum Sight {
+    Whole(Granted<Read>),
+    /// Only as the owner's rules show it.
+    Redacted(Granted<RedactedRead>, Arc<Rules>),
+}
+
+/// Asks how much of the text of a file may be seen.
+///
+/// # Errors
+/// As [`Call::permit`]: where neither is permitted, `read` is what was denied. [`Kind::Config`] where the owner's rules cannot be used.
+pub fn sight(call: &Call<'_>, file: File) -> Result<Sight> {
+    if only_redacted(call, &file) { redacted(call, call.permit(file)?) } else { call.permit(file).map(Sight::Whole) }
+}
+
+/// The same for a file met on a walk.
+///
+/// # Errors
+/// As [`sight`].
+pub fn sight_on_walk(call: &Call<'_>, walk: &Walk<'_, Read>, file: File) -> Result<Sight> {
+    if only_redacted(call, &file) { redacted(call, walk.permit_as(file)?) } else { walk.permit(file).map(Sight::Whole) }
+}
+
+/// Whether `read` is denied where `redacted_read` is permitted.
+fn only_redacted(call: &Call<'_>, file: &File) -> bool {
+    let gate = &call.host.gate;
+    let declared = call.function.asks.iter().any(|ask| ask.namespace == RedactedRead::NAMESPACE && ask.name == RedactedRead::NAME);
+    let is_file = Resource::noun(file).name == FILE.name;
+    declared && is_file && gate.would::<Read>(file) != Answer::Yes && gate.would::<RedactedRead>(file) == Answer::Yes
+}
+
+fn redacted(call: &Call<'_>, file: Granted<RedactedRead>) -> Result<Sight> {
+    match call.host.redaction.rules() {
+        Ok(rules) => Ok(Sight::Redacted(file, rules)),
+        // Nothing can be shown without rules; that this is why nothing was shown goes on record.
+        Err(error) => call.effect(&file, || Err(error), |_: &Sight| (0, "")),
+    }
+}
+
+impl Sight {
+    #[must_use]
+    pub fn file(&self) -> &File {
+        match self {
+            Self::Whole(file) => file.resource(),
+            Self::Redacted(file, _) => file.resource(),
+        }
+    }
+    #[must_use]
+    pub fn into_file(self) -> File {
+        match self {
+            Self::Whole(file) => file.into_resource(),
+            Self::Redacted(file, _) => file.into_resource(),
+        }
+    }
+    /// Opens it, to go about in it.
+    ///
+    /// # Errors
+    /// As [`sys::file::open`].
+    pub fn opened(&self) -> Result<Opened> {
+        match self {
+            Self::Whole(file) => Opened::to_read(file),
+            Self::Redacted(file, rules) => Opened::to_read_redacted(file, Arc::clone(rules)),
+        }
+    }
+    /// Opens it, to read it from its beginning on.
+    ///
+    /// # Errors
+    /// As [`sys::file::open`].
+    pub fn contents<'c>(&self, call: &'c Call<'_>) -> Result<Contents<'c>> {
+        Ok(match self {
+            Self::Whole(file) => Contents::new(call, sys::file::open(file)?),
+            Self::Redacted(file, rules) => Contents::new(call, Redacted::new(sys::file::open(file)?, Arc::clone(rules))),
+        })
+    }
+    /// The same, unpacked if it is packed: what may not be seen is replaced in what was unpacked.
+    ///
+    /// # Errors
+    /// As [`sys::file::open`]; what the packed data has wrong.
+    pub fn unpacked<'c>(&self, call: &'c Call<'_>, caps: Caps) -> Result<Contents<'c>> {
+        Ok(match self {
+            Self::Whole(file) => Contents::new(call, Plain::new(Contents::new(call, sys::file::open(file)?), caps)?),
+            Self::Redacted(file, rules) => {
+                let plain = Plain::new(Contents::new(call, sys::file::open(file)?), caps)?;
+                Contents::new(call, Redacted::new(plain, Arc::clone(rules)))
+            }
+        })
+    }
+}
+
 /// Asks for the contents of a file and opens them.
 ///
 /// # Errors
-/// As [`Call::permit`] and [`sys::file::open`].
+/// As [`sight`] and [`sys::file::open`].
 pub fn contents<'c>(call: &'c Call<'_>, file: File) -> Result<Contents<'c>> {
-    let file = call.permit::<Read>(file)?;
-    Ok(Contents { reader: Box::new(sys::file::open(&file)?), check: Box::new(|| call.check()) })
+    sight(call, file)?.contents(call)
 }
 
 /// Lines, one at a time, without their `\n`; a `\r` before it is kept.
@@ -153,10 +401,7 @@ impl Feed<'_> {
             Road::Array(lines) => match lines.next() {
                 None => Ok(None),
                 Some(line) => {
-                    self.line = ImmutableString::from_script(line)
-                        .map_err(|error| bad_argument(format!("a line: {}", error.message)))?
-                        .as_bytes()
-                        .to_vec();
+                    self.line = line_of(line)?;
                     if self.line.len() > self.max_line {
                         return Err(Error::new(Kind::TooLarge, format!("a line is longer than {} bytes", self.max_line)));
                     }
@@ -166,3 +411,6 @@ impl Feed<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,13 @@
-//! Beginnings, ends and counts of files: head, tail, wc. They all ask for [`Read`].
+//! Beginnings, ends and counts of text: head, tail, wc.
 
-use super::file_read::{Read, line_range};
+use super::file_read::{line_range, size};
 use super::function::{Call, Example, Function, param, with2};
+use super::source::{Part, READS, Source, lines_of};
 use super::value::{IntoScript, Map};
 use crate::error::{Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::ask;
-use crate::resource::file::File;
-use crate::resource::path::AbsPath;
 use crate::sys;
-use crate::sys::text::{Bounds, to_text};
+use crate::sys::text::Bounds;
 
 pub const FUNCTIONS: &[Function] = &[HEAD, TAIL, WC];
 
@@ -24,9 +22,9 @@ options! {
 
 const HEAD: Function = Function {
     name: "head",
-    doc: "The first lines of a file, as an array of strings.\n\nOnly these are read. A line is given without its `\\n`; a `\\r` before it is kept.",
-    body: &with2(head, [param("path", "The file."), param("options", "")]),
-    asks: &[ask::<Read>()],
+    doc: "The first lines of a text, as an array of strings.\n\nOnly these are read; of an open file those from its place on, and it is left behind them. Line ends, `\\n` or `\\r\\n`, are not part of lines.",
+    body: &with2(head, [param("source", "The text: the path of a file, an open file, an array of lines, or text."), param("options", "")]),
+    asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],
     examples: &[
         Example { given: &[("f", "a\nb\nc\n")], script: r#"head(dir + "/f", #{n: 2})"#, gives: r#"["a", "b"]"# },
@@ -34,8 +32,13 @@ const HEAD: Function = Function {
     ],
 };
 
-fn head(call: &Call<'_>, path: AbsPath, options: HeadOptions) -> Result<Vec<String>> {
-    lines_of(call, &path, Part::Range(1, options.n), options.max_bytes, options.lossy)
+fn head(call: &Call<'_>, source: Source, options: HeadOptions) -> Result<Vec<String>> {
+    lines_of(call, source, options.lossy, Part::From(0, options.n), bounds(options.max_bytes))
+}
+
+/// One line may be as long as all together.
+fn bounds(max_bytes: u64) -> Bounds {
+    Bounds { max_line: size(max_bytes), max_bytes: size(max_bytes) }
 }
 
 options! {
@@ -51,9 +54,9 @@ options! {
 
 const TAIL: Function = Function {
     name: "tail",
-    doc: "The last lines of a file, as an array of strings.\n\nReads from the end, so that it costs the same for a large file; the lines are those that were there when it was asked. A line is given without its `\\n`; a `\\r` before it is kept.",
-    body: &with2(tail, [param("path", "The file."), param("options", "")]),
-    asks: &[ask::<Read>()],
+    doc: "The last lines of a text, as an array of strings.\n\nReads a file from its end, so that it costs the same for a large file (under redacted reading from its beginning). Of an open file only what is behind its place is looked at, lines are counted from there, and it is left at its end. Line ends, `\\n` or `\\r\\n`, are not part of lines.",
+    body: &with2(tail, [param("source", "The text: the path of a file, an open file, an array of lines, or text."), param("options", "")]),
+    asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],
     examples: &[
         Example { given: &[("f", "a\nb\nc\n")], script: r#"tail(dir + "/f", #{n: 2})"#, gives: r#"["b", "c"]"# },
@@ -64,45 +67,21 @@ const TAIL: Function = Function {
     ],
 };
 
-fn tail(call: &Call<'_>, path: AbsPath, options: TailOptions) -> Result<Vec<String>> {
+fn tail(call: &Call<'_>, source: Source, options: TailOptions) -> Result<Vec<String>> {
     let part = match (options.from, options.range) {
         (Some(_), Some(_)) => return Err(bad_argument("tail: give `from` or `range`, not both")),
         (Some(from), None) => {
             let from = u64::try_from(from).ok().filter(|from| *from > 0);
-            Part::Range(from.ok_or_else(|| bad_argument("tail: option `from`: lines are counted from 1"))?, u64::MAX)
+            Part::From(from.ok_or_else(|| bad_argument("tail: option `from`: lines are counted from 1"))? - 1, u64::MAX)
         }
         (None, Some(range)) => {
             let [first, last] = range[..] else { return Err(bad_argument("tail: option `range`: expected `[first, last]`")) };
             let (first, last) = line_range(first, last)?;
-            Part::Range(first, last)
+            Part::From(first - 1, last - first + 1)
         }
-        (None, None) => Part::Last(options.n.unsigned_abs()),
+        (None, None) => Part::Last(0, options.n.unsigned_abs()),
     };
-    lines_of(call, &path, part, options.max_bytes, options.lossy)
-}
-
-/// Which lines.
-enum Part {
-    Range(u64, u64),
-    Last(u64),
-}
-
-fn lines_of(call: &Call<'_>, path: &AbsPath, part: Part, max_bytes: u64, lossy: bool) -> Result<Vec<String>> {
-    let file = call.permit::<Read>(File::locate(path)?)?;
-    let file = sys::file::open(&file)?;
-    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    let bounds = Bounds { max_line: max_bytes, max_bytes };
-    let check = || call.check();
-    let (first, lines) = match part {
-        Part::Range(first, last) => (first, sys::text::range(file, first, last, bounds, &check)),
-        Part::Last(count) => (0, sys::text::tail(&file, count, bounds, &check)),
-    };
-    let numbered = lines.map_err(|error| error.with_path(path.shown()))?.into_iter().enumerate();
-    numbered
-        .map(|(at, line)| {
-            to_text(line, lossy, if first == 0 { 0 } else { first + at as u64 }).map_err(|error| error.with_path(path.shown()))
-        })
-        .collect()
+    lines_of(call, source, options.lossy, part, bounds(options.max_bytes))
 }
 
 options! {
@@ -117,20 +96,21 @@ options! {
 
 const WC: Function = Function {
     name: "wc",
-    doc: "How many lines, words, bytes and characters a file has: a map of these, or of those asked for.",
-    body: &with2(wc, [param("path", "The file."), param("options", "")]),
-    asks: &[ask::<Read>()],
+    doc: "How many lines, words, bytes and characters a text has: a map of these, or of those asked for.\n\nOf an open file what is behind its place is counted, and it is left at its end. Each item of an array of lines counts with a line end. Under redacted reading the redacted text is counted.",
+    body: &with2(wc, [param("source", "The text: the path of a file, an open file, an array of lines, or text."), param("options", "")]),
+    asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::Permission],
     examples: &[
         Example { given: &[("f", "one two\nthree\n")], script: r#"wc(dir + "/f")"#, gives: "#{lines: 2, words: 3, bytes: 14, chars: 14}" },
         Example { given: &[("f", "one two\nthree\n")], script: r#"wc([wc::words], dir + "/f")"#, gives: "#{words: 3}" },
+        Example { given: &[], script: r#"wc(["one two", "three"]).words"#, gives: "3" },
     ],
 };
 
-fn wc(call: &Call<'_>, path: AbsPath, options: WcOptions) -> Result<Map> {
-    let file = call.permit::<Read>(File::locate(&path)?)?;
-    let counts = sys::text::count(sys::file::open(&file)?, &|| call.check()).map_err(|error| error.with_path(path.shown()))?;
+fn wc(call: &Call<'_>, source: Source, options: WcOptions) -> Result<Map> {
     let all = !(options.lines || options.words || options.bytes || options.chars);
+    let (words, chars) = (all || options.words, all || options.chars);
+    let counts = source.with_contents(call, |contents| sys::text::count_some(contents, words, chars, &|| call.check()))?;
     let rows = [
         ("lines", options.lines, counts.lines),
         ("words", options.words, counts.words),

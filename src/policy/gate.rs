@@ -6,7 +6,7 @@ mod record;
 mod walk;
 
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
-pub use walk::Walk;
+pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};
 use super::schema;
@@ -341,30 +341,39 @@ impl Gate {
     fn decide<A: Action>(&self, site: &Site<'_>, on: &A::On, context: &[(&'static str, Value)], record_allowed: bool) -> Result<Vec<u32>> {
         self.watch.check()?;
         let ask = &const { ask::<A>() };
-        let declared = site.asks.iter().any(|declared| declared.namespace == ask.namespace && declared.name == ask.name);
-        let fault = |why, note| (Arc::new(Full { verdict: refused(why, note), instead: None }), false);
-        let (full, remembered) = if !declared {
-            fault(Why::NotPermitted, format!("`{}` did not declare that it asks for this", site.function))
+        let (full, remembered) = if let Some(fault) = undeclared(site, ask) {
+            (Arc::new(fault), false)
         } else if let Err(error) = conforms("question", context, ask.context, &[]) {
-            fault(Why::PolicyError, error.message)
+            (Arc::new(Full { verdict: refused(Why::PolicyError, error.message), instead: None }), false)
         } else {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
-        let shown = on.shown();
-        let question =
-            Question { site, ask, kind: Resource::noun(on).name, id: Resource::id(on), shown_as: on.shown_as(), shown: &shown, remembered };
-        if full.verdict.why.is_some() {
-            return Err(self.deny(&question, &full));
-        }
+        self.conclude::<A>(site, on, &full, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
+    }
+
+    /// What follows from an answer: its record, and the error if it is a denial or something stands in the way.
+    fn conclude<A: Action>(&self, site: &Site<'_>, on: &A::On, full: &Full, remembered: bool, record_allowed: bool) -> Result<()> {
+        let ask = &const { ask::<A>() };
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
-        if record_allowed || obstacle.is_some() {
-            self.record(&question, &full, None, obstacle.as_ref())?;
+        let denied = full.verdict.why.is_some();
+        if denied || record_allowed || obstacle.is_some() {
+            let shown = on.shown();
+            let question = Question {
+                site,
+                ask,
+                kind: Resource::noun(on).name,
+                id: Resource::id(on),
+                shown_as: on.shown_as(),
+                shown: &shown,
+                remembered,
+            };
+            if denied {
+                return Err(self.deny(&question, full));
+            }
+            self.record(&question, full, None, obstacle.as_ref())?;
         }
         self.allowed.fetch_add(1, Ordering::Relaxed);
-        match obstacle {
-            Some(error) => Err(error),
-            None => Ok(full.verdict.deciders.clone()),
-        }
+        obstacle.map_or(Ok(()), Err)
     }
 
     fn record(&self, question: &Question<'_>, full: &Full, reference: Option<&str>, obstacle: Option<&Error>) -> Result<()> {
@@ -468,6 +477,13 @@ impl Gate {
         }
         (full, false)
     }
+}
+
+/// The refusal of what a function did not declare that it asks for.
+fn undeclared(site: &Site<'_>, ask: &Ask) -> Option<Full> {
+    let declared = site.asks.iter().any(|declared| declared.namespace == ask.namespace && declared.name == ask.name);
+    let note = || format!("`{}` did not declare that it asks for this", site.function);
+    (!declared).then(|| Full { verdict: refused(Why::NotPermitted, note()), instead: None })
 }
 
 /// A question as it is recorded.

@@ -15,6 +15,7 @@ mod words;
 pub use cache::Store;
 pub use gate::{
     Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord,
+    Weighed,
 };
 pub use hull::Bound;
 pub use load::{Policies, Scope, Source};

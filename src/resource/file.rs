@@ -7,7 +7,8 @@ use crate::policy::{Attribute, Noun, Resource, Value};
 use rustix::fs::{FileType, Stat};
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::{Arc, OnceLock};
 
 const PATH: Attribute = Attribute { name: "path", cedar: "String", required: true, fixed: true, doc: "The canonical path." };
 const NAME: Attribute = Attribute { name: "name", cedar: "String", required: false, fixed: true, doc: "The last component of the path." };
@@ -40,6 +41,19 @@ pub const DIR: Noun = Noun { name: "file_system::Dir", parents: &["file_system::
 /// How often a thing that vanishes while it is looked at is looked up again.
 const REPLACED: usize = 8;
 
+/// How the object is held.
+enum Hold {
+    /// Nothing is there, or nothing is known of it but its path.
+    Nothing,
+    Pinned(Arc<OwnedFd>),
+    /// Seen in its pinned folder by its name, and pinned itself once something is to be done to it. A walk sees many things and does something
+    /// to few.
+    Seen {
+        folder: Arc<OwnedFd>,
+        pin: OnceLock<Result<Arc<OwnedFd>>>,
+    },
+}
+
 /// Anything that has a path: found and pinned by a handle, or the place where it would be.
 pub struct File {
     /// What the script wrote.
@@ -47,7 +61,7 @@ pub struct File {
     /// The canonical path, in bytes and as the entity's id.
     place: Vec<u8>,
     id: String,
-    handle: Option<OwnedFd>,
+    hold: Hold,
     stat: Option<Stat>,
     /// Its folder and its name there: where only the last name is missing, for making it; where the name itself is meant, for removing and moving it.
     spot: Option<(OwnedFd, Vec<u8>)>,
@@ -87,7 +101,7 @@ impl File {
     pub fn locate_name(path: &AbsPath) -> Result<Self> {
         for _ in 0..REPLACED {
             let mut found = Self::find(path, false, &FILE)?;
-            let Some(handle) = &found.handle else { return Ok(found) };
+            let Some(handle) = found.handle() else { return Ok(found) };
             let Ok((folder, name)) = path::parent_of(&found.place) else {
                 if found.place == b"/" {
                     return Err(crate::error::bad_argument("this cannot be done to the root directory").with_path(path.shown()));
@@ -118,7 +132,7 @@ impl File {
             Found::Not { place, parent, leaf, why } => Ok(Self {
                 id: path::to_id(&place),
                 place,
-                handle: None,
+                hold: Hold::Nothing,
                 stat: None,
                 spot: parent.map(|parent| (parent, leaf)),
                 why_not: Some(why.with_path(path.shown())),
@@ -133,7 +147,7 @@ impl File {
     #[must_use]
     pub fn unvisited_dir(path: AbsPath) -> Self {
         let place = path.as_bytes().to_vec();
-        Self { id: path::to_id(&place), place, asked: path, handle: None, stat: None, spot: None, why_not: None, expected: &DIR }
+        Self { id: path::to_id(&place), place, asked: path, hold: Hold::Nothing, stat: None, spot: None, why_not: None, expected: &DIR }
     }
 
     /// The object that a path-only handle holds.
@@ -150,7 +164,7 @@ impl File {
             stat: Some(stat),
             spot: None,
             why_not: gone.then(|| Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown())),
-            handle: Some(handle),
+            hold: Hold::Pinned(Arc::new(handle)),
             asked,
             expected: &FILE,
         })
@@ -161,24 +175,70 @@ impl File {
     /// # Errors
     /// [`Kind::NotFound`] when it has vanished, or what the kernel reports.
     pub fn entry(folder: &Self, name: &[u8]) -> Result<Self> {
-        use std::os::unix::ffi::OsStrExt;
-        let Some(at) = &folder.handle else { return Err(Error::new(Kind::NotFound, "no such directory")) };
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(at, std::ffi::OsStr::from_bytes(name), flags, rustix::fs::Mode::empty())
-            .map_err(|errno| Error::os("open", errno.raw_os_error()))?;
+        let Some(at) = folder.handle() else { return Err(Error::new(Kind::NotFound, "no such directory")) };
+        let handle = open_name(at, name)?;
         let stat = rustix::fs::fstat(&handle)?;
+        Ok(Self::of_entry(folder, name, stat, Hold::Pinned(Arc::new(handle))))
+    }
+
+    /// The same, only seen: one system call. It is pinned when [`File::handle`] asks for it, and then only if it is still what was seen.
+    ///
+    /// # Errors
+    /// As [`File::entry`].
+    pub fn glimpse(folder: &Self, name: &[u8]) -> Result<Self> {
+        let Some(at) = folder.shared() else { return Err(Error::new(Kind::NotFound, "no such directory")) };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW | rustix::fs::AtFlags::NO_AUTOMOUNT;
+        let stat =
+            rustix::fs::statat(at, std::ffi::OsStr::from_bytes(name), flags).map_err(|errno| Error::os("stat", errno.raw_os_error()))?;
+        Ok(Self::of_entry(folder, name, stat, Hold::Seen { folder: Arc::clone(at), pin: OnceLock::new() }))
+    }
+
+    fn of_entry(folder: &Self, name: &[u8], stat: Stat, hold: Hold) -> Self {
         let place = join(&folder.place, name);
-        let asked = AbsPath::new(join(folder.asked.as_bytes(), name))?;
-        Ok(Self {
+        Self {
             id: path::to_id(&place),
             place,
-            asked,
+            asked: folder.asked.below(name),
             stat: Some(stat),
-            handle: Some(handle),
+            hold,
             spot: None,
             why_not: None,
             expected: &FILE,
-        })
+        }
+    }
+
+    /// The folder that a walk comes back to, held again: through `child`, which it has just left, or by its path.
+    ///
+    /// # Errors
+    /// [`Kind::Changed`] when neither leads to the directory that it was.
+    pub fn held_again(&mut self, child: Option<&Self>) -> Result<()> {
+        let same = |handle: &OwnedFd| {
+            let now = rustix::fs::fstat(handle).ok();
+            matches!((&self.stat, now), (Some(then), Some(now)) if (then.st_dev, then.st_ino) == (now.st_dev, now.st_ino))
+        };
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let above = child.and_then(Self::handle).and_then(|child| rustix::fs::openat(child, c"..", flags, rustix::fs::Mode::empty()).ok());
+        let found = above.filter(same).or_else(|| match path::look_up(&self.asked, true) {
+            Ok(Found::Here(handle)) => Some(handle).filter(same),
+            _ => None,
+        });
+        let Some(found) = found else {
+            return Err(Error::new(Kind::Changed, "the directory was moved or replaced while it was walked").with_path(self.asked.shown()));
+        };
+        self.hold = Hold::Pinned(Arc::new(found));
+        Ok(())
+    }
+    /// Keeps the handle of what was seen and pinned, and no longer that of its folder.
+    pub fn settle(&mut self) {
+        if let Hold::Seen { pin, .. } = &self.hold
+            && let Some(Ok(handle)) = pin.get()
+        {
+            self.hold = Hold::Pinned(Arc::clone(handle));
+        }
+    }
+    /// Lets the handle go; [`File::held_again`] gets it back. Deep trees have more folders than a process may have handles.
+    pub fn let_go(&mut self) {
+        self.hold = Hold::Nothing;
     }
 
     /// An entry of a directory that is itself pinned, with that folder, as [`File::locate_name`] gives it.
@@ -187,7 +247,7 @@ impl File {
     /// As [`File::entry`].
     pub fn entry_named(folder: &Self, name: &[u8]) -> Result<Self> {
         let mut entry = Self::entry(folder, name)?;
-        let at = folder.handle.as_ref().ok_or_else(|| Error::new(Kind::NotFound, "no such directory"))?;
+        let at = folder.handle().ok_or_else(|| Error::new(Kind::NotFound, "no such directory"))?;
         entry.spot = Some((at.try_clone()?, name.to_vec()));
         Ok(entry)
     }
@@ -197,7 +257,7 @@ impl File {
     /// # Errors
     /// [`Kind::BadArgument`] for a name that is none.
     pub fn absent_entry(folder: &Self, name: &[u8], expected: &'static Noun) -> Result<Self> {
-        let Some(at) = &folder.handle else { return Err(Error::new(Kind::NotFound, "no such directory")) };
+        let Some(at) = folder.handle() else { return Err(Error::new(Kind::NotFound, "no such directory")) };
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
             return Err(crate::error::bad_argument(format!("`{}` is no name for a file", String::from_utf8_lossy(name).escape_debug())));
         }
@@ -209,9 +269,42 @@ impl File {
             why_not: Some(Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown())),
             asked,
             stat: None,
-            handle: None,
+            hold: Hold::Nothing,
             spot: Some((at.try_clone()?, name.to_vec())),
             expected,
+        })
+    }
+
+    /// A name below a folder that is not there yet itself, to be asked about only: there is nothing to make it in.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`] for a path that is too long.
+    pub fn absent_below(folder: &Self, name: &[u8], expected: &'static Noun) -> Result<Self> {
+        let place = join(&folder.place, name);
+        let asked = AbsPath::new(join(folder.asked.as_bytes(), name))?;
+        let why = Error::new(Kind::NotFound, "open: no such file or directory").with_path(asked.shown());
+        Ok(Self { id: path::to_id(&place), place, asked, hold: Hold::Nothing, stat: None, spot: None, why_not: Some(why), expected })
+    }
+
+    /// The same pinned object once more, for a second verb on it.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn twin(&self) -> Result<Self> {
+        let copy = |handle: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(handle, 3);
+        let spot = match &self.spot {
+            Some((folder, name)) => Some((copy(folder)?, name.clone())),
+            None => None,
+        };
+        Ok(Self {
+            asked: self.asked.clone(),
+            place: self.place.clone(),
+            id: self.id.clone(),
+            hold: self.shared().map_or(Hold::Nothing, |handle| Hold::Pinned(Arc::clone(handle))),
+            stat: self.stat,
+            spot,
+            why_not: self.why_not.clone(),
+            expected: self.expected,
         })
     }
 
@@ -219,12 +312,41 @@ impl File {
     #[must_use]
     pub fn taken_for_a_directory(self) -> Self {
         let why = Error::new(Kind::NotADirectory, "is not a directory").with_path(self.asked.shown());
-        Self { handle: None, stat: None, spot: None, why_not: Some(why), expected: &DIR, ..self }
+        Self { hold: Hold::Nothing, stat: None, spot: None, why_not: Some(why), expected: &DIR, ..self }
     }
     /// The handle, path-only. `sys` reopens it with the access of the verb that was granted.
     #[must_use]
     pub fn handle(&self) -> Option<&OwnedFd> {
-        self.handle.as_ref()
+        self.shared().map(Arc::as_ref)
+    }
+    fn shared(&self) -> Option<&Arc<OwnedFd>> {
+        self.pinned().ok()
+    }
+    /// The handle, or why there is none: nothing is there, or what was seen was replaced before it was pinned.
+    fn pinned(&self) -> Result<&Arc<OwnedFd>> {
+        match &self.hold {
+            Hold::Pinned(handle) => Ok(handle),
+            Hold::Seen { folder, pin } => pin.get_or_init(|| self.pin(folder).map(Arc::new)).as_ref().map_err(Clone::clone),
+            Hold::Nothing => Err(Error::new(Kind::NotFound, "open: no such file or directory")),
+        }
+    }
+    /// Pins what was seen, if the name is still that object with the attributes that it was judged by. The number of a removed file may be given
+    /// out again, so the number alone is not enough.
+    fn pin(&self, folder: &OwnedFd) -> Result<OwnedFd> {
+        let handle = open_name(folder, self.name())?;
+        let now = rustix::fs::fstat(&handle)?;
+        let judged = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
+        if self.stat.as_ref().is_none_or(|then| judged(then) != judged(&now)) {
+            return Err(Error::new(Kind::Changed, "it was replaced while it was looked at").with_path(self.asked.shown()));
+        }
+        Ok(handle)
+    }
+    /// The handle of something that was only seen so far.
+    ///
+    /// # Errors
+    /// [`Kind::Changed`] when it was replaced since, [`Kind::NotFound`] when it has vanished.
+    pub fn ensure_pinned(&self) -> Result<()> {
+        self.pinned().map(drop)
     }
     /// What fstat(2) said when it was pinned.
     #[must_use]
@@ -233,7 +355,7 @@ impl File {
     }
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.handle.is_some() && self.why_not.is_none()
+        !matches!(self.hold, Hold::Nothing) && self.why_not.is_none()
     }
     /// The pinned folder and last name: of a thing that is not there yet, and of one that was found by its name.
     #[must_use]
@@ -273,8 +395,16 @@ impl File {
     }
 }
 
+/// Pins a name in a folder, whatever it is.
+fn open_name(folder: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::openat(folder, std::ffi::OsStr::from_bytes(name), flags, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::os("open", errno.raw_os_error()))
+}
+
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut joined = folder.to_vec();
+    let mut joined = Vec::with_capacity(folder.len() + name.len() + 1);
+    joined.extend_from_slice(folder);
     if joined.last() != Some(&b'/') {
         joined.push(b'/');
     }
@@ -365,5 +495,66 @@ impl Resource for File {
     }
     fn obstacle(&self) -> Option<Error> {
         self.why_not.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, File) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = std::fs::canonicalize(dir.path()).unwrap();
+        let file = File::locate_dir(&AbsPath::new(path.as_os_str().as_bytes()).unwrap()).unwrap();
+        (dir, file)
+    }
+
+    #[test]
+    fn what_was_seen_is_pinned_only_while_it_is_still_that_object_as_it_was_judged() {
+        let (dir, root) = folder();
+        let path = dir.path().join("f");
+        let replace: [&dyn Fn(); 4] = [
+            &|| std::fs::rename(dir.path().join("other"), &path).unwrap(),
+            &|| {
+                std::fs::remove_file(&path).unwrap();
+                std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+            },
+            &|| std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap(),
+            &|| std::fs::remove_file(&path).unwrap(),
+        ];
+        for (replace, kind) in replace.iter().zip([Kind::Changed, Kind::Changed, Kind::Changed, Kind::NotFound]) {
+            let _ = std::fs::remove_file(&path);
+            std::fs::write(&path, "seen").unwrap();
+            std::fs::write(dir.path().join("other"), "other").unwrap();
+            let (pinned, seen) = (File::glimpse(&root, b"f").unwrap(), File::glimpse(&root, b"f").unwrap());
+            assert!(pinned.ensure_pinned().is_ok() && pinned.handle().is_some());
+            replace();
+            assert_eq!(seen.ensure_pinned().unwrap_err().kind, kind);
+            assert!(seen.handle().is_none(), "nothing can be done to what came in its place");
+            assert!(pinned.handle().is_some(), "what was pinned stays what it was");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_was_let_go_is_held_again_only_if_it_is_the_same() {
+        let (dir, root) = folder();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        let mut above = File::entry(&root, b"a").unwrap();
+        let child = File::entry(&above, b"b").unwrap();
+        above.let_go();
+        assert!(!above.exists());
+        above.held_again(Some(&child)).unwrap();
+        assert!(File::glimpse(&above, b"b").is_ok());
+        // Moved below another folder, the way up leads elsewhere; the path still leads to it.
+        above.let_go();
+        std::fs::rename(dir.path().join("a/b"), dir.path().join("b")).unwrap();
+        above.held_again(Some(&child)).unwrap();
+        // Replaced, neither does.
+        above.let_go();
+        std::fs::rename(dir.path().join("a"), dir.path().join("gone")).unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        assert_eq!(above.held_again(Some(&child)).unwrap_err().kind, Kind::Changed);
+        assert!(!above.exists());
     }
 }

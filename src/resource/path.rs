@@ -36,6 +36,18 @@ impl AbsPath {
         }
         Ok(Self { bytes })
     }
+    /// The path of an entry of this folder, as a directory lists it. It may be longer than the kernel takes at once: such an entry can be looked
+    /// at on the way to it, but not be named.
+    #[must_use]
+    pub fn below(&self, name: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + name.len() + 1);
+        bytes.extend_from_slice(&self.bytes);
+        if bytes.last() != Some(&b'/') {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        Self { bytes }
+    }
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -55,7 +67,7 @@ impl AbsPath {
 /// Reversible: a backslash that would read as such an escape is itself written `\x5c`.
 #[must_use]
 pub fn to_id(bytes: &[u8]) -> String {
-    let plain = |text: &str| !text.contains("\\x");
+    let plain = |text: &str| memchr::memchr(b'\\', bytes).is_none() || !text.contains("\\x");
     if let Ok(text) = std::str::from_utf8(bytes)
         && plain(text)
     {
@@ -101,7 +113,10 @@ pub fn from_id(id: &str) -> Vec<u8> {
 }
 
 /// `/proc/self/fd` of this process, opened once, checked to be procfs.
-fn own_descriptors() -> Result<&'static OwnedFd> {
+///
+/// # Errors
+/// When there is no procfs here.
+pub(crate) fn own_descriptors() -> Result<&'static OwnedFd> {
     static FD: OnceLock<std::result::Result<OwnedFd, Errno>> = OnceLock::new();
     const PROC_SUPER_MAGIC: i64 = 0x9fa0; // statfs(2)
     FD.get_or_init(|| {
@@ -123,6 +138,23 @@ pub fn reopen(handle: &OwnedFd, flags: OFlags) -> Result<OwnedFd> {
     let name = std::ffi::CStr::from_bytes_with_nul(name.as_bytes()).unwrap_or(c"-");
     rustix::fs::openat(own_descriptors()?, name, flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())
         .map_err(|errno| Error::os("open", errno.raw_os_error()))
+}
+
+/// The name of this handle's object in `/proc/self/fd`, with that folder: for calls that take no path-only handle (chmod, utimensat) but follow a
+/// magic link to exactly the object that the handle holds.
+///
+/// # Errors
+/// When /proc is not usable.
+pub fn by_descriptor(handle: &OwnedFd) -> Result<(&'static OwnedFd, String)> {
+    Ok((own_descriptors()?, itoa(handle.as_raw_fd())))
+}
+
+/// The same as one path, for calls that know no folder (those on extended attributes).
+///
+/// # Errors
+/// As [`by_descriptor`].
+pub fn descriptor_path(handle: &OwnedFd) -> Result<String> {
+    by_descriptor(handle).map(|(_, name)| format!("/proc/self/fd/{name}"))
 }
 
 fn itoa(number: i32) -> String {

@@ -159,6 +159,11 @@ impl<R: Read> Decoder for Gzip<R> {
         self.taken
     }
 }
+impl<R: Read> Decoder for flate2::bufread::GzDecoder<Source<R>> {
+    fn taken(&self) -> u64 {
+        self.get_ref().taken
+    }
+}
 impl<R: Read> Decoder for zstd::stream::read::Decoder<'_, Source<R>> {
     fn taken(&self) -> u64 {
         self.get_ref().taken
@@ -194,7 +199,7 @@ impl<R: Read> Read for Gzip<R> {
                 let mut source = member.into_inner();
                 match source.fill_buf()?.first() {
                     None => {}
-                    Some(0) => only_zeros(source)?,
+                    Some(0) => only_zeros(&mut source)?,
                     Some(_) => self.member = Some(flate2::bufread::GzDecoder::new(source)),
                 }
             }
@@ -203,7 +208,7 @@ impl<R: Read> Read for Gzip<R> {
     }
 }
 
-fn only_zeros(mut source: impl BufRead) -> io::Result<()> {
+fn only_zeros(source: &mut impl BufRead) -> io::Result<()> {
     loop {
         let bytes = source.fill_buf()?;
         if bytes.is_empty() {
@@ -215,6 +220,61 @@ fn only_zeros(mut source: impl BufRead) -> io::Result<()> {
         let len = bytes.len();
         source.consume(len);
     }
+}
+
+/// What the members of a gzip file say and come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GzipFacts {
+    pub members: u64,
+    pub packed: u64,
+    pub unpacked: u64,
+    /// The name in the first member's header.
+    pub name: Option<Vec<u8>>,
+    /// The time in the first member's header; 0 is none (RFC 1952).
+    pub mtime: u32,
+}
+
+/// Reads a gzip file to its end and adds up its members; the size that it says itself is that of the last one, modulo 4 GiB.
+///
+/// # Errors
+/// [`Kind::BadData`] for what is no sound gzip file; [`Kind::TooLarge`] past the caps; what the reader reports.
+pub fn gzip_facts<R: Read>(reader: R, caps: Caps) -> Result<GzipFacts> {
+    let mut facts = GzipFacts::default();
+    let mut source = counted(reader);
+    if Format::of(source.fill_buf().map_err(from_io)?) != Format::Gzip {
+        return Err(Error::new(Kind::BadData, "not a gzip file"));
+    }
+    let mut buffer = vec![0; BLOCK];
+    loop {
+        let mut member = Guarded { format: Format::Gzip, caps, out: facts.unpacked, decoder: flate2::bufread::GzDecoder::new(source) };
+        loop {
+            match member.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(from_io(error)),
+            }
+        }
+        facts.members += 1;
+        facts.unpacked = member.out;
+        if facts.members == 1
+            && let Some(header) = member.decoder.header()
+        {
+            facts.name = header.filename().map(<[u8]>::to_vec);
+            facts.mtime = header.mtime();
+        }
+        source = member.decoder.into_inner();
+        match source.fill_buf().map_err(from_io)?.first() {
+            None => break,
+            Some(0) => {
+                only_zeros(&mut source).map_err(from_io)?;
+                break;
+            }
+            Some(_) => {}
+        }
+    }
+    facts.packed = source.taken;
+    Ok(facts)
 }
 
 /// A decoder held to its caps, whose errors say what is wrong with the data.

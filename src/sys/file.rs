@@ -35,6 +35,18 @@ pub(super) fn open_as<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags)
     Ok(opened.into())
 }
 
+/// Whether nobody has written to a granted file since it was pinned: what was read after that is then what replacing it takes away.
+///
+/// # Errors
+/// What fstat(2) reports.
+pub fn is_as_pinned<A: Action<On = File>>(granted: &Granted<A>) -> Result<bool> {
+    let file = granted.resource();
+    let (Some(handle), Some(then)) = (file.handle(), file.stat()) else { return Ok(false) };
+    let now = rustix::fs::fstat(handle)?;
+    let state = |stat: &rustix::fs::Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
+    Ok(state(&now) == state(then))
+}
+
 /// Reads all of it, or the part asked for, at most `max_bytes`.
 ///
 /// # Errors

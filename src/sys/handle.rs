@@ -1,5 +1,8 @@
 //! Files that a script holds open: one pinned object, its place, and a buffer that never grows beyond one line and a block.
 
+use super::redact::{Redacted, Rules};
+use super::stream::{from_io, to_io};
+pub use super::text::Bounds;
 use super::write::{append_to, from_write};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::limits::Watch;
@@ -7,8 +10,10 @@ use crate::policy::{Action, Granted};
 use crate::resource::file::File;
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes asked of the kernel at a time.
@@ -69,9 +74,10 @@ impl Mode {
 }
 
 /// An open file.
-#[derive(Debug)]
 pub struct Opened {
-    file: std::fs::File,
+    file: Arc<std::fs::File>,
+    /// What stands between the file and who reads it; every place is then one of the redacted text.
+    veil: Option<Veil>,
     mode: Mode,
     /// Where the next read or write begins.
     at: u64,
@@ -81,6 +87,81 @@ pub struct Opened {
     used: usize,
 }
 
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("file", &self.file).field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+/// The redacted text of a file. It can only be made from the beginning on, so going back begins anew.
+struct Veil {
+    rules: Arc<Rules>,
+    file: Arc<std::fs::File>,
+    reader: Redacted<FromStart>,
+    /// Bytes of redacted text read so far.
+    at: u64,
+}
+
+/// A file read from its start on, whatever its offset is.
+struct FromStart {
+    file: Arc<std::fs::File>,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read_at(buffer, self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+impl Veil {
+    fn new(file: Arc<std::fs::File>, rules: Arc<Rules>) -> Self {
+        let reader = Redacted::new(FromStart { file: Arc::clone(&file), at: 0 }, Arc::clone(&rules));
+        Self { rules, file, reader, at: 0 }
+    }
+    fn read_at(&mut self, buffer: &mut [u8], place: u64, watch: &Watch) -> io::Result<usize> {
+        if place < self.at {
+            *self = Self::new(Arc::clone(&self.file), Arc::clone(&self.rules));
+        }
+        self.skip_to(place, watch)?;
+        if self.at < place {
+            return Ok(0);
+        }
+        let got = self.reader.read(buffer)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+    /// Goes forward to a place, or to the end.
+    fn skip_to(&mut self, place: u64, watch: &Watch) -> io::Result<()> {
+        let mut scratch = vec![0; if self.at < place { BLOCK } else { 0 }];
+        while self.at < place {
+            watch.check().map_err(to_io)?;
+            let room = usize::try_from(place - self.at).unwrap_or(BLOCK).min(BLOCK);
+            match self.reader.read(scratch.get_mut(..room).unwrap_or_default())? {
+                0 => break,
+                got => self.at += got as u64,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One read at a place, of the file or of what may be seen of it.
+fn read_at(file: &std::fs::File, veil: &mut Option<Veil>, buffer: &mut [u8], place: u64, watch: &Watch) -> Result<usize> {
+    loop {
+        let got = match veil {
+            None => file.read_at(buffer, place),
+            Some(veil) => veil.read_at(buffer, place, watch),
+        };
+        match got {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => watch.check()?,
+            got => return got.map_err(from_io),
+        }
+    }
+}
+
 impl Opened {
     /// Opens a granted file that is there, to read it only.
     ///
@@ -88,6 +169,20 @@ impl Opened {
     /// As [`super::file::open`].
     pub fn to_read<A: Action<On = File>>(granted: &Granted<A>) -> Result<Self> {
         Ok(Self::new(super::file::open_as(granted, OFlags::RDONLY)?, Mode::Read))
+    }
+    /// The same, to read it only as the owner's rules show it.
+    ///
+    /// # Errors
+    /// As [`super::file::open`].
+    pub fn to_read_redacted<A: Action<On = File>>(granted: &Granted<A>, rules: Arc<Rules>) -> Result<Self> {
+        let mut opened = Self::to_read(granted)?;
+        opened.veil = Some(Veil::new(Arc::clone(&opened.file), rules));
+        Ok(opened)
+    }
+    /// Whether it shows redacted text.
+    #[must_use]
+    pub fn is_redacted(&self) -> bool {
+        self.veil.is_some()
     }
     /// Opens a granted file that is there, to change it; `w` and `w+` empty it.
     ///
@@ -111,7 +206,7 @@ impl Opened {
         Ok(Self::new(super::write::create(granted, bits, mode.access() | append)?, mode))
     }
     fn new(file: std::fs::File, mode: Mode) -> Self {
-        Self { file, mode, at: 0, ahead: Vec::new(), used: 0 }
+        Self { file: Arc::new(file), veil: None, mode, at: 0, ahead: Vec::new(), used: 0 }
     }
 
     #[must_use]
@@ -166,20 +261,16 @@ impl Opened {
         self.at += count as u64;
     }
     /// Reads one more block behind the unused bytes; `false` at the end of the file.
-    fn more(&mut self) -> Result<bool> {
+    fn more(&mut self, watch: &Watch) -> Result<bool> {
+        watch.check()?;
         self.ahead.drain(..self.used);
         self.used = 0;
         let start = self.ahead.len();
         self.ahead.resize(start + BLOCK, 0);
-        let got = loop {
-            match self.file.read_at(self.ahead.get_mut(start..).unwrap_or_default(), self.at + start as u64) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                got => break got,
-            }
-        };
+        let room = self.ahead.get_mut(start..).unwrap_or_default();
+        let got = read_at(&self.file, &mut self.veil, room, self.at + start as u64, watch);
         self.ahead.truncate(start + got.as_ref().map_or(0, |count| *count));
         got.map(|count| count > 0)
-            .map_err(|error| error.raw_os_error().map_or_else(|| Error::from(error), |errno| Error::os("read", errno)))
     }
 
     /// The next line without its end (`\n` or `\r\n`), or nothing at the end of the file. `max` bounds its bytes.
@@ -187,6 +278,18 @@ impl Opened {
     /// # Errors
     /// [`Kind::TooLarge`] for a longer line, of which nothing is used up; what read(2) reports; that the run has to stop.
     pub fn line(&mut self, max: usize, watch: &Watch) -> Result<Option<&[u8]>> {
+        self.next(max, true, watch)
+    }
+
+    /// The same, with a `\r` before the `\n` kept, as grep(1) and sed(1) keep it.
+    ///
+    /// # Errors
+    /// As [`Opened::line`].
+    pub fn line_as_it_is(&mut self, max: usize, watch: &Watch) -> Result<Option<&[u8]>> {
+        self.next(max, false, watch)
+    }
+
+    fn next(&mut self, max: usize, strip: bool, watch: &Watch) -> Result<Option<&[u8]>> {
         self.readable()?;
         let mut searched = 0;
         let (length, end) = loop {
@@ -199,8 +302,7 @@ impl Opened {
             if searched > max.saturating_add(1) {
                 return Err(too_long(max));
             }
-            watch.check()?;
-            if !self.more()? {
+            if !self.more(watch)? {
                 if searched == 0 {
                     return Ok(None);
                 }
@@ -209,7 +311,7 @@ impl Opened {
         };
         let start = self.used;
         let line = self.ahead.get(start..start + length).unwrap_or_default();
-        let carriage = end == 1 && line.last() == Some(&b'\r');
+        let carriage = strip && end == 1 && line.last() == Some(&b'\r');
         let kept = length - usize::from(carriage);
         if kept > max {
             return Err(too_long(max));
@@ -234,8 +336,7 @@ impl Opened {
             }
             inside |= !unused.is_empty();
             self.take(unused.len());
-            watch.check()?;
-            if !self.more()? {
+            if !self.more(watch)? {
                 done += u64::from(inside);
                 break;
             }
@@ -257,15 +358,10 @@ impl Opened {
             let start = bytes.len();
             let room = (limit - start).min(BLOCK.max(start).min(1 << 20));
             bytes.resize(start + room, 0);
-            match self.file.read_at(bytes.get_mut(start..).unwrap_or_default(), from + start as u64) {
-                Ok(got) => {
-                    bytes.truncate(start + got);
-                    if got == 0 {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => bytes.truncate(start),
-                Err(error) => return Err(error.raw_os_error().map_or_else(|| Error::from(error), |errno| Error::os("read", errno))),
+            let got = read_at(&self.file, &mut self.veil, bytes.get_mut(start..).unwrap_or_default(), from + start as u64, watch)?;
+            bytes.truncate(start + got);
+            if got == 0 {
+                break;
             }
         }
         if bytes.len() as u64 > max {
@@ -276,6 +372,29 @@ impl Opened {
         self.forget_ahead();
         self.at = from + bytes.len() as u64;
         Ok(bytes)
+    }
+
+    /// Some bytes from here on, as read(2) gives them; none at the end.
+    ///
+    /// # Errors
+    /// What read(2) reports; that the run has to stop.
+    pub fn some(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize> {
+        self.readable()?;
+        let unused = self.unused();
+        let count = if unused.is_empty() {
+            watch.check()?;
+            self.forget_ahead();
+            let got = read_at(&self.file, &mut self.veil, buffer, self.at, watch)?;
+            self.at += got as u64;
+            return Ok(got);
+        } else {
+            unused.len().min(buffer.len())
+        };
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), unused.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.take(count);
+        Ok(count)
     }
 
     /// Writes at this place (at the end, if opened with `a`) and goes on behind it.
@@ -303,18 +422,43 @@ impl Opened {
     ///
     /// # Errors
     /// [`Kind::BadArgument`] before the start.
-    pub fn seek(&mut self, to: i64) -> Result<u64> {
+    pub fn seek(&mut self, to: i64, watch: &Watch) -> Result<u64> {
         let place = match u64::try_from(to) {
             Ok(place) => place,
             Err(_) => {
-                let size = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0);
+                let size = self.size(watch)?;
                 size.checked_sub(to.unsigned_abs())
                     .ok_or_else(|| bad_argument(format!("{to} is before the start of a file of {size} bytes")))?
             }
         };
+        self.go_to(place);
+        Ok(place)
+    }
+    /// Goes to a place, counted from the start. What was read ahead is forgotten, so that a file that has changed is read anew.
+    pub fn go_to(&mut self, place: u64) {
         self.forget_ahead();
         self.at = place;
-        Ok(place)
+    }
+    /// Goes back to a place where this was a moment ago; what is known of it is not read again.
+    pub fn return_to(&mut self, place: u64) {
+        let start = self.at - self.used as u64;
+        match place.checked_sub(start).and_then(|used| usize::try_from(used).ok()) {
+            Some(used) if used <= self.ahead.len() => {
+                self.used = used;
+                self.at = place;
+            }
+            _ => self.go_to(place),
+        }
+    }
+    /// The size of what can be read.
+    fn size(&mut self, watch: &Watch) -> Result<u64> {
+        match &mut self.veil {
+            None => Ok(u64::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0)),
+            Some(veil) => {
+                veil.skip_to(u64::MAX, watch).map_err(from_io)?;
+                Ok(veil.at)
+            }
+        }
     }
     #[must_use]
     pub fn place(&self) -> u64 {
@@ -366,15 +510,6 @@ impl Opened {
     }
 }
 
-/// How much may be held while lines are collected.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Bytes of one line.
-    pub max_line: usize,
-    /// Bytes of all lines together, and what holding them costs.
-    pub max_bytes: usize,
-}
-
 /// What holding a line costs besides its bytes: many empty lines are not free.
 const HELD: usize = size_of::<Vec<u8>>();
 
@@ -396,15 +531,22 @@ impl Opened {
         }
         Ok(lines)
     }
-    /// The last so many lines of those behind the first `skipped` ones. Reads backwards from the end where nothing is skipped and the file
-    /// has a size.
+    /// The last so many lines of those from here on and behind the first `skipped` ones. Reads backwards from the end where nothing is skipped
+    /// and the file has a size.
     ///
     /// # Errors
     /// As [`Opened::first_lines`].
     pub fn last_lines(&mut self, skipped: u64, count: u64, bounds: Bounds, watch: &Watch) -> Result<Vec<Vec<u8>>> {
+        self.readable()?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         if skipped == 0 {
-            self.at = self.start_of_last(count, watch)?;
-            self.forget_ahead();
+            let start = self.start_of_last(count, bounds, watch)?;
+            if start > self.at {
+                self.forget_ahead();
+                self.at = start;
+            }
         } else {
             self.skip_lines(skipped, watch)?;
         }
@@ -423,9 +565,9 @@ impl Opened {
         Ok(lines.into())
     }
     /// Where the last so many lines begin, at the latest; 0 where the file does not tell its size truly (procfs, sysfs).
-    fn start_of_last(&self, count: u64, watch: &Watch) -> Result<u64> {
+    fn start_of_last(&self, count: u64, bounds: Bounds, watch: &Watch) -> Result<u64> {
         let size = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).unwrap_or(0);
-        if size <= BLOCK as u64 {
+        if size <= BLOCK as u64 || self.veil.is_some() {
             return Ok(0);
         }
         let mut block = vec![0; BLOCK];
@@ -446,6 +588,9 @@ impl Opened {
                 }
             }
             end = begin;
+            if size - end > bounds.max_bytes as u64 + 1 && end >= self.at {
+                return Err(too_many(bounds));
+            }
         }
         Ok(0)
     }

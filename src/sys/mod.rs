@@ -1,23 +1,37 @@
 //! After the gate: what the kernel is made to do. Takes a `Granted` and nothing else; knows no policy; the only `unsafe` of rex.
 
 pub mod broker;
+pub mod attributes;
+pub mod archive;
 pub mod clock;
+pub mod compress;
 pub mod confine;
+pub mod copy;
 pub mod decompress;
 pub mod dir;
 pub mod fence;
+pub mod elf;
 pub mod file;
+pub mod follow;
+pub mod extract;
+pub mod fresh;
 pub mod handle;
 pub mod inherit;
 pub mod journal;
 pub mod memory;
+pub mod name;
 pub mod overflow;
 pub mod pipes;
 pub mod proc;
+pub mod redact;
+pub mod random;
 pub mod search;
 pub mod spawn;
 pub mod stream;
 pub mod supervise;
 pub mod systemd;
+pub mod tar;
 pub mod text;
+pub mod transfer;
 pub mod write;
+pub mod zip;

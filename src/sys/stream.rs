@@ -48,6 +48,24 @@ impl<R: Read> Read for Checked<'_, R> {
     }
 }
 
+/// Gives all of a reader away in pieces of one block of memory; how many bytes there were.
+///
+/// # Errors
+/// What the reader reports, and the check's reason.
+pub fn each_block(reader: impl Read, check: Check<'_>, mut take: impl FnMut(&[u8])) -> Result<u64> {
+    let mut reader = Checked::new(reader, check);
+    let mut block = vec![0; 128 << 10];
+    let mut count = 0;
+    loop {
+        let got = reader.read(&mut block).map_err(from_io)?;
+        if got == 0 {
+            return Ok(count);
+        }
+        count += got as u64;
+        take(block.get(..got).unwrap_or_default());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

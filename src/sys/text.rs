@@ -228,7 +228,17 @@ pub fn tail(file: &File, count: u64, bounds: Bounds, check: Check<'_>) -> Result
 /// # Errors
 /// `too_large` past the bounds, what the reader reports, and the check's reason.
 pub fn last(reader: impl Read, count: u64, bounds: Bounds, check: Check<'_>) -> Result<Vec<Vec<u8>>> {
-    let mut lines = Lines::new(Checked::new(reader, check), bounds.max_line);
+    last_of(Lines::new(Checked::new(reader, check), bounds.max_line), count, bounds)
+}
+
+/// The same of lines some of which may have been taken already.
+///
+/// # Errors
+/// As [`last`].
+pub fn last_of(mut lines: Lines<impl Read>, count: u64, bounds: Bounds) -> Result<Vec<Vec<u8>>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
     let mut held = Held::new(bounds, true);
     while let Some(line) = lines.next_line()? {
         let reuse = held.take_first_if_full(count);
@@ -345,6 +355,14 @@ pub struct Counts {
 /// # Errors
 /// What the reader reports, and the check's reason.
 pub fn count(reader: impl Read, check: Check<'_>) -> Result<Counts> {
+    count_some(reader, true, true, check)
+}
+
+/// The same; words and characters, which cost more than lines and bytes, only where they are wanted.
+///
+/// # Errors
+/// As [`count`].
+pub fn count_some(reader: impl Read, words: bool, chars: bool, check: Check<'_>) -> Result<Counts> {
     let mut reader = Checked::new(reader, check);
     let mut block = vec![0; BLOCK];
     let mut counts = Counts::default();
@@ -356,7 +374,12 @@ pub fn count(reader: impl Read, check: Check<'_>) -> Result<Counts> {
         let Some(last) = part.last() else { return Ok(counts) };
         counts.bytes += got as u64;
         counts.lines += memchr::memchr_iter(b'\n', part).count() as u64;
-        counts.chars += part.chunks(255).map(|chunk| tally(chunk.iter().map(|byte| !is_continuation(*byte)))).sum::<u64>();
+        if chars {
+            counts.chars += part.chunks(255).map(|chunk| tally(chunk.iter().map(|byte| !is_continuation(*byte)))).sum::<u64>();
+        }
+        if !words {
+            continue;
+        }
         counts.words += u64::from(part.first().is_some_and(|byte| blank && !is_blank(*byte)));
         let pairs = part.chunks(255).zip(part.get(1..).unwrap_or_default().chunks(255));
         counts.words += pairs

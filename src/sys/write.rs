@@ -6,15 +6,22 @@ use crate::limits::Watch;
 use crate::policy::{Access, Action, Granted, Resource};
 use crate::resource::file::File;
 use crate::resource::path;
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW, XattrFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, OsStr};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// Bytes of a file written between two looks at the watch.
 const PIECE: usize = 4 << 20;
+/// Bytes compared at a time.
+const BLOCK: usize = 64 << 10;
+/// How often the lock of a folder is tried, and the pause between.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
 /// An extended attribute larger than the kernel allows (XATTR_SIZE_MAX of linux/limits.h) cannot be.
@@ -31,9 +38,9 @@ pub struct Written {
 }
 
 /// A grant to look is none to change: caught when rex itself is compiled.
-struct Changes<A>(std::marker::PhantomData<A>);
+pub(super) struct Changes<A>(std::marker::PhantomData<A>);
 impl<A: Action> Changes<A> {
-    const OK: () = assert!(matches!(A::ACCESS, Access::Change), "this verb changes nothing");
+    pub(super) const OK: () = assert!(matches!(A::ACCESS, Access::Change), "this verb changes nothing");
 }
 
 /// Opens a granted regular file for writing, in this way besides, and takes set-user-id and set-group-id from it: what a script writes gets
@@ -55,17 +62,17 @@ pub(super) fn open<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags) ->
     Ok(file)
 }
 
-fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> Error {
+pub(super) fn at<A: Action<On = File>>(granted: &Granted<A>, what: &str, errno: Errno) -> Error {
     Error::os(what, errno.raw_os_error()).with_path(granted.resource().asked().shown())
 }
 
-fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
+pub(super) fn changed<A: Action<On = File>>(granted: &Granted<A>) -> Error {
     Error::new(Kind::Changed, "it was moved or replaced after the policy was asked; nothing was done")
         .with_path(granted.resource().asked().shown())
 }
 
 /// The folder and name where a thing is to be made; the folder is still where the policy saw it.
-fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)> {
+pub(super) fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)> {
     let file = granted.resource();
     let Some((folder, name)) = file.spot() else {
         let missing = || Error::new(Kind::NotFound, "there is no such folder").with_path(file.asked().shown());
@@ -79,7 +86,7 @@ fn spot<A: Action<On = File>>(granted: &Granted<A>) -> Result<(&OwnedFd, &OsStr)
     Ok((folder, OsStr::from_bytes(name)))
 }
 
-fn born(folder: &OwnedFd, name: &OsStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn born(folder: &OwnedFd, name: &OsStr, access: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)
 }
@@ -181,6 +188,105 @@ pub(super) fn append_to(mut file: &std::fs::File, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Kind::Changed`] when the name has become something else since the policy was asked; [`Kind::NoSpace`]; what the kernel reports.
 pub fn replace<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u32, sync: bool, watch: &Watch) -> Result<Written> {
+    exchange(granted, None, bytes, mode, sync, watch)
+}
+
+/// Replaces the contents of a granted file as [`replace`] does, but only while it still holds what was read from it.
+///
+/// The last look at the old contents is right before the new take their place. Two runs of rex never both succeed with the same old contents;
+/// another program that writes between the last look and the replacement is not seen.
+///
+/// # Errors
+/// As [`replace`]; [`Kind::Changed`] also when it holds something else by now.
+pub fn replace_seen<A: Action<On = File>>(granted: &Granted<A>, seen: &Seen, bytes: &[u8], sync: bool, watch: &Watch) -> Result<Written> {
+    exchange(granted, Some(seen), bytes, 0, sync, watch)
+}
+
+/// What a file held when it was read: new contents that were worked out from it replace nothing else.
+pub struct Seen {
+    file: std::fs::File,
+    bytes: Vec<u8>,
+}
+
+impl Seen {
+    /// Reads a granted file and keeps it open.
+    ///
+    /// # Errors
+    /// As [`super::file::read`].
+    pub fn of<A: Action<On = File>>(granted: &Granted<A>, max_bytes: u64, watch: &Watch) -> Result<Self> {
+        let bytes = super::file::read(granted, 0, None, max_bytes, watch)?;
+        Ok(Self { file: super::file::open(granted)?, bytes })
+    }
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    /// Whether it holds that still. All of it is compared: the times of a file are too coarse to tell two writes of one moment apart.
+    fn holds(&self, watch: &Watch) -> Result<bool> {
+        let mut block = vec![0; BLOCK];
+        let mut rest = self.bytes.as_slice();
+        let mut at = 0;
+        loop {
+            watch.check()?;
+            let got = match self.file.read_at(&mut block, at) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                done => done?,
+            };
+            let part = block.get(..got).unwrap_or_default();
+            let Some(after) = rest.strip_prefix(part) else { return Ok(false) };
+            if part.is_empty() {
+                return Ok(rest.is_empty());
+            }
+            rest = after;
+            at += got as u64;
+        }
+    }
+}
+
+/// A file that [`create_like`] made, to be taken away again if what it was made for fails.
+pub struct Copy<'g, A: Action<On = File>> {
+    granted: &'g Granted<A>,
+    file: OwnedFd,
+    pub bytes: u64,
+}
+
+impl<A: Action<On = File>> Copy<'_, A> {
+    pub fn take_back(self) {
+        if let Ok((folder, name)) = spot(self.granted) {
+            unmake(folder, name, &self.file);
+        }
+    }
+}
+
+/// Makes a granted file that is another as it was seen: contents, owner, group, permission bits, access lists, extended attributes. Its name
+/// appears when it is complete.
+///
+/// # Errors
+/// As [`create`]; what chown(2) reports where the owner cannot be given.
+pub fn create_like<'g, A: Action<On = File>>(granted: &'g Granted<A>, seen: &Seen, sync: bool, watch: &Watch) -> Result<Copy<'g, A>> {
+    let () = Changes::<A>::OK;
+    let (folder, name) = spot(granted)?;
+    let stat = rustix::fs::fstat(&seen.file)?;
+    let temporary = Temporary::new(folder).map_err(|errno| at(granted, "create", errno))?;
+    temporary.take_over(&seen.file, &stat).map_err(|errno| at(granted, "make like the original", errno))?;
+    temporary.fill(&seen.bytes, sync, watch).map_err(|error| error.with_path(granted.resource().asked().shown()))?;
+    let file = temporary.file.try_clone()?.into();
+    spot(granted)?;
+    temporary.publish_new(name).map_err(|errno| at(granted, "create", errno))?;
+    if sync {
+        sync_folder(folder);
+    }
+    Ok(Copy { granted, file, bytes: seen.bytes.len() as u64 })
+}
+
+fn exchange<A: Action<On = File>>(
+    granted: &Granted<A>,
+    seen: Option<&Seen>,
+    bytes: &[u8],
+    mode: u32,
+    sync: bool,
+    watch: &Watch,
+) -> Result<Written> {
     let () = Changes::<A>::OK;
     let file = granted.resource();
     let with_path = |error: Error| if error.path.is_none() { error.with_path(file.asked().shown()) } else { error };
@@ -203,32 +309,62 @@ pub fn replace<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u
     }?;
     let stat = rustix::fs::fstat(&old)?;
     let done = Written { bytes: bytes.len() as u64, created: false, atomic: true };
-    if stat.st_nlink == 1 {
-        let (folder, name) = path::parent_of(file.place()).map_err(|_| changed(granted))?;
+    let (folder, name) = path::parent_of(file.place()).map_err(|_| changed(granted))?;
+    // Also where it is written in place: what has lost its name would take the new contents with it.
+    if !path::is_same(&folder, &name, handle) {
+        return Err(changed(granted));
+    }
+    // Other names of the same file would keep the old contents.
+    let alike =
+        if stat.st_nlink == 1 { Temporary::like(&folder, &old, &stat).map_err(|errno| at(granted, "create", errno))? } else { None };
+    if let Some(temporary) = alike {
+        temporary.fill(bytes, sync, watch).map_err(with_path)?;
+        let _alone = seen.map(|_| alone(&folder, watch)).transpose()?;
         if !path::is_same(&folder, &name, handle) {
             return Err(changed(granted));
         }
-        if let Some(temporary) = Temporary::like(&folder, &old, &stat).map_err(|errno| at(granted, "create", errno))? {
-            temporary.fill(bytes, sync, watch).map_err(with_path)?;
-            if !path::is_same(&folder, &name, handle) {
-                return Err(changed(granted));
-            }
-            match temporary.publish_over(OsStr::from_bytes(&name)) {
-                Ok(()) => {
-                    if sync {
-                        sync_folder(&folder);
-                    }
-                    return Ok(done);
+        unchanged(granted, seen, watch)?;
+        match temporary.publish_over(OsStr::from_bytes(&name)) {
+            Ok(()) => {
+                if sync {
+                    sync_folder(&folder);
                 }
-                // Another filesystem is mounted on it (a single file bound into a container).
-                Err(Errno::BUSY | Errno::XDEV) => {}
-                Err(errno) => return Err(at(granted, "rename", errno)),
+                return Ok(done);
             }
+            // Another filesystem is mounted on it (a single file bound into a container).
+            Err(Errno::BUSY | Errno::XDEV) => {}
+            Err(errno) => return Err(at(granted, "rename", errno)),
         }
     }
     drop(old);
+    let _alone = seen.map(|_| alone(&folder, watch)).transpose()?;
+    unchanged(granted, seen, watch)?;
     in_place(granted, bytes, sync, watch).map_err(with_path)?;
     Ok(Written { atomic: false, ..done })
+}
+
+/// Whether the file holds what the new contents were worked out from.
+fn unchanged<A: Action<On = File>>(granted: &Granted<A>, seen: Option<&Seen>, watch: &Watch) -> Result<()> {
+    match seen.map(|seen| seen.holds(watch)).transpose()? {
+        Some(false) => Err(Error::new(Kind::Changed, "its contents were changed meanwhile by something else; nothing was done")
+            .with_path(granted.resource().asked().shown())),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the lock of a folder, flock(2), for the moment in which a name in it is looked at for the last time and replaced: two runs that worked
+/// out new contents from the same old ones do not overwrite each other. Anybody who may read the folder can hold its lock, so it is not waited
+/// for long, and where the folder cannot be read it is done without.
+fn alone(folder: &OwnedFd, watch: &Watch) -> Result<Option<OwnedFd>> {
+    let Ok(opened) = path::reopen(folder, OFlags::RDONLY | OFlags::DIRECTORY) else { return Ok(None) };
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(opened)),
+            Err(Errno::WOULDBLOCK) => watch.sleep(LOCK_PAUSE)?,
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(None)
 }
 
 /// The same file, other contents.
@@ -258,31 +394,36 @@ fn in_place<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], sync: bool
 }
 
 /// So that a new name survives a crash. Filesystems without it (and folders that may not be read) are not asked twice.
-fn sync_folder(folder: &OwnedFd) {
+pub(super) fn sync_folder(folder: &OwnedFd) {
     if let Ok(opened) = path::reopen(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
         let _ = rustix::fs::fsync(&opened);
     }
 }
 
+/// A name that nothing has, for what is not in its place yet.
+pub(super) fn temporary_name() -> rustix::io::Result<String> {
+    let mut chance = [0u8; 12];
+    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())?;
+    let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!(".rex-{chance}.tmp"))
+}
+
 /// A file that takes another's place when it is complete, and is gone when it is not.
-struct Temporary<'a> {
+pub(super) struct Temporary<'a> {
     folder: &'a OwnedFd,
     name: String,
-    file: std::fs::File,
+    pub(super) file: std::fs::File,
     published: bool,
 }
 
 impl<'a> Temporary<'a> {
-    fn new(folder: &'a OwnedFd) -> rustix::io::Result<Self> {
-        let mut chance = [0u8; 12];
-        rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty())?;
-        let chance: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = format!(".rex-{chance}.tmp");
+    pub(super) fn new(folder: &'a OwnedFd) -> rustix::io::Result<Self> {
+        let name = temporary_name()?;
         let file = born(folder, OsStr::new(&name), OFlags::WRONLY)?.into();
         Ok(Self { folder, name, file, published: false })
     }
     /// One with everything that belongs to the old file; nothing where that cannot be had here.
-    fn like(folder: &'a OwnedFd, old: &std::fs::File, stat: &Stat) -> rustix::io::Result<Option<Self>> {
+    pub(super) fn like(folder: &'a OwnedFd, old: &std::fs::File, stat: &Stat) -> rustix::io::Result<Option<Self>> {
         let new = match Self::new(folder) {
             Ok(new) => new,
             Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(errno),
@@ -327,13 +468,13 @@ impl<'a> Temporary<'a> {
         }
         Ok(())
     }
-    fn publish_over(mut self, name: &OsStr) -> rustix::io::Result<()> {
+    pub(super) fn publish_over(mut self, name: &OsStr) -> rustix::io::Result<()> {
         rustix::fs::renameat(self.folder, &self.name, self.folder, name)?;
         self.published = true;
         Ok(())
     }
     /// Only where nothing has the name.
-    fn publish_new(mut self, name: &OsStr) -> rustix::io::Result<()> {
+    pub(super) fn publish_new(mut self, name: &OsStr) -> rustix::io::Result<()> {
         match rustix::fs::renameat_with(self.folder, &self.name, self.folder, name, RenameFlags::NOREPLACE) {
             Ok(()) => self.published = true,
             // Filesystems without it: a second name, and then the first one goes.
@@ -353,7 +494,7 @@ impl Drop for Temporary<'_> {
 }
 
 /// The names of a file's extended attributes, listxattr(2); none where the filesystem has none.
-fn attributes(file: &std::fs::File) -> rustix::io::Result<Vec<std::ffi::CString>> {
+pub(super) fn attributes(file: &std::fs::File) -> rustix::io::Result<Vec<std::ffi::CString>> {
     let mut names = vec![0u8; MAX_XATTR];
     let length = match rustix::fs::flistxattr(file, &mut names) {
         Ok(length) => length,
@@ -364,7 +505,7 @@ fn attributes(file: &std::fs::File) -> rustix::io::Result<Vec<std::ffi::CString>
     Ok(names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok()).map(CStr::to_owned).collect())
 }
 
-fn attribute(file: &std::fs::File, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
+pub(super) fn attribute(file: &std::fs::File, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
     let mut value = vec![0u8; MAX_XATTR];
     match rustix::fs::fgetxattr(file, name, &mut value) {
         Ok(length) => {

@@ -2,6 +2,8 @@
 
 use super::{int, machine, odd, open_dir, read_at};
 use crate::error::{Error, Result};
+use crate::policy::{Action, Granted};
+use crate::resource::process::Process as Judged;
 use crate::sys::stream::Check;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -264,6 +266,53 @@ impl Table {
         }))
     }
 
+    /// What a granted process has open and no name leads to any more: regular files that were removed. Nothing of a process that has ended.
+    ///
+    /// # Errors
+    /// `permission` when the kernel does not show it to this user; the check's reason.
+    pub fn removed_files<A: Action<On = Judged>>(&self, granted: &Granted<A>, check: Check<'_>) -> Result<Vec<RemovedFile>> {
+        let process = granted.resource();
+        let gone = |errno: &Errno| matches!(*errno, Errno::NOENT | Errno::SRCH);
+        let place = || format!("/proc/{}/fd", process.pid);
+        let open = || -> std::result::Result<Option<OwnedFd>, Errno> {
+            let dir = sub_dir(&self.proc, &process.pid.to_string())?;
+            // The number may have been given out again since the process was judged.
+            let same = parse_stat(&read_at(&dir, "stat", 4096)?).is_some_and(|stat| stat.start_ticks == process.start_ticks);
+            if same { sub_dir(&dir, "fd").map(Some) } else { Ok(None) }
+        };
+        let folder = match open() {
+            Ok(Some(folder)) => folder,
+            Ok(None) => return Ok(Vec::new()),
+            Err(errno) if gone(&errno) => return Ok(Vec::new()),
+            Err(errno) => return Err(Error::os("read", errno.raw_os_error()).with_path(place())),
+        };
+        let mut files = Vec::new();
+        for fd in numbers(&folder, "fd", check)? {
+            let name = fd.to_string();
+            let Ok(target) = rustix::fs::readlinkat(&folder, &name, Vec::with_capacity(256)) else { continue };
+            let target = target.into_bytes();
+            // Memory that is shared as a file has a name in no folder to begin with.
+            let Some(path) = target.strip_suffix(b" (deleted)").filter(|path| path.starts_with(b"/") && !path.starts_with(b"/memfd:"))
+            else {
+                continue;
+            };
+            let Ok(stat) = rustix::fs::statat(&folder, &name, rustix::fs::AtFlags::NO_AUTOMOUNT) else { continue };
+            let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+            if stat.st_nlink > 0 || !regular {
+                continue;
+            }
+            let bytes = |number: i64| number.max(0);
+            files.push(RemovedFile {
+                fd: fd.into(),
+                path: path.to_vec(),
+                size: bytes(stat.st_size),
+                allocated: bytes(stat.st_blocks).saturating_mul(512),
+                file: (stat.st_dev, stat.st_ino),
+            });
+        }
+        Ok(files)
+    }
+
     fn tasks(&self, dir: &OwnedFd, wanted: &Wanted) -> std::result::Result<Vec<Task>, Errno> {
         let folder = sub_dir(dir, "task")?;
         let mut tasks = Vec::new();
@@ -294,6 +343,19 @@ impl Table {
         }
         Ok(Sample { ticks, at: Instant::now() })
     }
+}
+
+/// A file that was removed while it was open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedFile {
+    pub fd: i64,
+    /// Where it was.
+    pub path: Vec<u8>,
+    /// Its length and what it takes on the disk, in bytes.
+    pub size: i64,
+    pub allocated: i64,
+    /// Device and inode.
+    pub file: (u64, u64),
 }
 
 /// Processor times at one moment.
