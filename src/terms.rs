@@ -228,7 +228,8 @@ pub type Confined = (Vec<&'static str>, Option<Broker>);
 pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config) -> Result<Confined> {
     let mut layers = crate::sys::confine::confine(limits)?;
     let folder = crate::os::trusted::canonical(files.folder());
-    let plan = Plan::of(policies, Own { config: Some(&folder) });
+    let dictionaries = [files.folder().join(&config.redaction.dictionary), PathBuf::from(REFERENCE_DICTIONARY)];
+    let plan = Plan::of(policies, Own { config: Some(&folder), dictionaries: &dictionaries });
     let programs = policies.hull("file_system", "execute");
     let broker = if programs.is_empty() {
         None

@@ -76,6 +76,8 @@ pub struct Plan {
 pub struct Own<'a> {
     /// The folder of rex.toml: policies are looked at again, libraries are loaded.
     pub config: Option<&'a Path>,
+    /// Where the rules of redacted reading may be.
+    pub dictionaries: &'a [PathBuf],
 }
 
 /// Names of users and groups, zones.
@@ -93,6 +95,9 @@ impl Plan {
             plan.allow(folder, Rights::READ);
         }
         let hull = |name: &str| policies.hull("file_system", name);
+        if !hull("redacted_read").is_empty() {
+            own.dictionaries.iter().for_each(|path| plan.allow(path, Rights::READ_FILE));
+        }
         let (read, redacted, write, create) = (hull("read"), hull("redacted_read"), hull("write"), hull("create"));
         let (delete, moved) = (hull("delete"), hull("move"));
         plan.things(&read, Rights::READ);
