@@ -2,6 +2,7 @@
 //!
 //! This is the one road from a path to its text, so that what the policy says about reading holds for every function on it.
 
+use super::compress::other_format;
 use super::file_read::{Read, RedactedRead};
 use super::function::Call;
 use super::handle::Handle;
@@ -11,7 +12,7 @@ use crate::policy::{Action, Answer, Ask, Granted, Resource, Walk, ask};
 use crate::resource::file::{FILE, File};
 use crate::resource::path::AbsPath;
 use crate::sys;
-use crate::sys::decompress::{Caps, Plain};
+use crate::sys::decompress::{Caps, Format, Plain};
 use crate::sys::handle::Opened;
 use crate::sys::redact::{Redacted, Rules};
 use crate::sys::stream::to_io;
@@ -334,6 +335,20 @@ impl Sight {
         Ok(match self {
             Self::Whole(file) => Contents::new(call, sys::file::open(file)?),
             Self::Redacted(file, rules) => Contents::new(call, Redacted::new(sys::file::open(file)?, Arc::clone(rules))),
+        })
+    }
+    /// The text of a gzip file, of nothing else.
+    ///
+    /// # Errors
+    /// As [`Sight::unpacked`]; [`Kind::BadData`] for what is packed in another way, or not at all.
+    pub fn gunzipped<'c>(&self, call: &'c Call<'_>, caps: Caps) -> Result<Contents<'c>> {
+        let plain = |packed| {
+            let plain = Plain::new(Contents::new(call, packed), caps)?;
+            if plain.format() == Format::Gzip { Ok(plain) } else { Err(other_format(plain.format(), Format::Gzip)) }
+        };
+        Ok(match self {
+            Self::Whole(file) => Contents::new(call, plain(sys::file::open(file)?)?),
+            Self::Redacted(file, rules) => Contents::new(call, Redacted::new(plain(sys::file::open(file)?)?, Arc::clone(rules))),
         })
     }
     /// The same, unpacked if it is packed: what may not be seen is replaced in what was unpacked.
