@@ -155,6 +155,12 @@ fn what_is_there_keeps_its_owner_and_bits_when_it_is_overwritten() {
     )
     .gives("new");
     assert_eq!(fs::metadata(rex.data().join("out/f")).unwrap().permissions().mode() & 0o7777, 0o640);
+    // Also where it comes twice.
+    let rex = host(&[Entry { name: b"f", data: b"first", ..FILE }, Entry { name: b"f", mode: 0o4755, data: b"new", ..FILE }])
+        .file("out/f", "old");
+    fs::set_permissions(rex.data().join("out/f"), fs::Permissions::from_mode(0o600)).unwrap();
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/out", #{set_id: true, overwrite: true}); cat("{data}/out/f")"#).gives("new");
+    assert_eq!(fs::metadata(rex.data().join("out/f")).unwrap().permissions().mode() & 0o7777, 0o600);
 }
 
 #[test]
@@ -250,6 +256,11 @@ fn gzip_text_is_redacted_where_only_redacted_reading_is_permitted() {
     rex.run(r#"read_gzip_lines("{data}/log.gz", #{count: -2})"#).gives(json!(["[REDACTED]", "user=bert"]));
     rex.run(r#"[search_gzip("secret", "{data}/log.gz").len(), search_gzip("user", "{data}/log.gz").len()]"#).gives(json!([0, 2]));
     rex.run(r#"[search_gzip_exists("secret", "{data}/log.gz"), search_gzip_exists("bert", "{data}/log.gz")]"#).gives(json!([false, true]));
+    // Nor do limits tell how long what is hidden is: this is what is seen, and one byte less.
+    let seen = "user=anna\n[REDACTED]\nuser=bert\n".len();
+    let with = |limit: usize| rex.run(&format!(r#"read_gzip_lines("{{data}}/log.gz", #{{max_unpacked: {limit}}}).len()"#));
+    with(seen).gives(3);
+    assert_eq!(with(seen - 1).ends(1).json()["error"]["kind"], "too_large");
     rex.run(r#"gzip_info("{data}/log.gz")"#).is_denied();
     // Nor is it unpacked to where it can be read.
     rex.run(r#"gunzip("{data}/log.gz", "{data}/copy")"#).is_denied();

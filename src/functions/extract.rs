@@ -510,8 +510,8 @@ struct Maker<'c, 'h> {
     root: File,
     stack: Stack,
     hasher: RandomState,
-    /// Files that this call has made, by the hash of their path.
-    files: HashMap<u64, Identity>,
+    /// Files that this call has made, by the hash of their path; and whether there was none of that name before, so that nothing of it is to be kept.
+    files: HashMap<u64, (Identity, bool)>,
     pending: Vec<Pending>,
     /// Where in `pending` a directory is, by the hash of its path.
     dirs: HashMap<u64, usize>,
@@ -656,9 +656,10 @@ impl<'c, 'h> Maker<'c, 'h> {
                 granted
             }
             Some(entry) => {
-                let is_own = self.files.get(&key).is_some_and(|made| identity(&entry) == Some(*made));
-                birth.anew = is_own;
-                let entry = if is_own && member.what == What::File { self.permit_special(&birth, entry, What::File)? } else { entry };
+                let own = self.files.get(&key).filter(|(made, _)| identity(&entry) == Some(*made));
+                let is_own = own.is_some();
+                birth.anew = own.is_some_and(|(_, new)| *new);
+                let entry = if birth.anew && member.what == What::File { self.permit_special(&birth, entry, What::File)? } else { entry };
                 let granted = self.call.permit::<Write>(entry)?;
                 if granted.resource().kind() != Some(FileType::RegularFile) || !(self.options.overwrite || is_own) {
                     return Err(exists());
@@ -675,7 +676,7 @@ impl<'c, 'h> Maker<'c, 'h> {
     /// What a hard link is another name of: a file that this call has made.
     fn linked(&mut self, target: &[Vec<u8>]) -> Result<(File, Identity)> {
         let gone = || bad("a hard link leads to a file that is not extracted before it");
-        let made = *self.files.get(&self.hasher.hash_one(target.join(&b'/').as_slice())).ok_or_else(gone)?;
+        let (made, _) = *self.files.get(&self.hasher.hash_one(target.join(&b'/').as_slice())).ok_or_else(gone)?;
         let (leaf, folders) = target.split_last().ok_or_else(gone)?;
         if !matches!(self.stack.go(&self.root, folders)?, Reach::Whole) {
             return Err(gone());
@@ -688,7 +689,7 @@ impl<'c, 'h> Maker<'c, 'h> {
             return Ok(());
         }
         self.call.effect(granted, || sys::extract::make_link(granted, old, made), |()| (0, "hard link"))?;
-        self.files.insert(key, made);
+        self.files.insert(key, (made, false));
         self.count.links += 1;
         Ok(())
     }
@@ -709,7 +710,7 @@ impl<'c, 'h> Maker<'c, 'h> {
                 |(_, bytes)| (*bytes, if granted.resource().exists() { "replaced" } else { "created" }),
             )
             .inspect_err(|_| self.broken |= broken)?;
-        self.files.insert(key, made);
+        self.files.insert(key, (made, birth.anew || !granted.resource().exists()));
         self.count.files += 1;
         self.count.bytes += bytes;
         Ok(())
