@@ -8,28 +8,34 @@ use serde_json::json;
 #[test]
 fn closures_run_side_by_side_and_their_results_are_in_order() {
     let rex = Rex::new().policy(ALLOW_ALL);
-    let run = rex.run("parallel([0, 1, 2, 3].map(|n| || { let began = now_nanos(); sleep(1); [n, began, now_nanos()] }), #{max: 4})");
+    let run = rex.run("let start = timestamp(); parallel([0, 1, 2, 3].map(|n| || { let began = start.elapsed; sleep(1); [n, began, start.elapsed] }), #{max: 4})");
     let value = run.ends(0).value();
     let rows = value.as_array().unwrap();
     assert_eq!(rows.iter().map(|row| row[0].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    let latest_start = rows.iter().map(|row| row[1].as_i64().unwrap()).max().unwrap();
-    let first_end = rows.iter().map(|row| row[2].as_i64().unwrap()).min().unwrap();
+    let latest_start = rows.iter().map(|row| row[1].as_f64().unwrap()).fold(0.0, f64::max);
+    let first_end = rows.iter().map(|row| row[2].as_f64().unwrap()).fold(f64::MAX, f64::min);
     assert!(latest_start < first_end, "all ran at one time: {value}");
     // With one at a time, none overlaps.
-    let run = rex.run("parallel([0, 1, 2].map(|n| || { let began = now_nanos(); sleep(0.02); [began, now_nanos()] }), #{max: 1})");
+    let run = rex.run("let start = timestamp(); parallel([0, 1, 2].map(|n| || { let began = start.elapsed; sleep(0.02); [began, start.elapsed] }), #{max: 1})");
     let value = run.ends(0).value();
-    assert!(value.as_array().unwrap().windows(2).all(|pair| pair[0][1].as_i64() <= pair[1][0].as_i64()), "{value}");
+    assert!(value.as_array().unwrap().windows(2).all(|pair| pair[0][1].as_f64() <= pair[1][0].as_f64()), "{value}");
     rex.run("parallel([])").gives(json!([]));
-    // The number at one time is what was asked for.
-    let run = rex.run("let all = []; for n in 0..200 { all.push(|| n * n) } parallel(all, #{max: 16})");
+    // Rhai's loop variable is one for all turns; one inside the loop is new at each.
+    let run = rex.run("let all = []; for n in 0..200 { let own = n; all.push(|| own * own) } parallel(all, #{max: 16})");
     assert_eq!(run.ends(0).value(), json!((0..200).map(|n| n * n).collect::<Vec<_>>()));
 }
 
 #[test]
 fn arguments_that_do_not_fit_are_refused() {
     let rex = Rex::new().policy(ALLOW_ALL);
-    for script in ["parallel([1])", "parallel(1)", "parallel([|| 1], #{max: 0})", "parallel([|| 1], #{max: 17})", "parallel([|| 1], #{maxx: 1})", "parallel()"]
-    {
+    for script in [
+        "parallel([1])",
+        "parallel(1)",
+        "parallel([|| 1], #{max: 0})",
+        "parallel([|| 1], #{max: 17})",
+        "parallel([|| 1], #{maxx: 1})",
+        "parallel()",
+    ] {
         let run = rex.run(&format!("try {{ {script}; }} catch (e) {{ return e.kind; }} \"nothing\""));
         run.gives("bad_argument");
     }
@@ -41,7 +47,7 @@ fn arguments_that_do_not_fit_are_refused() {
 fn the_first_error_in_order_is_thrown_unchanged_once_all_have_ended() {
     let rex = Rex::new().policy(ALLOW_ALL).file("odd", "{");
     let run = rex.run(
-        "let all = [|| 1,\n|| { sleep(0.3); throw #{mine: 5} },\n|| parse_json(\"{\"),\n|| { sleep(0.6); write(\"{data}/done\", \"x\") }];\ntry { parallel(all) } catch (e) { return [e.mine, exists(\"{data}/done\")] }",
+        "let all = [|| 1,\n|| { sleep(0.3); throw #{mine: 5} },\n|| { sleep(0.1); parse_json(\"{\") },\n|| { sleep(0.6); write(\"{data}/done\", \"x\") }];\ntry { parallel(all) } catch (e) { return [e.mine, exists(\"{data}/done\")] }",
     );
     run.gives(json!([5, true]));
     // Uncaught it keeps its class and its place.
@@ -83,7 +89,11 @@ fn captured_variables_are_copies_that_no_closure_can_change() {
         let value = run.ends(0).value();
         assert_eq!(value[0], false, "{change}: {value}");
         assert!(value[5].as_str().is_some_and(|text| text.to_lowercase().contains("constant")), "{change}: {value}");
-        assert_eq!((&value[1], &value[2], &value[3], &value[4]), (&json!(1), &json!([1]), &json!({"a": 1}), &json!([{"a": 1}])), "{change}");
+        assert_eq!(
+            (&value[1], &value[2], &value[3], &value[4]),
+            (&json!(1), &json!([1]), &json!({"a": 1}), &json!([{"a": 1}])),
+            "{change}"
+        );
     }
     // They are read, copied and gone through as always.
     let read = "let n = 1; let list = [3, 1, 2]; let map = #{a: 1}; let text = \"ab\"; let f = |x| x + n;\n\
@@ -116,13 +126,13 @@ fn every_limit_holds_in_closures_side_by_side() {
     for (name, bomb, code) in bombs {
         let (functions, bomb) = bomb.strip_prefix("fn f(n) { f(n + 1) } ").map_or(("", bomb), |bomb| ("fn f(n) { f(n + 1) } ", bomb));
         for others in ["|| sleep(50)", "|| 1", "|| parallel([|| sleep(50), || sleep(50)])"] {
-            let script = format!("{functions}try {{ parallel([{others}, || {{ {bomb} }}, {others}], #{{max: 3, keep_going: true}}) }} catch {{}} write(\"{{data}}/mark\", \"ran on\")");
+            let script = format!(
+                "{functions}try {{ parallel([{others}, || {{ {bomb} }}, {others}], #{{max: 3, keep_going: true}}) }} catch {{}} write(\"{{data}}/mark\", \"ran on\")"
+            );
             let start = std::time::Instant::now();
             let run = rex.run_with(&["--timeout", "30"], &script);
-            // The limit of depth is found by Rhai; the others that wait do not hear of it.
-            let code = if name == "recursion" && run.code == 124 { 124 } else { code };
             assert_eq!(run.code, code, "{name}, {others}: {run:#?}");
-            assert!(!rex.exists("mark") && start.elapsed().as_secs_f64() < 40.0, "{name}, {others}");
+            assert!(!rex.exists("mark") && start.elapsed().as_secs_f64() < 25.0, "{name}, {others}");
             assert_eq!(run.error_type(), "LIMIT_EXCEPTION", "{name}, {others}");
             assert_eq!(run.events("run_end").len(), 1, "{name}: {:#?}", run.audit);
         }
@@ -157,11 +167,13 @@ fn deep_recursion_and_deep_values_in_closures_crash_nothing() {
     let rex = Rex::new().policy(ALLOW_ALL).config("[limits]\ndepth = 512\n");
     let run = rex.run("fn f(n) { f(n + 1) } parallel([|| f(0), || f(0), || f(0)])");
     assert_eq!((run.code, run.error_type().as_str()), (125, "LIMIT_EXCEPTION"), "{run:#?}");
-    // Dropped, compared and printed, a value that nests so deep needs more stack than there is.
-    let run = rex.run("parallel([|| 1, || { let a = []; for i in 0..1000000 { a = [a] } a.len() }])");
-    assert!(run.code <= 125, "{run:#?}");
-    let run = rex.run("parallel([|| { let a = []; for i in 0..300000 { let b = []; b.push(a); a = b } a == a }, || sleep(20)])");
-    assert!(run.code <= 125, "{run:#?}");
+    // A value that nests too deep for any stack is dropped by the thread of the closure that made it.
+    let deep = "let a = [1]; for i in 0..300000 { let b = []; b.push(a.drain(0, 1)); a = b } a.len()";
+    for others in ["|| 1", "|| sleep(30)"] {
+        let run = rex.run_with(&["--timeout", "40"], &format!("parallel([{others}, || {{ sleep(0.1); {deep} }}, {others}])"));
+        assert!([0, 124, 125].contains(&run.code), "{run:#?}");
+        assert_eq!(run.events("run_end").len(), 1, "{run:#?}");
+    }
 }
 
 #[test]
@@ -169,7 +181,9 @@ fn exit_in_a_closure_ends_the_run_with_its_code() {
     let rex = Rex::new().policy(ALLOW_ALL);
     for others in ["|| sleep(100)", "|| loop {}", "|| retry(100, #{delay: 100}, || throw 1)", "|| parallel([|| sleep(100), || loop {}])"] {
         let start = std::time::Instant::now();
-        let script = format!("try {{ parallel([{others}, || {{ sleep(0.2); exit(7) }}, {others}], #{{keep_going: true}}) }} catch {{}} write(\"{{data}}/mark\", \"x\")");
+        let script = format!(
+            "try {{ parallel([{others}, || {{ sleep(0.2); exit(7) }}, {others}], #{{keep_going: true}}) }} catch {{}} write(\"{{data}}/mark\", \"x\")"
+        );
         let run = rex.run_with(&["--timeout", "50"], &script);
         assert_eq!(run.code, 7, "{others}: {run:#?}");
         assert!(start.elapsed().as_secs_f64() < 20.0 && !rex.exists("mark"), "{others}");
@@ -178,7 +192,8 @@ fn exit_in_a_closure_ends_the_run_with_its_code() {
 
 #[test]
 fn a_denial_in_a_closure_is_on_record_with_its_line() {
-    let rex = Rex::new().policy("permit(principal, action, resource) unless { resource is file_system::File && resource.path like \"*/secret\" };");
+    let rex = Rex::new()
+        .policy("permit(principal, action, resource) unless { resource is file_system::File && resource.path like \"*/secret\" };");
     let rex = rex.file("secret", "x").file("open", "y");
     let run = rex.run("let all = [\n|| cat(\"{data}/open\"),\n|| cat(\"{data}/secret\")\n];\nparallel(all)");
     run.is_denied();
@@ -186,7 +201,7 @@ fn a_denial_in_a_closure_is_on_record_with_its_line() {
     assert_eq!(denied.len(), 1, "{denied:#?}");
     assert!(denied[0].to_string().contains("\"line\":3"), "{:#}", denied[0]);
     let run = rex.run(
-        "let all = [];\nfor n in 0..40 { all.push(|| cat(\"{data}/\" + if n % 2 == 0 { \"secret\" } else { \"open\" })) }\nlet n = 0;\nfor r in parallel(all, #{max: 16, keep_going: true}) { if !r.ok && r.error.kind == \"denied\" { n += 1 } }\nn",
+        "let all = [];\nfor i in 0..40 { let n = i; all.push(|| cat(\"{data}/\" + if n % 2 == 0 { \"secret\" } else { \"open\" })) }\nlet n = 0;\nfor r in parallel(all, #{max: 16, keep_going: true}) { if !r.ok && r.error.kind == \"denied\" { n += 1 } }\nn",
     );
     run.gives(20);
     assert_eq!(run.denials(), 20);
@@ -196,9 +211,11 @@ fn a_denial_in_a_closure_is_on_record_with_its_line() {
 #[test]
 fn lines_that_closures_print_are_whole() {
     let rex = Rex::new().policy(ALLOW_ALL);
-    let script = "let all = [];\nfor n in 0..8 { all.push(|| { let text = \"\"; text.pad(9000, \"\" + n); for i in 0..20 { print(text) } }) }\nparallel(all, #{max: 8});";
+    let script = "let all = [];\nfor i in 0..8 { let n = i; all.push(|| { let text = \"\"; text.pad(9000, \"\" + n); for j in 0..20 { print(text) } }) }\nparallel(all, #{max: 8});";
     for form in ["human", "ndjson", "json"] {
-        let run = rex.run_with(&["-o", form], script);
+        let (config, policy) = (rex.config_file(), rex.policy_file());
+        let arguments = ["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", form];
+        let run = rex.finish(rex.command(&arguments), script.as_bytes());
         run.ends(0);
         let text = if form == "json" { run.json()["output"].to_string() } else { run.stdout.clone() };
         for n in 0..8 {
@@ -212,7 +229,7 @@ fn lines_that_closures_print_are_whole() {
 fn closures_within_closures_share_the_threads_of_the_run() {
     let rex = Rex::new().policy(ALLOW_ALL);
     let run = rex.run(
-        "let all = [];\nfor n in 0..6 { all.push(|| { let more = []; for m in 0..6 { more.push(|| { sleep(0.01); n * 10 + m }) } parallel(more, #{max: 16}) }) }\nparallel(all, #{max: 16})",
+        "let all = [];\nfor i in 0..6 { let n = i; all.push(|| { let more = []; for j in 0..6 { let m = j; more.push(|| { sleep(0.01); n * 10 + m }) } parallel(more, #{max: 16}) }) }\nparallel(all, #{max: 16})",
     );
     let expected: Vec<Vec<u32>> = (0..6).map(|n| (0..6).map(|m| n * 10 + m).collect()).collect();
     assert_eq!(run.ends(0).value(), json!(expected));
@@ -226,8 +243,13 @@ fn an_open_file_is_shared_and_each_line_goes_to_one_closure() {
         "let file = open(\"{data}/lines\");\nlet take = || { let got = []; loop { let line = read_line(file); if line == () { break } got.push(line) } got };\nparallel([take, take, take, take])",
     );
     let value = run.ends(0).value();
-    let mut all: Vec<u32> =
-        value.as_array().unwrap().iter().flat_map(|lines| lines.as_array().unwrap()).map(|line| line.as_str().unwrap().trim().parse().unwrap()).collect();
+    let mut all: Vec<u32> = value
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|lines| lines.as_array().unwrap())
+        .map(|line| line.as_str().unwrap().trim().parse().unwrap())
+        .collect();
     all.sort_unstable();
     assert_eq!(all, (0..200).collect::<Vec<_>>());
 }

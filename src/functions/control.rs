@@ -154,7 +154,8 @@ const PARALLEL: Function = Function {
 closure is asked for and recorded as everywhere else, and the limits are those of the run, together.\n\nWhen one fails no further closure begins; \
 those that run go on to their end, and then the first error, in their order, goes on as it was thrown. With `keep_going` every closure runs, and gives \
 `#{ok: true, value: …}` or `#{ok: false, error: …}`, where the error is what `catch` would get. A limit, or `exit` in a closure, ends the run.\n\nA \
-closure works on copies of the variables that it captures, as they are when `parallel` is called. They are constants in it: return what is found out. \
+closure works on copies of the variables that it captures, as they are when `parallel` is called. They are constants in it: return what is found out. The variable of a `for` loop is one for all turns; make closures \
+in a loop with `map`, or from a variable inside it. \
 An open file is no copy: closures that share one take turns.\n\nAt most 16 closures of a run work at one time. Inside a closure `parallel` may be called \
 again; when the 16 are in use, its closures run one after the other.",
     body: &with2(parallel, [param("closures", "An array of closures that take no arguments."), param("options", "")]),

@@ -188,10 +188,14 @@ impl Call<'_> {
         let job = |at: usize| {
             let Some(closure) = closures.get(at) else { return Ok(Dynamic::UNIT) };
             let result = closure.call_within_context::<Dynamic>(context, ());
+            // What no script may catch ends the others too, and those that wait.
             if let Err(error) = &result
-                && matches!(inner(error), rhai::EvalAltResult::ErrorTooManyOperations(_))
+                && !inner(error).is_catchable()
             {
-                watch.stop(crate::limits::Stop::Operations);
+                if matches!(inner(error), rhai::EvalAltResult::ErrorTooManyOperations(_)) {
+                    watch.stop(crate::limits::Stop::Operations);
+                }
+                watch.end();
             }
             result.map(Dynamic::flatten)
         };
@@ -200,14 +204,16 @@ impl Call<'_> {
             Ok(_) => true,
             Err(error) => keep_going && catchable(error),
         };
-        let mut results: Vec<_> = crate::sys::branches::side_by_side(watch, closures.len(), most, job, go_on).into_iter().flatten().collect();
-        let failed = |result: &std::result::Result<Dynamic, Box<rhai::EvalAltResult>>, lasting: bool| {
-            result.as_ref().is_err_and(|error| !lasting || !catchable(error))
+        let mut results: Vec<_> =
+            crate::sys::branches::side_by_side(watch, closures.len(), most, job, go_on).into_iter().flatten().collect();
+        let first = |which: &dyn Fn(&rhai::EvalAltResult) -> bool| {
+            results.iter().position(|result| result.as_ref().is_err_and(|error| which(error)))
         };
-        let ends = results
-            .iter()
-            .position(|result| failed(result, true))
-            .or_else(|| if keep_going { None } else { results.iter().position(|result| failed(result, false)) });
+        let terminated = |error: &rhai::EvalAltResult| matches!(inner(error), rhai::EvalAltResult::ErrorTerminated(..));
+        // A branch that was told to end knows no reason: the one that ended them all does.
+        let ends = first(&|error| !catchable(error) && !terminated(error))
+            .or_else(|| first(&|error| !catchable(error)))
+            .or_else(|| if keep_going { None } else { first(&|_| true) });
         if let Some(at) = ends
             && let Err(error) = results.swap_remove(at)
         {
@@ -237,14 +243,17 @@ impl Call<'_> {
         };
         let value = if value.is_shared() { value.flatten_clone() } else { value };
         if value.is_shared() {
-            return Err(crate::error::bad_argument(format!("{}: a captured variable is being changed by this very call", self.function.name)));
+            return Err(crate::error::bad_argument(format!(
+                "{}: a captured variable is being changed by this very call",
+                self.function.name
+            )));
         }
         if value.is_array() {
             let items = value.into_array().unwrap_or_default();
             return items.into_iter().map(|item| self.copy_of(item, depth)).collect::<Result<Vec<_>>>().map(Dynamic::from_array);
         }
         if value.is::<FnPtr>() {
-            return Ok(value.try_cast::<FnPtr>().map_or(Ok(Dynamic::UNIT), |closure| self.on_its_own(closure, depth).map(Dynamic::from))?);
+            return value.try_cast::<FnPtr>().map_or(Ok(Dynamic::UNIT), |closure| self.on_its_own(closure, depth).map(Dynamic::from));
         }
         if value.is_map() {
             let map = value.try_cast::<super::value::Map>().unwrap_or_default();

@@ -1,3 +1,6 @@
+//! Jobs side by side: their order, their number, panics, and what they count together.
+#![allow(clippy::panic, reason = "a panic is what the test is about")]
+
 use super::*;
 use crate::limits::{Limits, MAX_BRANCHES};
 use std::sync::atomic::AtomicU32;
@@ -56,7 +59,14 @@ fn a_panic_in_a_branch_ends_the_others_and_goes_on() {
 #[test]
 fn steps_of_all_threads_count_for_one_limit() {
     let watch = Watch::new(Limits { operations: 10_000, ..Limits::default() });
-    let job = |_: usize| (0..4_000).take_while(|_| { watch.step(); watch.check().is_ok() }).count();
+    let job = |_: usize| {
+        (0..4_000)
+            .take_while(|_| {
+                watch.step();
+                watch.check().is_ok()
+            })
+            .count()
+    };
     let counts: Vec<usize> = side_by_side(&watch, 4, 4, job, |_| true).into_iter().flatten().collect();
     assert_eq!(watch.stopping(), Some(Stop::Operations), "{counts:?}");
     assert!(counts.iter().sum::<usize>() < 12_000, "{counts:?}");
