@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod archive;
+pub mod branches;
 pub mod clock;
 pub mod compress;
 pub mod confine;
