@@ -287,11 +287,11 @@ settings! {
     /// What a caller sees of a file whom the policy permits `redacted_read` but not `read`.
     struct RedactionSettings "redaction" {
         lines: Lines, form::word(LINES), Lines::Listed, None,
-            "Which lines are shown: those whose format is in the dictionary (listed), or every line that is text (all). The others are [REDACTED]. In lines that are shown, marked conversions of the dictionary and the masks are replaced.";
+            "Which lines are shown: those whose format is in the dictionary (listed), or every line that is text (all). The others are `[REDACTED]`. In lines that are shown, marked conversions of the dictionary and the masks are replaced.";
         dictionary: String, form::text(), DICTIONARY.into(), None,
-            "The file of formats, one a line in the notation of printf, each for a whole line; # begins a comment. %s is free text, and %!s (any conversion with !) is replaced by [REDACTED]. A line that is no format stops redacted reading. A relative path is beside rex.toml. Where this is left at its default and there is no such file, the dictionary of the reference is used if that is there (/etc/opt/rex/rex_redaction.config), else no line is listed; any other file must be there.";
+            "The file of formats, one a line in the notation of printf, each for a whole line; # begins a comment. %s is free text, and %!s (any conversion with !) is replaced by `[REDACTED]`. A line that is no format stops redacted reading. A relative path is beside rex.toml. Where this is left at its default and there is no such file, the dictionary of the reference is used if that is there (/etc/opt/rex/rex_redaction.config), else no line is listed; any other file must be there.";
         mask: Vec<Mask>, form::words(MASKS, 0), SECRETS.to_vec(), None,
-            "What is replaced in lines that are shown, by [REDACTED:NAME].";
+            "What is replaced in lines that are shown, by `[REDACTED:NAME]`.";
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a run may use. Configured per group in rex.toml; a request can only lower the wall clock.
@@ -80,6 +80,12 @@ pub struct Watch {
     stop: AtomicU8,
     /// Set when any stop is set; one load in the hot path.
     stopped: AtomicBool,
+    /// Set when the script has ended by its own doing while others of its threads may be at work.
+    ended: AtomicBool,
+    /// Steps of the engine so far, on all threads.
+    operations: AtomicU64,
+    /// Threads beside the script's own that are at work for it.
+    branches: AtomicU32,
     output: AtomicU64,
     open_files: AtomicU64,
     waiter: Mutex<Vec<std::thread::Thread>>,
@@ -99,6 +105,9 @@ impl Watch {
             until: None,
             stop: AtomicU8::new(0),
             stopped: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            operations: AtomicU64::new(0),
+            branches: AtomicU32::new(0),
             output: AtomicU64::new(0),
             open_files: AtomicU64::new(0),
             waiter: Mutex::new(Vec::new()),
@@ -128,10 +137,58 @@ impl Watch {
     pub fn stop(&self, why: Stop) {
         if self.stop.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             self.stopped.store(true, Ordering::SeqCst);
-            if let Ok(waiters) = self.waiter.lock() {
-                waiters.iter().for_each(std::thread::Thread::unpark);
-            }
+            self.wake();
         }
+    }
+    fn wake(&self) {
+        if let Ok(waiters) = self.waiter.lock() {
+            waiters.iter().for_each(std::thread::Thread::unpark);
+        }
+    }
+    /// Says that the script has ended by its own doing: with `exit`, or with an error that no script may catch. Every thread of it ends at its next
+    /// check; sleepers wake. True for the first who says so.
+    pub fn end(&self) -> bool {
+        let first = !self.ended.swap(true, Ordering::SeqCst);
+        self.wake();
+        first
+    }
+    /// Whether the script has ended, see [`Watch::end`].
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+    /// Counts a step of the engine on this thread; beyond the limit the run ends. Rhai itself counts anew in each closure that a function calls.
+    pub fn step(&self) {
+        let due = STEPS.try_with(|steps| {
+            let count = steps.get() + 1;
+            steps.set(if count < STEPS_AT_ONCE { count } else { 0 });
+            count
+        });
+        if due.is_ok_and(|count| count >= STEPS_AT_ONCE) {
+            self.count_operations(STEPS_AT_ONCE);
+        }
+    }
+    /// Counts what [`Watch::step`] has not yet: before a thread ends.
+    pub fn settle(&self) {
+        if let Ok(count) = STEPS.try_with(|steps| steps.replace(0)) {
+            self.count_operations(count);
+        }
+    }
+    fn count_operations(&self, count: u32) {
+        let before = self.operations.fetch_add(count.into(), Ordering::Relaxed);
+        if self.limits.operations > 0 && before.saturating_add(count.into()) > self.limits.operations {
+            self.stop(Stop::Operations);
+        }
+    }
+    /// Takes so many threads for branches of the script, or as many as are left; give them back with [`Watch::give_branches`].
+    #[must_use]
+    pub fn take_branches(&self, wanted: u32) -> u32 {
+        let take = |taken: u32| Some(taken + wanted.min((MAX_BRANCHES - 1).saturating_sub(taken)));
+        let before = self.branches.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).unwrap_or(0);
+        wanted.min((MAX_BRANCHES - 1).saturating_sub(before))
+    }
+    pub fn give_branches(&self, count: u32) {
+        self.branches.fetch_sub(count, Ordering::SeqCst);
     }
     /// Why the run has to stop, if it has to.
     #[must_use]
@@ -142,6 +199,7 @@ impl Watch {
     /// The reason, when the run has to stop.
     pub fn check(&self) -> Result<()> {
         match self.stopping() {
+            None if self.ended() => Err(Error::new(Kind::Cancelled, "the script has ended")),
             None => Ok(()),
             Some(why) => Err(why.error(&self.limits)),
         }
@@ -201,7 +259,15 @@ impl Watch {
     }
 }
 
+/// How many threads of a script work at one time, its own among them.
+pub const MAX_BRANCHES: u32 = 16;
+
+/// Steps that a thread counts for itself before it adds them to those of the run.
+const STEPS_AT_ONCE: u32 = 256;
+
 thread_local! {
+    /// Steps of this thread that are not yet counted for the run.
+    static STEPS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     /// Whether this thread runs script code, and so is held to the memory limit.
     static LIMITED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }

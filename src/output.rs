@@ -51,6 +51,8 @@ pub struct Output {
     watch: Arc<Watch>,
     stdout_is_tty: bool,
     said: Mutex<Said>,
+    /// Held while a line is written: lines of branches do not mix.
+    line: Mutex<()>,
 }
 
 /// Log lines kept for a result; more are counted and dropped.
@@ -62,7 +64,7 @@ impl Output {
     #[must_use]
     pub fn new(form: Form, verbose: bool, watch: Arc<Watch>) -> Self {
         let stdout_is_tty = rustix::termios::isatty(rustix::stdio::stdout());
-        Self { form, verbose, watch, stdout_is_tty, said: Mutex::new(Said::default()) }
+        Self { form, verbose, watch, stdout_is_tty, said: Mutex::new(Said::default()), line: Mutex::new(()) }
     }
     #[must_use]
     pub fn form(&self) -> Form {
@@ -185,6 +187,7 @@ impl Output {
     }
     fn write(&self, to: BorrowedFd<'_>, text: &[u8], end: &[u8]) -> Result<()> {
         let whole = [text, end].concat();
+        let _line = self.line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         write_all(to, &whole).inspect_err(|error| {
             if error.kind == Kind::Cancelled {
                 self.watch.stop(Stop::Gone);

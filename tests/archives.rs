@@ -96,6 +96,177 @@ fn a19_set_id_bits_of_an_archive_are_not_given_to_files() {
     assert_eq!((mode("out/suid"), mode("out/dir")), (0o755, 0o777));
 }
 
+/// Whether this test can give files to other users.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+const NO_SPECIAL: &str = r#"permit(principal, action, resource);
+forbid(principal, action == file_system::Action::"chmod", resource) when { context.set_uid || context.set_gid };
+forbid(principal, action == file_system::Action::"chown", resource) when { context.uid == 0 };
+"#;
+
+#[test]
+fn a19_set_id_bits_are_given_only_where_chmod_is_permitted_with_them() {
+    let members = [
+        Entry { name: b"plain", mode: 0o640, data: b"p", ..FILE },
+        Entry { kind: b'5', name: b"dir/", mode: 0o2750, ..FILE },
+        Entry { name: b"dir/suid", mode: 0o4755, data: b"x", ..FILE },
+    ];
+    let mode = |rex: &Rex, name: &str| fs::metadata(rex.data().join(name)).unwrap().permissions().mode() & 0o7777;
+    let rex = host(&members);
+    let asked = rex.run(r#"tar_extract("{data}/x.tar", "{data}/out", #{set_id: true}).files"#);
+    asked.gives(2);
+    assert_eq!((mode(&rex, "out/plain"), mode(&rex, "out/dir"), mode(&rex, "out/dir/suid")), (0o640, 0o2750, 0o4755));
+    let chmods: Vec<_> =
+        asked.events("decision").into_iter().filter(|record| record["action"] == r#"file_system::Action::"chmod""#).collect();
+    assert!(chmods.len() >= 2, "{chmods:#?}");
+
+    let rex = host(&members).policy(NO_SPECIAL).dir("out");
+    let before = listing(&rex.data());
+    let denied = rex.run(r#"tar_extract("{data}/x.tar", "{data}/out", #{set_id: true})"#);
+    assert_eq!(denied.is_denied().json()["error"]["action"], r#"file_system::Action::"chmod""#);
+    assert_eq!(listing(&rex.data()), before, "{denied:#?}");
+    rex.run(r#"tar_extract([tar_extract::preserve_permissions], "{data}/x.tar", "{data}/out").files"#).gives(2);
+    assert_eq!((mode(&rex, "out/dir"), mode(&rex, "out/dir/suid")), (0o750, 0o755));
+
+    let rex = host(&members).policy(NO_SPECIAL);
+    let run = rex.run(r#"let r = tar_extract("{data}/x.tar", "{data}/out", #{set_id: true, keep_going: true}); [r.files, r.skipped.map(|s| [s.path, s.kind])]"#);
+    run.gives(json!([1, [["dir/", "denied"], ["dir/suid", "denied"]]]));
+    assert!(!rex.data().join("out/dir/suid").exists());
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/y", #{set_id: true, preserve_permissions: false})"#).ends(1);
+    assert!(!rex.data().join("y").exists());
+}
+
+#[test]
+fn a_member_that_comes_twice_has_the_bits_of_the_last_one() {
+    let rex =
+        host(&[Entry { name: b"f", mode: 0o4755, data: b"first", ..FILE }, Entry { name: b"f", mode: 0o600, data: b"second", ..FILE }]);
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/out", #{set_id: true}); cat("{data}/out/f")"#).gives("second");
+    assert_eq!(fs::metadata(rex.data().join("out/f")).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn what_is_there_keeps_its_owner_and_bits_when_it_is_overwritten() {
+    let rex = host(&[Entry { name: b"f", mode: 0o4755, data: b"new", ..FILE }]).file("out/f", "old");
+    fs::set_permissions(rex.data().join("out/f"), fs::Permissions::from_mode(0o640)).unwrap();
+    rex.run(
+        r#"tar_extract("{data}/x.tar", "{data}/out", #{set_id: true, preserve_ownership: true, overwrite: true}); cat("{data}/out/f")"#,
+    )
+    .gives("new");
+    assert_eq!(fs::metadata(rex.data().join("out/f")).unwrap().permissions().mode() & 0o7777, 0o640);
+    // Also where it comes twice.
+    let rex = host(&[Entry { name: b"f", data: b"first", ..FILE }, Entry { name: b"f", mode: 0o4755, data: b"new", ..FILE }])
+        .file("out/f", "old");
+    fs::set_permissions(rex.data().join("out/f"), fs::Permissions::from_mode(0o600)).unwrap();
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/out", #{set_id: true, overwrite: true}); cat("{data}/out/f")"#).gives("new");
+    assert_eq!(fs::metadata(rex.data().join("out/f")).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn owners_of_an_archive_are_given_only_where_chown_is_permitted() {
+    let rex = Rex::new().policy(ALLOW_ALL).file("d/a", "1").link("d/l", "a");
+    if !is_root() || !shell(&rex, "tar --owner=:4711 --group=:4712 --mode=u+s -cf x.tar d") {
+        return;
+    }
+    let owner = |rex: &Rex, name: &str| {
+        let meta = fs::symlink_metadata(rex.data().join(name)).unwrap();
+        (meta.uid(), meta.gid(), meta.mode() & 0o7000)
+    };
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/plain").files"#).gives(1);
+    assert_eq!((owner(&rex, "plain/d"), owner(&rex, "plain/d/a"), owner(&rex, "plain/d/l").0), ((0, 0, 0), (0, 0, 0), 0));
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/own", #{preserve_ownership: true}).files"#).gives(1);
+    assert_eq!((owner(&rex, "own/d"), owner(&rex, "own/d/a")), ((4711, 4712, 0), (4711, 4712, 0)));
+    assert_eq!((owner(&rex, "own/d/l").0, owner(&rex, "own/d/l").1), (4711, 4712));
+    // With both, set-user-id outlives the change of owner.
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/both", #{preserve_ownership: true, set_id: true}).files"#).gives(1);
+    assert_eq!(owner(&rex, "both/d/a"), (4711, 4712, 0o4000));
+
+    let rex = rex.policy(r#"permit(principal, action, resource); forbid(principal, action == file_system::Action::"chown", resource);"#);
+    let denied = rex.run(r#"tar_extract("{data}/x.tar", "{data}/no", #{preserve_ownership: true})"#);
+    assert_eq!(denied.is_denied().json()["error"]["action"], r#"file_system::Action::"chown""#);
+    assert!(!rex.data().join("no").exists(), "{denied:#?}");
+    // The policy is told who is wanted, and a name of the archive counts before its number.
+    if !shell(&rex, "tar --owner=root:4711 --group=root:4711 -cf y.tar d") {
+        return;
+    }
+    let rex = rex.policy(NO_SPECIAL);
+    rex.run(r#"tar_extract("{data}/x.tar", "{data}/yes", #{preserve_ownership: true}).files"#).gives(1);
+    rex.run(r#"tar_extract("{data}/y.tar", "{data}/no", #{preserve_ownership: true})"#).is_denied();
+    assert!(!rex.data().join("no").exists());
+    for option in ["preserve_ownership", "set_id"] {
+        let run = rex.run(&format!(r#"zip_extract("{{data}}/x.tar", "{{data}}/no", #{{{option}: true}})"#));
+        assert_eq!(run.ends(1).json()["error"]["kind"], "bad_argument");
+    }
+}
+
+#[test]
+fn a_source_that_is_not_kept_goes_only_where_delete_is_permitted_and_after_the_result_is_there() {
+    let no_delete = r#"permit(principal, action, resource); forbid(principal, action == file_system::Action::"delete", resource);"#;
+    let rex = Rex::new().policy(no_delete).file("log", "text\n");
+    for script in [r#"gzip("{data}/log", #{keep: false})"#, r#"zstd("{data}/log", "{data}/x", #{keep: false})"#] {
+        let before = listing(&rex.data());
+        assert_eq!(rex.run(script).is_denied().json()["error"]["action"], r#"file_system::Action::"delete""#);
+        assert_eq!(listing(&rex.data()), before);
+    }
+    let rex = rex.policy(ALLOW_ALL);
+    rex.run(r#"gzip("{data}/log", #{keep: false}).removed"#).gives(true);
+    assert!(!rex.exists("log"));
+    rex.run(r#"gunzip("{data}/log.gz", #{keep: false}).removed"#).gives(true);
+    assert!(rex.read("log") == "text\n" && !rex.exists("log.gz"));
+    // A result that cannot be made costs nothing.
+    let rex = rex.file("log.zst", "there already").file("bad.gz", "no gzip data");
+    rex.run(r#"zstd("{data}/log", #{keep: false})"#).ends(1);
+    rex.run(r#"gunzip("{data}/bad.gz", #{keep: false})"#).ends(1);
+    assert!(rex.exists("log") && rex.exists("bad.gz") && !rex.exists("bad"));
+    // Neither a link nor what it leads to goes.
+    let rex = rex.link("link", "log");
+    let run = rex.run(r#"gzip("{data}/link", "{data}/l.gz", #{keep: false})"#);
+    assert_eq!(run.ends(1).json()["error"]["kind"], "not_a_file");
+    assert!(rex.exists("link") && rex.exists("log") && !rex.exists("l.gz"));
+}
+
+#[test]
+fn a_source_that_is_written_to_meanwhile_stays() {
+    let rex = Rex::new().policy(ALLOW_ALL).file("log", &"some text that takes a while to pack\n".repeat(1_500_000));
+    let path = rex.data().join("log");
+    let run = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Once the new file is being written, the old one grows.
+            let begun = || fs::read_dir(rex.data()).unwrap().flatten().any(|entry| entry.file_name().to_string_lossy().starts_with('.'));
+            common::until(20.0, begun);
+            use std::io::Write as _;
+            fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"late\n").unwrap();
+        });
+        rex.run(r#"zstd("{data}/log", #{level: 15, keep: false})"#)
+    });
+    let error = &run.ends(1).json()["error"];
+    assert_eq!(error["kind"], "changed", "{run:#?}");
+    assert!(error["message"].as_str().unwrap().contains("the old one stays"), "{error}");
+    assert!(rex.exists("log") && rex.exists("log.zst"));
+}
+
+#[test]
+fn gzip_text_is_redacted_where_only_redacted_reading_is_permitted() {
+    let rex = Rex::new().policy(ALLOW_ALL).file("log", "user=anna\npassword is secret\nuser=bert\n");
+    rex.run(r#"gzip("{data}/log").changed"#).gives(true);
+    let rex = rex.policy(r#"permit(principal, action == file_system::Action::"redacted_read", resource);"#);
+    fs::write(rex.root().join("etc/redaction"), "user=%s\n").unwrap();
+    rex.run(r#"read_gzip_lines("{data}/log.gz")"#).gives(json!(["user=anna", "[REDACTED]", "user=bert"]));
+    rex.run(r#"read_gzip_lines("{data}/log.gz", #{count: -2})"#).gives(json!(["[REDACTED]", "user=bert"]));
+    rex.run(r#"[search_gzip("secret", "{data}/log.gz").len(), search_gzip("user", "{data}/log.gz").len()]"#).gives(json!([0, 2]));
+    rex.run(r#"[search_gzip_exists("secret", "{data}/log.gz"), search_gzip_exists("bert", "{data}/log.gz")]"#).gives(json!([false, true]));
+    // Nor do limits tell how long what is hidden is: this is what is seen, and one byte less.
+    let seen = "user=anna\n[REDACTED]\nuser=bert\n".len();
+    let with = |limit: usize| rex.run(&format!(r#"read_gzip_lines("{{data}}/log.gz", #{{max_unpacked: {limit}}}).len()"#));
+    with(seen).gives(3);
+    assert_eq!(with(seen - 1).ends(1).json()["error"]["kind"], "too_large");
+    rex.run(r#"gzip_info("{data}/log.gz")"#).is_denied();
+    // Nor is it unpacked to where it can be read.
+    rex.run(r#"gunzip("{data}/log.gz", "{data}/copy")"#).is_denied();
+    assert!(!rex.exists("copy"));
+}
+
 #[test]
 fn a20_a_link_in_the_destination_is_not_followed() {
     let rex = host(&[Entry { name: b"sub/file", data: b"evil", ..FILE }]).dir("out").dir("elsewhere");

@@ -169,33 +169,12 @@ fn printed(recipe: &Recipe) -> Result<String, String> {
     Ok(run.stdout.replace(&data, ""))
 }
 
-/// Functions of the archive and data topics, until these are there.
-const NOT_YET: &[&str] = &[
-    "gzip",
-    "read_gzip_lines",
-    "tar_create",
-    "tar_list",
-    "tar_extract",
-    "sha256",
-    "parse_toml",
-    "parse_yaml",
-    "parse_kv",
-    "parse_csv",
-    "to_csv",
-];
-
-/// Whether a recipe needs one of these.
-fn waits(recipe: &Recipe) -> bool {
-    NOT_YET.iter().any(|name| rexsh::functions::by_name(name).is_none() && recipe.script.contains(&format!("{name}(")))
-}
-
 #[test]
 fn every_recipe_prints_what_the_page_says() {
     let recipes = recipes();
     assert!(recipes.len() >= 30, "{} recipes", recipes.len());
     let wrong: Vec<String> = recipes
         .iter()
-        .filter(|recipe| !waits(recipe))
         .filter_map(|recipe| {
             let problem = match (printed(recipe), &recipe.prints) {
                 (Ok(stdout), Some(expected)) if stdout.trim_end() == expected.trim_end() => return None,
@@ -213,9 +192,6 @@ fn every_recipe_prints_what_the_page_says() {
 #[test]
 fn no_recipe_does_anything_where_nothing_is_permitted() {
     for recipe in recipes() {
-        if waits(&recipe) {
-            continue;
-        }
         let host =
             host().policy("permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/nowhere\");");
         let data = host.data().to_str().unwrap().to_owned();

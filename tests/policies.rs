@@ -4,6 +4,7 @@
 mod common;
 use common::{ALLOW_ALL, Account, Key, Rex, Run, Sshd, Systemd};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -284,6 +285,98 @@ fn a_config_editor_writes_conf_files_of_one_folder_and_the_disk_agrees() {
     assert_eq!(run.is_denied().json()["error"]["hint"], "keys and password files are managed elsewhere");
     assert!(!run.stdout.contains("secret"));
     rex.run_with(&["--principal", "x"], "cat(\"{data}/nginx/nginx.conf\")").is_denied();
+}
+
+#[test]
+fn a_config_editor_changes_a_line_with_a_backup_that_stays() {
+    let rex = Rex::new()
+        .policy(&moved("config-editor", &[("/etc/nginx", "{data}/nginx")]))
+        .file("nginx/nginx.conf", "worker 1\n")
+        .file("nginx/conf.d/site.conf", "gzip off;\n");
+    let run = |script: &str| rex.run_with(&["--principal", "e", "--group", "config-editors"], script);
+    let edit = |path: &str| format!("edit_line(\"{{data}}/{path}\", #{{pattern: \"^gzip\", line: \"gzip on;\", backup: true}})");
+    let edited = run(&edit("nginx/conf.d/site.conf"));
+    let backup = edited.ends(0).json()["value"]["backup"].as_str().unwrap().to_owned();
+    assert_eq!((rex.read("nginx/conf.d/site.conf").as_str(), fs::read_to_string(&backup).unwrap().as_str()), ("gzip on;\n", "gzip off;\n"));
+    for script in [
+        format!("write(\"{backup}\", \"x\", #{{replace: true}})"),
+        format!("append_line(\"{backup}\", \"x\")"),
+        format!("rm(\"{backup}\")"),
+        edit("nginx/nginx.conf"),
+    ] {
+        run(&script).is_denied();
+    }
+    assert_eq!((rex.read("nginx/nginx.conf").as_str(), fs::read_to_string(&backup).unwrap().as_str()), ("worker 1\n", "gzip off;\n"));
+    assert_eq!(fs::read_dir(rex.data().join("nginx/conf.d")).unwrap().count(), 2);
+}
+
+#[test]
+fn a_cleaner_deletes_and_packs_in_one_folder_and_makes_nothing_with_other_rights() {
+    let rex = Rex::new()
+        .policy(&moved("cleaner", &[("/var/tmp", "{data}/tmp")]))
+        .file("tmp/old/a", "a")
+        .file("tmp/old/b", "b")
+        .file("tmp/big.log", "text\n")
+        .file("tmp/tool", "x")
+        .file("tmp/systemd-private-1/tmp/x", "x")
+        .file("kept", "kept")
+        .link("tmp/link", "{data}/kept");
+    let run = |script: &str| rex.run_with(&["--principal", "c", "--group", "cleaners"], script);
+    let mode = |path: &str| fs::metadata(rex.data().join(path)).unwrap().permissions().mode() & 0o7777;
+    run("rm(\"{data}/tmp/old\", #{recursive: true}).removed").gives(3);
+    run("gzip(\"{data}/tmp/big.log\", #{keep: false}).removed").gives(true);
+    assert!(!rex.exists("tmp/old") && !rex.exists("tmp/big.log") && rex.exists("tmp/big.log.gz"));
+    // A link goes, and what it leads to stays.
+    run("rm(\"{data}/tmp/link\").removed").gives(1);
+    for (script, hint) in [
+        ("rm(\"{data}/kept\")", "only what lies below /var/tmp may be deleted"),
+        ("rm(\"{data}/tmp\", #{recursive: true})", "only what lies below /var/tmp may be deleted"),
+        ("rm(\"{data}/tmp/systemd-private-1\", #{recursive: true})", "systemd removes the private folders of its services itself"),
+        ("gzip(\"{data}/tmp/tool\", \"{data}/tool.gz\")", "packed files are named *.gz or *.zst and lie below /var/tmp"),
+        ("chmod(\"{data}/tmp/tool\", 0o4755)", "cleaners do not make programs that run with other rights"),
+        ("chmod(\"{data}/tmp/tool\", \"g+s\")", "cleaners do not make programs that run with other rights"),
+    ] {
+        assert_eq!(run(script).is_denied().json()["error"]["hint"], hint, "{script}");
+    }
+    for script in [
+        "chmod(\"{data}/tmp/tool\", 0o666)",
+        "write(\"{data}/tmp/x.sh\", \"x\")",
+        "mkdir(\"{data}/tmp/d\")",
+        "mv(\"{data}/tmp/tool\", \"{data}/tmp/t\")",
+    ] {
+        run(script).is_denied();
+    }
+    assert!(rex.exists("tmp/tool") && rex.exists("tmp/systemd-private-1/tmp/x") && rex.read("kept") == "kept" && !rex.exists("tool.gz"));
+    assert_eq!(mode("tmp/tool") & 0o7000, 0);
+    run("chmod(\"{data}/tmp/tool\", 0o600).changed").gives(true);
+    assert_eq!(mode("tmp/tool"), 0o600);
+    rex.run_with(&["--principal", "x"], "rm(\"{data}/tmp/tool\")").is_denied();
+}
+
+#[test]
+fn nobody_makes_a_file_with_other_rights_beside_the_policy_that_forbids_it() {
+    let rex = Rex::new()
+        .policy(&format!("{ALLOW_ALL}\n{}", text("policies/never-setuid.cedar")))
+        .file("tool", "x")
+        .file("suid", "x")
+        .dir("shared");
+    fs::set_permissions(rex.data().join("suid"), fs::Permissions::from_mode(0o4755)).unwrap();
+    for script in [
+        "chmod(\"{data}/tool\", 0o4755)",
+        "chmod(\"{data}/tool\", \"u+s\")",
+        "chmod(\"{data}/tool\", \"g+s\")",
+        "cp(\"{data}/suid\", \"{data}/copy\", #{preserve: true})",
+        "tar_create(\"{data}/x.tar\", \"{data}/suid\", #{relative_to: \"{data}\", force: true}); tar_extract(\"{data}/x.tar\", \"{data}/out\", #{set_id: true})",
+    ] {
+        let hint = rex.run(script).is_denied().json()["error"]["hint"].as_str().unwrap_or("").to_owned();
+        assert!(hint.contains("come with packages") || hint.contains("comes with packages"), "{script}: {hint}");
+    }
+    assert!(!rex.exists("copy") && !rex.exists("out"));
+    let mode = |path: &str| fs::metadata(rex.data().join(path)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode("tool") & 0o7000, 0);
+    rex.run("chmod(\"{data}/tool\", 0o750).changed").gives(true);
+    rex.run("chmod(\"{data}/shared\", 0o2770).changed").gives(true);
+    assert_eq!((mode("tool"), mode("shared")), (0o750, 0o2770));
 }
 
 #[test]

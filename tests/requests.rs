@@ -119,7 +119,7 @@ fn the_api_help_and_version_are_for_anybody_who_is_somebody() {
     let rex = host();
     let run = ask(&rex, "rex functions --json cat", "");
     assert_eq!(run.ends(0).json()["functions"][0]["name"], "cat");
-    assert!(ask(&rex, "rex functions", "").ends(0).stdout.contains("grep(pattern, path"));
+    assert!(ask(&rex, "rex functions", "").ends(0).stdout.contains("grep(pattern, source"));
     let run = ask(&rex, "rex functions catt", "");
     assert_eq!(run.code, 2, "{run:#?}");
     assert!(run.stderr.contains("`cat`"), "{run:#?}");

@@ -67,7 +67,7 @@ impl Runner {
     /// Builds the engine: nothing of Rhai that reaches the host is in it.
     #[must_use]
     pub fn new(host: Arc<Host>, library: Option<Library>) -> Self {
-        let thrown = Arc::new(Thrown::default());
+        let thrown = Arc::new(Thrown::new(Arc::clone(&host.watch)));
         let mut engine = Engine::new_raw();
         // Not the language-core package: its `sleep` cannot be interrupted and its tags would let scripts forge errors.
         ArithmeticPackage::new().register_into_engine(&mut engine);
@@ -97,6 +97,8 @@ impl Runner {
             if crate::sys::memory::over_limit() {
                 watch.stop(Stop::Memory);
             }
+            watch.step();
+            crate::sys::overflow::count_stack();
             (over.ended() || watch.stopping().is_some()).then_some(Dynamic::UNIT)
         });
         Self { engine, host, thrown }

@@ -4,6 +4,7 @@ use super::thrown::{Thrown, is_fatal};
 use crate::error::{Error, bad_argument};
 use crate::functions::convert;
 use crate::functions::function::{Call, Function, Host};
+use crate::functions::order;
 use crate::functions::value::{Array, Dynamic, Map, OptionRow};
 use rhai::{Engine, EvalAltResult, FuncRegistration, Module, NativeCallContext, Position};
 use std::any::TypeId;
@@ -81,6 +82,9 @@ pub fn functions(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
         if function.name == "to_json" {
             raw(&mut module, function, shape, &[TypeId::of::<Map>()], host, thrown);
         }
+        if function.name == "sort" {
+            sorted(&mut module, thrown);
+        }
         if let Some(options) = shape.options {
             flags(engine, function.name, options);
         }
@@ -128,6 +132,31 @@ fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[
     FuncRegistration::new(function.name).set_into_module_raw(
         module,
         types,
+        rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },
+    );
+}
+
+/// `sort(array)` and `array.sort()`: as the language sorts an array where it is, and the sorted array is its value too, so that it can be used in an
+/// expression. An array that may not be changed (a constant) is left as it is.
+fn sorted(module: &mut Module, thrown: &Arc<Thrown>) {
+    let thrown = Arc::clone(thrown);
+    let body = move |context: Option<NativeCallContext>, args: &mut [&mut Dynamic]| -> Result<Dynamic, Box<EvalAltResult>> {
+        let position = context.as_ref().map_or(Position::NONE, NativeCallContext::call_position);
+        let Some(list) = args.first_mut() else { return Ok(Dynamic::UNIT) };
+        let constant = list.is_read_only();
+        let mut items = list.as_array_ref().map(|items| items.clone()).unwrap_or_default();
+        if let Err(error) = order::sort_values(&mut items) {
+            let number = |n: Option<usize>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+            return Err(raise(error, &thrown, (number(position.line()), number(position.position())), position));
+        }
+        if !constant && let Ok(mut whole) = list.as_array_mut() {
+            whole.clone_from(&items);
+        }
+        Ok(Dynamic::from_array(items))
+    };
+    FuncRegistration::new("sort").set_into_module_raw(
+        module,
+        [TypeId::of::<Array>()],
         rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },
     );
 }

@@ -2,19 +2,18 @@
 
 use crate::error::{Error, Kind};
 use crate::functions::value::{Dynamic, IntoScript, Map};
+use crate::limits::Watch;
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Originals kept; a script that catches more than this and rethrows an ancient one gets the class of its own throw.
 const KEPT: usize = 1024;
 
 /// The errors of a run that went into the script.
-#[derive(Default)]
 pub struct Thrown {
     state: Mutex<State>,
-    /// Set with `fatal` and `exit`: one load for every step of the engine.
-    ended: AtomicBool,
+    /// Told when `fatal` or `exit` is set: one load for every step of the engine, and the script's other threads end.
+    watch: Arc<Watch>,
 }
 
 #[derive(Default)]
@@ -27,6 +26,9 @@ struct State {
 }
 
 impl Thrown {
+    pub fn new(watch: Arc<Watch>) -> Self {
+        Self { state: Mutex::default(), watch }
+    }
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -49,21 +51,25 @@ impl Thrown {
         let at = value.tag().checked_sub(1)?.checked_sub(state.first)?;
         state.kept.get(usize::try_from(at).ok()?).cloned()
     }
-    /// Remembers an error that no script may catch.
+    /// Remembers an error that no script may catch, unless the script has ended already.
     pub fn set_fatal(&self, error: Error) {
-        self.state().fatal.get_or_insert(error);
-        self.ended.store(true, Ordering::Relaxed);
+        let mut state = self.state();
+        if self.watch.end() {
+            state.fatal = Some(error);
+        }
     }
     pub fn fatal(&self) -> Option<Error> {
         self.state().fatal.clone()
     }
     pub fn set_exit(&self, code: u8) {
-        self.state().exit.get_or_insert(code);
-        self.ended.store(true, Ordering::Relaxed);
+        let mut state = self.state();
+        if self.watch.end() {
+            state.exit = Some(code);
+        }
     }
     /// Whether the script has ended, whatever swallows the error that says so: `sort` takes no notice of errors of its closure.
     pub fn ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+        self.watch.ended()
     }
     pub fn exit(&self) -> Option<u8> {
         self.state().exit

@@ -188,7 +188,7 @@ fn tar_create(call: &Call<'_>, archive: AbsPath, paths: Vec<AbsPath>, options: C
     let bytes = call.effect(
         &target,
         || {
-            sys::fresh::make(&target, Birth { mode: 0o644, mtime: None }, |sink| {
+            sys::fresh::make(&target, Birth::plain(0o644, None), |sink| {
                 let mut collector = collector.borrow_mut();
                 collector.own = Some(sink.identity()?);
                 let mut writer = Writer::new(Packer::new(sink, &packing)?);

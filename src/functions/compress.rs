@@ -4,6 +4,7 @@ use super::file_read::Read;
 use super::file_write::{Create, Write, allow_new};
 use super::function::{Call, Example, Function, param, with3};
 use super::handle::Target;
+use super::tree_change::Delete;
 use super::value::{Dynamic, FromScript, IntoScript, Map, name_value, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
@@ -15,10 +16,11 @@ use crate::sys::compress::{Packer, Packing};
 use crate::sys::decompress::{Caps, Format, Plain};
 use crate::sys::fresh::{Birth, Moment};
 use crate::sys::stream::Checked;
+use rustix::fs::FileType;
 
 pub const FUNCTIONS: &[Function] = &[GZIP, GUNZIP, ZSTD, UNZSTD, BUNZIP2, UNXZ];
 
-const ASKS: &[Ask] = &[ask::<Read>(), ask::<Write>(), ask::<Create>()];
+const ASKS: &[Ask] = &[ask::<Read>(), ask::<Write>(), ask::<Create>(), ask::<Delete>()];
 const FAILS: &[Kind] = &[
     Kind::NotFound,
     Kind::Exists,
@@ -84,16 +86,17 @@ options! {
     /// Options of `gzip`.
     GzipOptions {
         level: u64 = 6, "1 (fast) to 9 (small).", flags &["level"];
+        keep: bool = true, "Keep the file that is read. `false` removes it when the result is in its place, unless it changed meanwhile; asks `delete` before anything is made.";
         force: bool = false, "Replace what is there already.", flags &["force", "f"];
     }
 }
 
 const GZIP: Function = Function {
     name: "gzip",
-    doc: "Packs a file with gzip into a new file.\n\nWithout `to` the name is that of the file with `.gz` added. The file itself stays; remove it with `rm` when the result is there. \
+    doc: "Packs a file with gzip into a new file.\n\nWithout `to` the name is that of the file with `.gz` added. The file itself stays, unless `keep: false` has it removed at the end: under the name that was given, if that is still the file that was read. A link is not removed. \
           The new file has the permission bits and the time of the old one. It gets its name when it is complete, so a result that is cut short or has old bytes at its end cannot be. \
           What is there already is the error `exists`, or with `force` replaced, with its owner and mode kept.\n\n\
-          A map: `changed`, `created`, `path`, `bytes_in`, `bytes_out`.",
+          A map: `changed`, `created`, `path`, `bytes_in`, `bytes_out`, `removed` (whether the file that was read is gone).",
     body: &with3(gzip, PARAMS),
     asks: ASKS,
     fails: FAILS,
@@ -109,6 +112,11 @@ const GZIP: Function = Function {
             gives: r#"["new"]"#,
         },
         Example { given: &[("log", "a\n")], script: r#"gzip(dir + "/log").created"#, gives: "true" },
+        Example {
+            given: &[("log", "a\n")],
+            script: r#"gzip(dir + "/log", #{keep: false}).removed && !exists(dir + "/log")"#,
+            gives: "true",
+        },
     ],
 };
 
@@ -121,13 +129,14 @@ const PARAMS: [super::function::Param; 3] = [
 fn gzip(call: &Call<'_>, from: Target, to: To<GzipOptions>, options: Option<GzipOptions>) -> Result<Map> {
     let (to, options) = to.split(options)?;
     let options = options.unwrap_or_default();
-    pack(call, from, to, &JOB_GZIP, level(options.level, 9)?, options.force)
+    pack(call, from, to, &JOB_GZIP, level(options.level, 9)?, Manner { force: options.force, keep: options.keep })
 }
 
 options! {
     /// Options of `zstd`.
     ZstdOptions {
         level: u64 = 3, "1 (fast) to 19 (small).";
+        keep: bool = true, "Keep the file that is read. `false` removes it when the result is in its place, unless it changed meanwhile; asks `delete` before anything is made.";
         force: bool = false, "Replace what is there already.", flags &["force", "f"];
     }
 }
@@ -145,13 +154,14 @@ const ZSTD: Function = Function {
             gives: r#""aaaa\n""#,
         },
         Example { given: &[("log", "a\n")], script: r#"zstd(dir + "/log", #{level: 19}).bytes_in"#, gives: "2" },
+        Example { given: &[("log", "a\n")], script: r#"zstd(dir + "/log", #{keep: false}).removed"#, gives: "true" },
     ],
 };
 
 fn zstd(call: &Call<'_>, from: Target, to: To<ZstdOptions>, options: Option<ZstdOptions>) -> Result<Map> {
     let (to, options) = to.split(options)?;
     let options = options.unwrap_or_default();
-    pack(call, from, to, &JOB_ZSTD, level(options.level, 19)?, options.force)
+    pack(call, from, to, &JOB_ZSTD, level(options.level, 19)?, Manner { force: options.force, keep: options.keep })
 }
 
 fn level(level: u64, most: u32) -> Result<u32> {
@@ -164,6 +174,7 @@ fn level(level: u64, most: u32) -> Result<u32> {
 options! {
     /// Options of `gunzip`, `unzstd`, `bunzip2` and `unxz`.
     UnpackOptions {
+        keep: bool = true, "Keep the file that is read. `false` removes it when the result is in its place, unless it changed meanwhile; asks `delete` before anything is made.";
         force: bool = false, "Replace what is there already.", flags &["force", "f"];
         max_bytes: u64 = 16 << 30, "Fail with `too_large` when more than this comes out; nothing is left of it then.";
         max_ratio: u64 = 20_000, "Fail with `too_large` when so many times the packed size comes out (looked at from 1 MiB on).";
@@ -181,7 +192,7 @@ macro_rules! unpacker {
 }
 
 unpacker! { GUNZIP gunzip "gunzip" JOB_GZIP
-    "Unpacks a gzip file into a new file, every member of it.\n\nWithout `to` the ending `.gz` is taken away (`.tgz` becomes `.tar`). The packed file stays. A file that is packed in another way is the error `bad_data`, which names the function for it; so is one that is cut short or damaged, and then nothing is made. What is there already is the error `exists`, or with `force` replaced.\n\nA map: `changed`, `created`, `path`, `bytes_in`, `bytes_out`."
+    "Unpacks a gzip file into a new file, every member of it.\n\nWithout `to` the ending `.gz` is taken away (`.tgz` becomes `.tar`). The packed file stays, unless `keep: false` has it removed. A file that is packed in another way is the error `bad_data`, which names the function for it; so is one that is cut short or damaged, and then nothing is made. What is there already is the error `exists`, or with `force` replaced.\n\nA map: `changed`, `created`, `path`, `bytes_in`, `bytes_out`, `removed`."
     &[
         Example {
             given: &[("log", "aaaa\n")],
@@ -193,13 +204,18 @@ unpacker! { GUNZIP gunzip "gunzip" JOB_GZIP
             script: r#"let k = (); try { gunzip(dir + "/plain.gz") } catch (e) { if e.kind == "denied" { throw e } k = [e.kind, exists(dir + "/plain")]; } k"#,
             gives: r#"["bad_data", false]"#,
         },
+        Example {
+            given: &[("log", "a\n")],
+            script: r#"gzip(dir + "/log", #{keep: false}); gunzip(dir + "/log.gz", #{keep: false}); [exists(dir + "/log"), exists(dir + "/log.gz")]"#,
+            gives: "[true, false]",
+        },
     ]
 }
 unpacker! { UNZSTD unzstd "unzstd" JOB_ZSTD
     "Unpacks a zstd file into a new file, every frame of it.\n\nWithout `to` the ending `.zst` is taken away. Otherwise as `gunzip`."
     &[Example {
         given: &[("log", "aaaa\n")],
-        script: r#"zstd(dir + "/log", dir + "/x.zst"); unzstd(dir + "/x.zst").bytes_out"#,
+        script: r#"zstd(dir + "/log", dir + "/x.zst"); unzstd(dir + "/x.zst", #{keep: false}).bytes_out"#,
         gives: "5",
     }]
 }
@@ -207,16 +223,16 @@ unpacker! { BUNZIP2 bunzip2 "bunzip2" JOB_BZIP2
     "Unpacks a bzip2 file into a new file.\n\nWithout `to` the ending `.bz2` is taken away. Otherwise as `gunzip`. Packing with bzip2 is not offered: zstd is better at everything."
     &[Example {
         given: &[("x.bz2", "no bzip2 data")],
-        script: r#"let k = (); try { bunzip2(dir + "/x.bz2") } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } k"#,
-        gives: r#""bad_data""#,
+        script: r#"let k = (); try { bunzip2(dir + "/x.bz2", #{keep: false}) } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } [k, exists(dir + "/x.bz2")]"#,
+        gives: r#"["bad_data", true]"#,
     }]
 }
 unpacker! { UNXZ unxz "unxz" JOB_XZ
     "Unpacks an xz file into a new file, every stream of it.\n\nWithout `to` the ending `.xz` is taken away. Otherwise as `gunzip`."
     &[Example {
         given: &[("x.xz", "no xz data")],
-        script: r#"let k = (); try { unxz(dir + "/x.xz") } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } k"#,
-        gives: r#""bad_data""#,
+        script: r#"let k = (); try { unxz(dir + "/x.xz", #{keep: false}) } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } [k, exists(dir + "/x.xz")]"#,
+        gives: r#"["bad_data", true]"#,
     }]
 }
 
@@ -253,24 +269,65 @@ pub fn allow(call: &Call<'_>, to: &AbsPath, force: bool, from: Option<&File>) ->
 /// The mode and time of the file that is read, for the one that is made.
 fn birth(from: &File) -> Birth {
     let stat = from.stat();
-    Birth { mode: stat.map_or(0o644, |stat| stat.st_mode & 0o777), mtime: stat.and_then(moment) }
+    Birth::plain(stat.map_or(0o644, |stat| stat.st_mode & 0o777), stat.and_then(moment))
 }
 
 fn moment(stat: &rustix::fs::Stat) -> Option<Moment> {
     u32::try_from(stat.st_mtime_nsec).ok().map(|nanos| (stat.st_mtime, nanos))
 }
 
-fn told(to: &Granted<Write>, bytes_in: u64, bytes_out: u64) -> Map {
+fn told(to: &Granted<Write>, bytes_in: u64, bytes_out: u64, removed: bool) -> Map {
     record([
         ("changed", true.into_script()),
         ("created", (!to.resource().exists()).into_script()),
         ("path", name_value(to.resource().asked().as_bytes())),
         ("bytes_in", bytes_in.into_script()),
         ("bytes_out", bytes_out.into_script()),
+        ("removed", removed.into_script()),
     ])
 }
 
-fn pack(call: &Call<'_>, from: Target, to: Option<AbsPath>, job: &Job, level: u32, force: bool) -> Result<Map> {
+/// What becomes of the file that is there already, and of the one that is read.
+#[derive(Clone, Copy)]
+struct Manner {
+    force: bool,
+    keep: bool,
+}
+
+/// The name of the file that is read, permitted to be removed, where it is not to be kept.
+fn doomed(call: &Call<'_>, from: &File, keep: bool) -> Result<Option<Granted<Delete>>> {
+    if keep {
+        return Ok(None);
+    }
+    let path = from.asked();
+    let granted = call.permit::<Delete>(File::locate_name(path)?)?;
+    if granted.resource().kind() == Some(FileType::Symlink) {
+        let error = Error::new(Kind::NotAFile, "it is a symbolic link, and `keep: false` would remove that instead of the file");
+        return Err(error.with_path(path.shown()));
+    }
+    if sys::extract::identity(granted.resource()) != sys::extract::identity(from) {
+        return Err(Error::new(Kind::Changed, "it was replaced while the policy was asked").with_path(path.shown()));
+    }
+    Ok(Some(granted))
+}
+
+/// Removes it, unless somebody wrote to it since: that would be lost.
+fn remove(call: &Call<'_>, doomed: Option<&Granted<Delete>>) -> Result<bool> {
+    let Some(doomed) = doomed else { return Ok(false) };
+    let deed = || {
+        let facts = |stat: &rustix::fs::Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+        let now = sys::attributes::stat(doomed)?;
+        if doomed.resource().stat().map(facts) != Some(facts(&now)) {
+            return Err(Error::new(Kind::Changed, "it was written to while it was read").with_path(doomed.resource().asked().shown()));
+        }
+        sys::name::remove(doomed)
+    };
+    call.effect(doomed, deed, |()| (0, "removed, its contents are in the new file"))
+        .map_err(|error| Error { message: format!("{} (the new file is in its place, and the old one stays)", error.message), ..error })?;
+    Ok(true)
+}
+
+fn pack(call: &Call<'_>, from: Target, to: Option<AbsPath>, job: &Job, level: u32, manner: Manner) -> Result<Map> {
     let from = call.permit::<Read>(located(from)?)?;
     let path = from.resource().asked().clone();
     let to = match to {
@@ -283,8 +340,9 @@ fn pack(call: &Call<'_>, from: Target, to: Option<AbsPath>, job: &Job, level: u3
             AbsPath::new([path.as_bytes(), suffix.as_bytes()].concat())?
         }
     };
+    let doomed = doomed(call, from.resource(), manner.keep)?;
     let mut source = sys::file::open(&from)?;
-    let to = allow(call, &to, force, Some(from.resource()))?;
+    let to = allow(call, &to, manner.force, Some(from.resource()))?;
     let birth = birth(from.resource());
     let name = Some(from.resource().name().to_vec()).filter(|_| job.format == Format::Gzip);
     let packing = Packing { format: job.format, level, name, mtime: birth.mtime.map_or(0, |(seconds, _)| seconds) };
@@ -300,7 +358,8 @@ fn pack(call: &Call<'_>, from: Target, to: Option<AbsPath>, job: &Job, level: u3
         },
         |(_, bytes)| (*bytes, "packed"),
     )?;
-    Ok(told(&to, bytes_in, bytes_out))
+    let removed = remove(call, doomed.as_ref())?;
+    Ok(told(&to, bytes_in, bytes_out, removed))
 }
 
 fn at(error: Error, path: &AbsPath) -> Error {
@@ -326,6 +385,7 @@ fn unpack(call: &Call<'_>, from: Target, to: To<UnpackOptions>, options: Option<
             })?)?
         }
     };
+    let doomed = doomed(call, from.resource(), options.keep)?;
     let source = sys::file::open(&from)?;
     let to = allow(call, &to, options.force, Some(from.resource()))?;
     let check = || call.check();
@@ -344,7 +404,8 @@ fn unpack(call: &Call<'_>, from: Target, to: To<UnpackOptions>, options: Option<
         |bytes| (*bytes, "unpacked"),
     )?;
     let bytes_in = from.resource().stat().and_then(|stat| u64::try_from(stat.st_size).ok()).unwrap_or(0);
-    Ok(told(&to, bytes_in, bytes_out))
+    let removed = remove(call, doomed.as_ref())?;
+    Ok(told(&to, bytes_in, bytes_out, removed))
 }
 
 /// Says what a file is instead of what was expected.

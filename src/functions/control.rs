@@ -1,12 +1,13 @@
-//! How a script goes on: asserting what has to hold, and trying again.
+//! How a script goes on: asserting what has to hold, trying again, and doing several things at one time.
 
 use super::function::{Call, Example, Function, param, with2, with3};
-use super::value::{Dynamic, FnPtr, FromScript, OptionRow};
+use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, OptionRow, record};
 use crate::error::{Error, Kind, Result, bad_argument};
+use crate::limits::MAX_BRANCHES;
 use crate::options;
 use std::time::Duration;
 
-pub const FUNCTIONS: &[Function] = &[ASSERT, RETRY];
+pub const FUNCTIONS: &[Function] = &[ASSERT, RETRY, PARALLEL];
 
 const ASSERT: Function = Function {
     name: "assert",
@@ -137,4 +138,63 @@ fn retry(call: &Call<'_>, tries: i64, how: How, closure: Option<FnPtr>) -> Resul
         call.host.watch.sleep(wait)?;
         wait = Duration::try_from_secs_f64(wait.as_secs_f64() * options.backoff).unwrap_or(options.max_delay).min(options.max_delay);
     }
+}
+
+options! {
+    /// Options of `parallel`.
+    ParallelOptions {
+        max: u64 = 4, "How many run at one time, 1 to 16.";
+        keep_going: bool = false, "Run all whatever fails, and give a map for each.";
+    }
+}
+
+const PARALLEL: Function = Function {
+    name: "parallel",
+    doc: "Calls closures side by side and gives what they return, in their order.\n\nFor what waits: probes of hosts and services, pauses. Each \
+closure is asked for and recorded as everywhere else, and the limits are those of the run, together.\n\nWhen one fails no further closure begins; \
+those that run go on to their end, and then the first error, in their order, goes on as it was thrown. With `keep_going` every closure runs, and gives \
+`#{ok: true, value: …}` or `#{ok: false, error: …}`, where the error is what `catch` would get. A limit, or `exit` in a closure, ends the run.\n\nA \
+closure works on copies of the variables that it captures, as they are when `parallel` is called. They are constants in it: return what is found out. The variable of a `for` loop is one for all turns; make closures \
+in a loop with `map`, or from a variable inside it. \
+An open file is no copy: closures that share one take turns.\n\nAt most 16 closures of a run work at one time. Inside a closure `parallel` may be called \
+again; when the 16 are in use, its closures run one after the other.",
+    body: &with2(parallel, [param("closures", "An array of closures that take no arguments."), param("options", "")]),
+    asks: &[],
+    fails: &[],
+    examples: &[
+        Example { given: &[], script: "parallel([|| 1 + 1, || \"two\".len()])", gives: "[2, 3]" },
+        Example {
+            given: &[],
+            script: "let hosts = [\"a\", \"b\", \"c\"];\nparallel(hosts.map(|host| || { sleep(0.01); host + \" is up\" }), #{max: 3})",
+            gives: r#"["a is up", "b is up", "c is up"]"#,
+        },
+        Example {
+            given: &[],
+            script: "let all = parallel([|| 7, || parse_json(\"{\")], #{keep_going: true});\n[all[0].value, all[1].ok, all[1].error.kind]",
+            gives: r#"[7, false, "bad_data"]"#,
+        },
+        Example {
+            given: &[],
+            script: "let why = ();\ntry { parallel([|| 1, || throw \"no\"]) } catch (e) { why = e }\nwhy",
+            gives: r#""no""#,
+        },
+    ],
+};
+
+fn parallel(call: &Call<'_>, closures: Array, options: ParallelOptions) -> Result<Dynamic> {
+    let most = u32::try_from(options.max).ok().filter(|most| (1..=MAX_BRANCHES).contains(most));
+    let Some(most) = most else {
+        return Err(bad_argument(format!("parallel: option `max`: expected 1 to {MAX_BRANCHES}, got {}", options.max)));
+    };
+    let closure = |(at, value): (usize, Dynamic)| {
+        FnPtr::from_script(value).map_err(|error| bad_argument(format!("parallel: closures: item {at}: {}", error.message)))
+    };
+    let closures: Vec<FnPtr> = closures.into_iter().enumerate().map(closure).collect::<Result<_>>()?;
+    let results = call.invoke_side_by_side(&closures, most, options.keep_going)?;
+    let shown = results.into_iter().map(|result| match result {
+        Ok(value) if options.keep_going => record([("ok", true.into_script()), ("value", value)]).into_script(),
+        Err(error) => record([("ok", false.into_script()), ("error", error)]).into_script(),
+        Ok(value) => value,
+    });
+    Ok(Dynamic::from_array(shown.collect()))
 }

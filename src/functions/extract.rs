@@ -1,9 +1,13 @@
-//! Functions that extract archives. They ask for [`Read`] of the archive, and for [`Create`] and [`Write`] of each thing that is made of it.
+//! Functions that extract archives. They ask for [`Read`] of the archive, and for [`Create`] and [`Write`] of each thing that is made of it; for
+//! [`Chmod`] and [`Chown`] where the archive's special bits and owners are to be kept.
 //!
 //! The archive is read twice. The first time every member is judged, by its form and by the policy, and nothing is made; the second time each is
 //! judged again as it is found then, and made in a pinned folder. Nothing that an archive says is believed, and no link is ever followed.
 
-use super::archive::{Globs, Skipped};
+mod plan;
+
+use super::archive::Skipped;
+use super::attributes::{Chmod, Chown};
 use super::compress::located;
 use super::file_read::Read;
 use super::file_stat::Stat;
@@ -11,7 +15,7 @@ use super::file_write::{Create, Write, allow_new};
 use super::function::{Call, Example, Function, param, with3};
 use super::handle::Target;
 use super::value::{IntoScript, Map, name_value, record};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::{Action, Answer, Ask, Granted, ask};
 use crate::resource::file::{DIR, FILE, File};
@@ -20,7 +24,8 @@ use crate::sys;
 use crate::sys::archive::{Bounds, Data, Form, Member, What};
 use crate::sys::decompress::Caps;
 use crate::sys::extract::{Identity, identity};
-use crate::sys::fresh::{Birth, Moment, Sink};
+use crate::sys::fresh::{Birth, Sink};
+use plan::{Circumstances, Placed, Plan, birth, special};
 use rustix::fs::FileType;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -40,8 +45,10 @@ options! {
     ExtractOptions {
         members: Vec<String> = Vec::new(), "Only members that fit this glob (or one of these), and what is below them. One that fits nothing is the error `not_found`.";
         strip_components: u64 = 0, "Take so many folders away from the front of each name; what has no more than these is left out.";
-        preserve_permissions: bool = true, "Give new files and directories the permission bits of the archive (never set-user-id, set-group-id and sticky); else 0o644, or 0o755 for programs and directories.";
-        preserve_timestamps: bool = true, "Give them the times of the archive.";
+        preserve_permissions: bool = true, "Give new files and directories the permission bits of the archive (set-user-id, set-group-id and sticky only with `set_id`); else 0o644, or 0o755 for programs and directories.", flags &["preserve_permissions"];
+        set_id: bool = false, "Give new files and directories the set-user-id, set-group-id and sticky bits of the archive too. Asks `chmod` for each that has one, with the bits wanted. Not for zip.";
+        preserve_ownership: bool = false, "Give what is new the owner and group of the archive: by their names where this host knows them, else by their numbers. Asks `chown` for each. Not for zip.", flags &["preserve_ownership"];
+        preserve_timestamps: bool = true, "Give them the times of the archive.", flags &["preserve_timestamps"];
         overwrite: bool = false, "Replace files that are there already; they keep their owner and permission bits.";
         keep_going: bool = false, "Leave out what is denied, there already, or may not be extracted, and tell it in `skipped`, instead of making nothing.";
         max_bytes: u64 = 16 << 30, "Fail with `too_large` when more than this is to be written; looked at before anything is made.";
@@ -51,6 +58,7 @@ options! {
 }
 
 const ASKS: &[Ask] = &[ask::<Read>(), ask::<Create>(), ask::<Write>()];
+const ASKS_TAR: &[Ask] = &[ask::<Read>(), ask::<Create>(), ask::<Write>(), ask::<Chmod>(), ask::<Chown>()];
 const FAILS: &[Kind] = &[
     Kind::NotFound,
     Kind::Exists,
@@ -77,10 +85,10 @@ const TAR_EXTRACT: Function = Function {
           So is a member that has no place below `dir`: an absolute name, a name with `..` or through a link, a link that leads out of `dir` (absolute, or with `..` past it), a hard link to what the archive does not hold, a FIFO, a device. These are the error `bad_data`, whose `path` is the name. With `keep_going` they are left out and told in `skipped`. \
           An archive that is cut short or damaged is found out in this way too, before anything is made.\n\n\
           Links that lie in `dir` already are never followed: what would go through one is the error `not_a_directory`. Each file gets its name when it is complete. \
-          The owner is whoever runs rex; extended attributes and access lists in the archive are not extracted. Of members with the same name the last one counts.\n\n\
+          The owner is whoever runs rex, and no file gets set-user-id, unless `preserve_ownership` and `set_id` ask for it; extended attributes and access lists in the archive are not extracted. Of members with the same name the last one counts.\n\n\
           A map: `changed`, `path` (of `dir`), `files`, `dirs`, `links`, `bytes`, `skipped` (maps with `path`, `kind`, `reason`), `skipped_count`.",
     body: &with3(tar_extract, PARAMS),
-    asks: ASKS,
+    asks: ASKS_TAR,
     fails: FAILS,
     examples: &[
         Example {
@@ -97,6 +105,16 @@ const TAR_EXTRACT: Function = Function {
             given: &[("x.tar", "this is no archive")],
             script: r#"let k = (); try { tar_extract(dir + "/x.tar", dir + "/out") } catch (e) { if e.kind == "denied" { throw e } k = e.kind; } [k, exists(dir + "/out")]"#,
             gives: r#"["bad_data", false]"#,
+        },
+        Example {
+            given: &[("d/a", "1")],
+            script: r#"chmod(dir + "/d/a", 0o1640); tar_create(dir + "/x.tar", dir + "/d/a", #{relative_to: dir + "/d"}); tar_extract(dir + "/x.tar", dir + "/out", #{set_id: true}); stat(dir + "/out/a").mode == 0o1640"#,
+            gives: "true",
+        },
+        Example {
+            given: &[("d/a", "1")],
+            script: r#"let s = stat(dir + "/d/a"); tar_create(dir + "/x.tar", dir + "/d", #{relative_to: dir}); tar_extract(dir + "/x.tar", dir + "/out", #{preserve_ownership: true}); stat(dir + "/out/d/a").uid == s.uid"#,
+            gives: "true",
         },
     ],
 };
@@ -133,6 +151,12 @@ fn zip_extract(call: &Call<'_>, archive: Target, dir: AbsPath, options: ExtractO
 }
 
 fn extract(call: &Call<'_>, archive: Target, dir: &AbsPath, options: &ExtractOptions, form: Form) -> Result<Map> {
+    if options.set_id && !options.preserve_permissions {
+        return Err(bad_argument("`set_id` without `preserve_permissions`: the bits are those of the archive, or they are not"));
+    }
+    if form == Form::Zip && (options.preserve_ownership || options.set_id) {
+        return Err(bad_argument("options `preserve_ownership` and `set_id`: of zip archives neither owners nor set-user-id are read"));
+    }
     let mut plan = Plan::new(options, form)?;
     let archive = call.permit::<Read>(located(archive)?)?;
     let shown = to_id(archive.resource().asked().as_bytes());
@@ -244,138 +268,6 @@ fn bad(what: &str) -> Error {
     Error::new(Kind::BadData, what)
 }
 
-/// Where a member goes: the names below the directory, none of them empty, `.` or `..`.
-struct Placed {
-    names: Vec<Vec<u8>>,
-    /// Of a hard link: where what it is another name of went.
-    target: Vec<Vec<u8>>,
-}
-
-impl Placed {
-    fn path(&self) -> Vec<u8> {
-        self.names.join(&b'/')
-    }
-}
-
-/// Which members are extracted, to where; the same in both rounds.
-struct Plan<'c> {
-    options: &'c ExtractOptions,
-    form: Form,
-    members: Option<Globs>,
-    bytes: u64,
-}
-
-impl<'c> Plan<'c> {
-    fn new(options: &'c ExtractOptions, form: Form) -> Result<Self> {
-        Ok(Self { options, form, members: Globs::new("members", &options.members)?, bytes: 0 })
-    }
-
-    /// The names of a path in the archive.
-    fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-        if path.first() == Some(&b'/') {
-            return Err(bad("a member has an absolute name"));
-        }
-        if self.form == Form::Zip && path.contains(&b'\\') {
-            return Err(bad("a member has a backslash in its name"));
-        }
-        let names: Vec<Vec<u8>> =
-            path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect();
-        if names.iter().any(|name| name == b"..") {
-            return Err(bad("a member has `..` in its name"));
-        }
-        if names.iter().any(|name| name.contains(&0)) {
-            return Err(bad("a member has a NUL in its name"));
-        }
-        if names.len() > DEEPEST {
-            return Err(bad("a member lies in too many folders"));
-        }
-        Ok(names)
-    }
-
-    /// Where a member goes, or nothing where it was not asked for. What cannot be extracted is an error, or with `keep_going` noted.
-    fn place(&mut self, member: &Member, skipped: Option<&mut Skipped>) -> Result<Option<Placed>> {
-        match self.place_of(member) {
-            Err(error) if passes(self.options, &error) => {
-                if let Some(skipped) = skipped {
-                    skipped.add(&member.path, error.kind.name(), &error.message);
-                }
-                Ok(None)
-            }
-            placed => placed.map_err(|error| named(error, &member.path)),
-        }
-    }
-
-    fn place_of(&mut self, member: &Member) -> Result<Option<Placed>> {
-        let whole = member.path.strip_prefix(b"./").unwrap_or(&member.path);
-        let trimmed = whole.strip_suffix(b"/").unwrap_or(whole);
-        if self.members.as_mut().is_some_and(|members| !members.fits(trimmed, false)) {
-            return Ok(None);
-        }
-        let strip = usize::try_from(self.options.strip_components).unwrap_or(usize::MAX);
-        let cut = |mut names: Vec<Vec<u8>>| if names.len() > strip { names.split_off(strip) } else { Vec::new() };
-        let names = cut(self.names(&member.path)?);
-        if names.is_empty() {
-            return Ok(None);
-        }
-        if let Some(obstacle) = member.obstacle {
-            return Err(Error::new(Kind::Unsupported, format!("a member cannot be extracted: {obstacle}")));
-        }
-        let mut target = Vec::new();
-        match member.what {
-            What::File => {
-                self.bytes = self.bytes.saturating_add(member.size);
-                if self.bytes > self.options.max_bytes {
-                    return Err(Error::new(Kind::TooLarge, format!("more than {} bytes are to be written", self.options.max_bytes))
-                        .with_hint("raise `max_bytes`, or choose with `members`"));
-                }
-            }
-            What::Dir => {}
-            What::Symlink => stays_inside(&member.target, names.len() - 1)?,
-            What::HardLink => {
-                target = cut(self.names(&member.target).map_err(|_| bad("a hard link leads out of the directory"))?);
-                if target.is_empty() || target == names {
-                    return Err(bad("a hard link leads to nothing"));
-                }
-            }
-            What::Fifo => return Err(bad("a member is a FIFO")),
-            What::CharDevice | What::BlockDevice => return Err(bad("a member is a device")),
-            What::Other => return Err(bad("a member is of a type that cannot be extracted")),
-        }
-        Ok(Some(Placed { names, target }))
-    }
-
-    fn all_were_found(&self) -> Result<()> {
-        let Some(members) = &self.members else { return Ok(()) };
-        match members.hit.iter().position(|hit| !hit).and_then(|at| self.options.members.get(at)) {
-            None => Ok(()),
-            Some(pattern) => Err(Error::new(Kind::NotFound, format!("nothing in the archive fits `{}`", pattern.escape_debug()))),
-        }
-    }
-}
-
-/// Whether a symbolic link in a folder so deep leads to a place below the directory. `..` may only stand in front, where it goes up through
-/// real folders: behind a name it would go up from wherever that name, itself a link perhaps, leads to.
-fn stays_inside(target: &[u8], depth: usize) -> Result<()> {
-    if target.is_empty() || target.contains(&0) {
-        return Err(bad("a symbolic link leads to nothing"));
-    }
-    if target.first() == Some(&b'/') {
-        return Err(bad("a symbolic link leads out of the directory: it is absolute"));
-    }
-    let names = target.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
-    let (mut up, mut down) = (0, false);
-    for name in names {
-        if name != b".." {
-            down = true;
-        } else if down {
-            return Err(bad("a symbolic link has `..` behind a name"));
-        } else {
-            up += 1;
-        }
-    }
-    if up > depth { Err(bad("a symbolic link leads out of the directory")) } else { Ok(()) }
-}
-
 /// The folders on the way to where the last member went, pinned.
 #[derive(Default)]
 struct Stack {
@@ -461,6 +353,26 @@ impl Judge<'_, '_> {
         self.call.permit::<A>(file).map(drop)
     }
 
+    /// The same for the special bits and the owner that what is new shall have.
+    fn ask_special(&self, member: &Member, file: File) -> Result<()> {
+        let (mode, owner) = special(&birth(self.options, member)?, &file, member.what);
+        let file = match mode {
+            Some(mode) => self.ask_with::<Chmod>(file, mode)?,
+            None => file,
+        };
+        owner.map_or(Ok(()), |owner| self.ask_with::<Chown>(file, owner).map(drop))
+    }
+
+    fn ask_with<A: Action<On = File>>(&self, file: File, context: Circumstances) -> Result<File> {
+        if self.call.host.gate.would_with::<A>(&file, &context) == Answer::Yes {
+            return Ok(file);
+        }
+        if self.options.keep_going {
+            return Err(Error::new(Kind::Denied, "it is not allowed"));
+        }
+        self.call.permit_with::<A>(file, context).map(Granted::into_resource)
+    }
+
     /// Without the directory itself nothing can go on, whatever may be left out.
     fn folder_itself(&self) -> Result<()> {
         if self.root.exists() {
@@ -516,7 +428,9 @@ impl Judge<'_, '_> {
         }
         if member.what == What::Dir {
             let dir = self.stack.top(&self.root);
-            if missing == folders.len() && self.root.is_dir() && !is_known(self.call, dir) {
+            if missing < folders.len() || !self.root.is_dir() {
+                self.ask_special(member, File::absent_below(&self.root, &path, &DIR)?)?;
+            } else if !is_known(self.call, dir) {
                 self.ask::<Create>(File::absent_below(&self.root, &path, &DIR)?)?;
             }
             return Ok(());
@@ -531,7 +445,10 @@ impl Judge<'_, '_> {
             }
         };
         match (member.what, here) {
-            (What::Symlink, None) => self.ask::<Create>(absent()?)?,
+            (What::Symlink, None) => {
+                self.ask::<Create>(absent()?)?;
+                self.ask_special(member, absent()?)?;
+            }
             (What::Symlink, Some(entry)) => {
                 // Whether it is the same link is seen by who may make it.
                 let kind = entry.kind();
@@ -543,6 +460,9 @@ impl Judge<'_, '_> {
             (_, None) => {
                 self.ask::<Write>(absent()?)?;
                 self.ask::<Create>(absent()?)?;
+                if member.what == What::File {
+                    self.ask_special(member, absent()?)?;
+                }
             }
             (_, Some(entry)) => {
                 let kind = entry.kind();
@@ -579,8 +499,7 @@ struct Count {
 struct Pending {
     names: Vec<Vec<u8>>,
     made: Identity,
-    mode: u32,
-    mtime: Option<Moment>,
+    birth: Birth,
 }
 
 /// The second round: judges what is there now, and makes.
@@ -591,8 +510,8 @@ struct Maker<'c, 'h> {
     root: File,
     stack: Stack,
     hasher: RandomState,
-    /// Files that this call has made, by the hash of their path.
-    files: HashMap<u64, Identity>,
+    /// Files that this call has made, by the hash of their path; and whether there was none of that name before, so that nothing of it is to be kept.
+    files: HashMap<u64, (Identity, bool)>,
     pending: Vec<Pending>,
     /// Where in `pending` a directory is, by the hash of its path.
     dirs: HashMap<u64, usize>,
@@ -643,7 +562,7 @@ impl<'c, 'h> Maker<'c, 'h> {
     fn pend(&mut self, names: Vec<Vec<u8>>, made: Identity) {
         self.held += names.iter().map(Vec::len).sum::<usize>();
         self.dirs.insert(self.hasher.hash_one(names.join(&b'/').as_slice()), self.pending.len());
-        self.pending.push(Pending { names, made, mode: 0o755, mtime: None });
+        self.pending.push(Pending { names, made, birth: Birth::plain(0o755, None) });
     }
 
     /// Goes to a folder, making what is missing on the way.
@@ -674,19 +593,17 @@ impl<'c, 'h> Maker<'c, 'h> {
         }
     }
 
-    fn bits(&self, member: &Member) -> u32 {
-        let program = member.what == What::Dir || member.mode & 0o100 != 0;
-        if self.options.preserve_permissions {
-            member.mode & 0o777
-        } else if program {
-            0o755
-        } else {
-            0o644
-        }
-    }
-
-    fn time(&self, member: &Member) -> Option<Moment> {
-        member.mtime.filter(|_| self.options.preserve_timestamps)
+    /// Asks for the special bits and the owner of what is new.
+    fn permit_special(&self, birth: &Birth, file: File, what: What) -> Result<File> {
+        let (mode, owner) = special(birth, &file, what);
+        let file = match mode {
+            Some(mode) => self.call.permit_with::<Chmod>(file, mode)?.into_resource(),
+            None => file,
+        };
+        Ok(match owner {
+            Some(owner) => self.call.permit_with::<Chown>(file, owner)?.into_resource(),
+            None => file,
+        })
     }
 
     fn member(&mut self, member: &Member, placed: &Placed, data: &mut dyn Data) -> Result<()> {
@@ -700,10 +617,11 @@ impl<'c, 'h> Maker<'c, 'h> {
                 }
                 return Ok(());
             }
+            let birth = birth(self.options, member)?;
+            drop(self.permit_special(&birth, File::absent_below(&self.root, &placed.path(), &DIR)?, What::Dir)?);
             self.folder(&placed.names)?;
-            let (mode, mtime) = (self.bits(member), self.time(member));
             if let Some(pending) = self.dirs.get(&key).and_then(|at| self.pending.get_mut(*at)) {
-                (pending.mode, pending.mtime) = (mode, mtime);
+                pending.birth = birth;
             }
             return Ok(());
         }
@@ -722,15 +640,26 @@ impl<'c, 'h> Maker<'c, 'h> {
                 let same = granted.resource().kind() == Some(FileType::Symlink) && sys::dir::link_target(&granted)? == member.target;
                 return if same { Ok(()) } else { Err(exists()) };
             }
-            let mtime = self.time(member);
-            self.call.effect(&granted, || sys::extract::make_symlink(&granted, &member.target, mtime), |()| (0, "symbolic link"))?;
+            let birth = birth(self.options, member)?;
+            drop(self.permit_special(&birth, granted.resource().twin()?, What::Symlink)?);
+            self.call.effect(&granted, || sys::extract::make_symlink(&granted, &member.target, birth), |()| (0, "symbolic link"))?;
             self.count.links += 1;
             return Ok(());
         }
+        let mut birth = birth(self.options, member)?;
         let granted = match here {
-            None => allow_new(self.call, absent()?)?,
+            None => {
+                let granted = allow_new(self.call, absent()?)?;
+                if member.what == What::File {
+                    drop(self.permit_special(&birth, absent()?, What::File)?);
+                }
+                granted
+            }
             Some(entry) => {
-                let is_own = self.files.get(&key).is_some_and(|made| identity(&entry) == Some(*made));
+                let own = self.files.get(&key).filter(|(made, _)| identity(&entry) == Some(*made));
+                let is_own = own.is_some();
+                birth.anew = own.is_some_and(|(_, new)| *new);
+                let entry = if birth.anew && member.what == What::File { self.permit_special(&birth, entry, What::File)? } else { entry };
                 let granted = self.call.permit::<Write>(entry)?;
                 if granted.resource().kind() != Some(FileType::RegularFile) || !(self.options.overwrite || is_own) {
                     return Err(exists());
@@ -740,14 +669,14 @@ impl<'c, 'h> Maker<'c, 'h> {
         };
         match old {
             Some((old, made)) => self.link(&granted, &old, made, key),
-            None => self.file(&granted, member, data, key),
+            None => self.file(&granted, birth, data, key),
         }
     }
 
     /// What a hard link is another name of: a file that this call has made.
     fn linked(&mut self, target: &[Vec<u8>]) -> Result<(File, Identity)> {
         let gone = || bad("a hard link leads to a file that is not extracted before it");
-        let made = *self.files.get(&self.hasher.hash_one(target.join(&b'/').as_slice())).ok_or_else(gone)?;
+        let (made, _) = *self.files.get(&self.hasher.hash_one(target.join(&b'/').as_slice())).ok_or_else(gone)?;
         let (leaf, folders) = target.split_last().ok_or_else(gone)?;
         if !matches!(self.stack.go(&self.root, folders)?, Reach::Whole) {
             return Err(gone());
@@ -760,13 +689,12 @@ impl<'c, 'h> Maker<'c, 'h> {
             return Ok(());
         }
         self.call.effect(granted, || sys::extract::make_link(granted, old, made), |()| (0, "hard link"))?;
-        self.files.insert(key, made);
+        self.files.insert(key, (made, false));
         self.count.links += 1;
         Ok(())
     }
 
-    fn file(&mut self, granted: &Granted<Write>, member: &Member, data: &mut dyn Data, key: u64) -> Result<()> {
-        let birth = Birth { mode: self.bits(member), mtime: self.time(member) };
+    fn file(&mut self, granted: &Granted<Write>, birth: Birth, data: &mut dyn Data, key: u64) -> Result<()> {
         let check = || self.call.check();
         let mut broken = false;
         let (made, bytes) = self
@@ -782,7 +710,7 @@ impl<'c, 'h> Maker<'c, 'h> {
                 |(_, bytes)| (*bytes, if granted.resource().exists() { "replaced" } else { "created" }),
             )
             .inspect_err(|_| self.broken |= broken)?;
-        self.files.insert(key, made);
+        self.files.insert(key, (made, birth.anew || !granted.resource().exists()));
         self.count.files += 1;
         self.count.bytes += bytes;
         Ok(())
@@ -791,7 +719,7 @@ impl<'c, 'h> Maker<'c, 'h> {
     /// Gives the directories that were made their modes and times, the innermost first.
     fn settle(&mut self, skipped: &mut Skipped) -> Result<()> {
         let mut first = Ok(());
-        while let Some(Pending { names, made, mode, mtime }) = self.pending.pop() {
+        while let Some(Pending { names, made, birth }) = self.pending.pop() {
             let mut settle = || -> Result<()> {
                 let found = match names.split_last() {
                     None => File::locate_dir(self.dir)?,
@@ -800,8 +728,9 @@ impl<'c, 'h> Maker<'c, 'h> {
                         _ => return Err(Error::new(Kind::Changed, "a directory was replaced after it was made")),
                     },
                 };
+                let found = self.permit_special(&birth, found, What::Dir)?;
                 let granted = self.call.permit::<Create>(found)?;
-                sys::extract::settle(&granted, made, mode, mtime)
+                sys::extract::settle(&granted, made, birth)
             };
             match settle() {
                 Err(error) if passes(self.options, &error) => skipped.add(&names.join(&b'/'), error.kind.name(), &error.message),

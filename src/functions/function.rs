@@ -167,6 +167,134 @@ impl<'a> Call<'a> {
     }
 }
 
+/// What became of one of several closures: its value, or its error as a script catches it.
+pub type Branch = std::result::Result<Dynamic, Dynamic>;
+
+/// How deep captured values may nest: a closure can capture itself.
+const CAPTURED: usize = 32;
+
+impl Call<'_> {
+    /// Calls closures side by side, at most so many at one time, and gives what became of each, in order. All that began have ended when this
+    /// returns.
+    ///
+    /// Each branch has copies of the variables that its closure captures, and they are constants there. Rhai's shared variables have locks that give
+    /// up after a while, and parts of it panic then; what no two threads can reach needs none.
+    ///
+    /// # Errors
+    /// What no script may catch; unless it is to keep going, the first error in order of those that began, and then no further closure is called.
+    /// What was thrown goes on to the script unchanged.
+    pub fn invoke_side_by_side(&self, closures: &[FnPtr], most: u32, keep_going: bool) -> Result<Vec<Branch>> {
+        let Some(context) = self.context else { return Err(Error::new(Kind::Internal, "no script is running")) };
+        let closures: Vec<FnPtr> = closures.iter().map(|closure| self.on_its_own(closure.clone(), CAPTURED)).collect::<Result<_>>()?;
+        self.check()?;
+        let watch = &*self.host.watch;
+        let job = |at: usize| {
+            let Some(closure) = closures.get(at) else { return Ok(Dynamic::UNIT) };
+            let result = closure.call_within_context::<Dynamic>(context, ());
+            // What no script may catch ends the others too, and those that wait.
+            if let Err(error) = &result
+                && !inner(error).is_catchable()
+            {
+                if matches!(inner(error), rhai::EvalAltResult::ErrorTooManyOperations(_)) {
+                    watch.stop(crate::limits::Stop::Operations);
+                }
+                watch.end();
+            }
+            result.map(Dynamic::flatten)
+        };
+        let catchable = |error: &rhai::EvalAltResult| inner(error).is_catchable();
+        let go_on = |result: &std::result::Result<Dynamic, Box<rhai::EvalAltResult>>| match result {
+            Ok(_) => true,
+            Err(error) => keep_going && catchable(error),
+        };
+        let mut results: Vec<_> =
+            crate::sys::branches::side_by_side(watch, closures.len(), most, job, go_on).into_iter().flatten().collect();
+        let first = |which: &dyn Fn(&rhai::EvalAltResult) -> bool| {
+            results.iter().position(|result| result.as_ref().is_err_and(|error| which(error)))
+        };
+        let terminated = |error: &rhai::EvalAltResult| matches!(inner(error), rhai::EvalAltResult::ErrorTerminated(..));
+        // A branch that was told to end knows no reason: the one that ended them all does.
+        let ends = first(&|error| !catchable(error) && !terminated(error))
+            .or_else(|| first(&|error| !catchable(error)))
+            .or_else(|| if keep_going { None } else { first(&|_| true) });
+        if let Some(at) = ends
+            && let Err(error) = results.swap_remove(at)
+        {
+            *self.thrown.borrow_mut() = Some(error);
+            return Err(Error::new(Kind::Script, "a closure failed"));
+        }
+        Ok(results.into_iter().map(|result| result.map_err(|error| caught(*error))).collect())
+    }
+    /// The closure with copies of what it captures, as constants.
+    fn on_its_own(&self, mut closure: FnPtr, depth: usize) -> Result<FnPtr> {
+        let captured: Vec<Dynamic> = closure
+            .iter_curry()
+            .map(|value| {
+                let shared = value.is_shared();
+                let own = self.copy_of(value.clone(), depth)?.into_read_only();
+                Ok(if shared { own.into_shared() } else { own })
+            })
+            .collect::<Result<_>>()?;
+        closure.set_curry(captured);
+        Ok(closure)
+    }
+    /// A copy that shares no variable with anything else.
+    fn copy_of(&self, value: Dynamic, depth: usize) -> Result<Dynamic> {
+        self.check()?;
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(crate::error::bad_argument(format!("{}: captured values nest too deep", self.function.name)));
+        };
+        let value = if value.is_shared() { value.flatten_clone() } else { value };
+        if value.is_shared() {
+            return Err(crate::error::bad_argument(format!(
+                "{}: a captured variable is being changed by this very call",
+                self.function.name
+            )));
+        }
+        if value.is_array() {
+            let items = value.into_array().unwrap_or_default();
+            return items.into_iter().map(|item| self.copy_of(item, depth)).collect::<Result<Vec<_>>>().map(Dynamic::from_array);
+        }
+        if value.is::<FnPtr>() {
+            return value.try_cast::<FnPtr>().map_or(Ok(Dynamic::UNIT), |closure| self.on_its_own(closure, depth).map(Dynamic::from));
+        }
+        if value.is_map() {
+            let map = value.try_cast::<super::value::Map>().unwrap_or_default();
+            let copy = |(key, value)| Ok((key, self.copy_of(value, depth)?));
+            return map.into_iter().map(copy).collect::<Result<super::value::Map>>().map(Dynamic::from_map);
+        }
+        Ok(value)
+    }
+}
+
+/// The error inside the frames of function calls and modules.
+fn inner(mut error: &rhai::EvalAltResult) -> &rhai::EvalAltResult {
+    use rhai::EvalAltResult as E;
+    while let E::ErrorInFunctionCall(_, _, within, _) | E::ErrorInModule(_, within, _) = error {
+        error = within;
+    }
+    error
+}
+
+/// An error as a value of the script: what it threw, or for faults of the script itself a map like those of rex's errors.
+fn caught(mut error: rhai::EvalAltResult) -> Dynamic {
+    use rhai::EvalAltResult as E;
+    while let E::ErrorInFunctionCall(_, _, within, _) | E::ErrorInModule(_, within, _) = error {
+        error = *within;
+    }
+    if let E::ErrorRuntime(value, _) = error {
+        return value;
+    }
+    let position = error.take_position();
+    let number = |n: Option<usize>| n.and_then(|n| i64::try_from(n).ok()).unwrap_or(0).into_script();
+    let mut map = super::value::record([("kind", Kind::Script.name().into_script()), ("message", error.to_string().into_script())]);
+    if position.line().is_some() {
+        let at = super::value::record([("line", number(position.line())), ("column", number(position.position()))]);
+        map.insert("at".into(), at.into_script());
+    }
+    map.into_script()
+}
+
 impl Call<'_> {
     /// The kind of the error that a closure failed with: `script` for a value that the script threw itself and for faults of the script;
     /// nothing for what no script may catch.
@@ -174,11 +302,7 @@ impl Call<'_> {
     pub fn thrown_kind(&self) -> Option<String> {
         use rhai::EvalAltResult as E;
         let thrown = self.thrown.borrow();
-        let mut error: &E = thrown.as_deref()?;
-        while let E::ErrorInFunctionCall(_, _, inner, _) | E::ErrorInModule(_, inner, _) = error {
-            error = inner;
-        }
-        match error {
+        match inner(thrown.as_deref()?) {
             error if !error.is_catchable() => None,
             // Maps that are errors of rex have a place; a script's own map may say any kind.
             E::ErrorRuntime(value, _) => {

@@ -1,16 +1,18 @@
-//! Functions that read gzip files as text, without unpacking them to the disk. They ask for [`Read`].
+//! Functions that read gzip files as text, without unpacking them to the disk. They ask for [`Read`], or see the text redacted.
+//! `gzip_info` tells the true sizes of the whole, and asks for [`Read`] alone.
 
-use super::compress::{located, other_format};
+use super::compress::located;
 use super::file_read::Read;
 use super::function::{Call, Example, Function, param, with2, with3};
 use super::handle::Target;
+use super::source::{Contents, READS, sight};
 use super::value::{Array, Dynamic, IntoScript, Map, name_value, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
 use crate::resource::path::AbsPath;
 use crate::sys;
-use crate::sys::decompress::{Caps, Format, Plain};
+use crate::sys::decompress::Caps;
 use crate::sys::stream::Checked;
 use crate::sys::text::{Bounds, Lines, to_text};
 use std::collections::VecDeque;
@@ -38,9 +40,9 @@ options! {
 
 const READ_GZIP_LINES: Function = Function {
     name: "read_gzip_lines",
-    doc: "Lines of a gzip file as an array: all, some from a line on, or the last ones.\n\nEvery member of the file is read. With `count` reading ends at the last line asked for; the last lines are held while reading goes on, and no more than these. Line ends are not part of the lines. A file that is cut short or damaged before the lines asked for is the error `bad_data`.",
+    doc: "Lines of a gzip file as an array: all, some from a line on, or the last ones.\n\nEvery member of the file is read. With `count` reading ends at the last line asked for; the last lines are held while reading goes on, and no more than these. Line ends are not part of the lines. A file that is cut short or damaged before the lines asked for is the error `bad_data`. Where `read` is denied and `redacted_read` permitted, the unpacked text is redacted.",
     body: &with2(read_gzip_lines, [param("path", "The gzip file, or an open file."), param("options", "")]),
-    asks: &[ask::<Read>()],
+    asks: READS,
     fails: FAILS,
     examples: &[
         Example {
@@ -57,15 +59,12 @@ const READ_GZIP_LINES: Function = Function {
 };
 
 /// Asks, and opens the text of a gzip file.
-fn opened<'c>(call: &Call<'_>, target: Target, max_unpacked: u64, check: &'c dyn Fn() -> Result<()>) -> Result<(Plain<'c>, AbsPath)> {
-    let file = call.permit::<Read>(located(target)?)?;
-    let path = file.resource().asked().clone();
+fn opened<'c>(call: &'c Call<'_>, target: Target, max_unpacked: u64) -> Result<(Contents<'c>, AbsPath)> {
+    let sight = sight(call, located(target)?)?;
+    let path = sight.file().asked().clone();
     let caps = Caps { max_bytes: max_unpacked, ..Caps::default() };
-    let plain = Plain::new(Checked::new(sys::file::open(&file)?, check), caps).map_err(|error| at(error, &path))?;
-    if plain.format() != Format::Gzip {
-        return Err(other_format(plain.format(), Format::Gzip).with_path(path.shown()));
-    }
-    Ok((plain, path))
+    let text = sight.gunzipped(call, caps).map_err(|error| at(error, &path))?;
+    Ok((text, path))
 }
 
 fn at(error: Error, path: &AbsPath) -> Error {
@@ -85,7 +84,7 @@ fn read_gzip_lines(call: &Call<'_>, target: Target, options: LinesOptions) -> Re
         return Err(bad_argument("read_gzip_lines: lines are counted from 1, got 0"));
     }
     let check = || call.check();
-    let (mut plain, path) = opened(call, target, options.max_unpacked, &check)?;
+    let (mut plain, path) = opened(call, target, options.max_unpacked)?;
     let bounds = Bounds { max_line: size(options.max_line), max_bytes: size(options.max_bytes) };
     let lines = match options.count {
         Some(count) if count < 0 => last_lines(&mut plain, from, count.unsigned_abs(), bounds),
@@ -106,7 +105,7 @@ fn read_gzip_lines(call: &Call<'_>, target: Target, options: LinesOptions) -> Re
 }
 
 /// The last lines of those from one on: only these are held, whatever the count.
-fn last_lines(plain: &mut Plain<'_>, from: u64, count: u64, bounds: Bounds) -> Result<Vec<Vec<u8>>> {
+fn last_lines(plain: &mut Contents<'_>, from: u64, count: u64, bounds: Bounds) -> Result<Vec<Vec<u8>>> {
     let mut lines = Lines::new(plain, bounds.max_line);
     if lines.skip_lines(from - 1)? < from - 1 {
         return Ok(Vec::new());
@@ -169,12 +168,12 @@ options! {
 
 const SEARCH_GZIP: Function = Function {
     name: "search_gzip",
-    doc: "The lines of a gzip file that match a pattern.\n\nAn array of maps with `line_number` (from 1) and `line_content`. The pattern is a regular expression in Rust's syntax, in linear time. Every member of the file is searched. One that is cut short or damaged is the error `bad_data`, never a result that looks complete. `grep` searches packed files of every kind too.",
+    doc: "The lines of a gzip file that match a pattern.\n\nAn array of maps with `line_number` (from 1) and `line_content`. The pattern is a regular expression in Rust's syntax, in linear time. Every member of the file is searched. One that is cut short or damaged is the error `bad_data`, never a result that looks complete. Where `read` is denied and `redacted_read` permitted, the redacted text is searched. `grep` searches packed files of every kind too.",
     body: &with3(
         search_gzip,
         [param("pattern", "A regular expression."), param("path", "The gzip file, or an open file."), param("options", "")],
     ),
-    asks: &[ask::<Read>()],
+    asks: READS,
     fails: FAILS,
     examples: &[
         Example {
@@ -218,7 +217,7 @@ impl Query {
 fn search_gzip(call: &Call<'_>, pattern: String, target: Target, options: SearchOptions) -> Result<Array> {
     let query = Query::new(&pattern, &options)?;
     let check = || call.check();
-    let (plain, path) = opened(call, target, options.max_unpacked, &check)?;
+    let (plain, path) = opened(call, target, options.max_unpacked)?;
     let found = matches(plain, &query, &options, &check).map_err(|error| at(error, &path))?;
     found
         .into_iter()
@@ -229,7 +228,7 @@ fn search_gzip(call: &Call<'_>, pattern: String, target: Target, options: Search
         .collect()
 }
 
-fn matches(plain: Plain<'_>, query: &Query, options: &SearchOptions, check: &dyn Fn() -> Result<()>) -> Result<Vec<(u64, Vec<u8>)>> {
+fn matches(plain: Contents<'_>, query: &Query, options: &SearchOptions, check: &dyn Fn() -> Result<()>) -> Result<Vec<(u64, Vec<u8>)>> {
     let mut lines = Lines::new(plain, size(options.max_line)).without_carriage_returns();
     let (mut found, mut bytes) = (Vec::new(), 0);
     if let Some(last) = options.max_results.filter(|most| *most < 0) {
@@ -275,7 +274,7 @@ const SEARCH_GZIP_EXISTS: Function = Function {
         search_gzip_exists,
         [param("pattern", "A regular expression."), param("path", "The gzip file, or an open file."), param("options", "")],
     ),
-    asks: &[ask::<Read>()],
+    asks: READS,
     fails: FAILS,
     examples: &[
         Example {
@@ -294,7 +293,7 @@ const SEARCH_GZIP_EXISTS: Function = Function {
 fn search_gzip_exists(call: &Call<'_>, pattern: String, target: Target, options: SearchOptions) -> Result<bool> {
     let query = Query::new(&pattern, &options)?;
     let check = || call.check();
-    let (plain, path) = opened(call, target, options.max_unpacked, &check)?;
+    let (plain, path) = opened(call, target, options.max_unpacked)?;
     let first = SearchOptions { max_results: Some(1), max_bytes: u64::MAX, ..options };
     matches(plain, &query, &first, &check).map(|found| !found.is_empty()).map_err(|error| at(error, &path))
 }
@@ -308,7 +307,7 @@ options! {
 
 const GZIP_INFO: Function = Function {
     name: "gzip_info",
-    doc: "What a gzip file holds: its sizes, members and header.\n\nThe file is read to its end, so the sizes are true for files of several members and of more than 4 GiB, and damage is found. A map: `compressed_size_bytes`, `uncompressed_size_bytes`, `compression_ratio` (unpacked to packed), `members`, and `name` and `mtime` (seconds since the epoch) where the first header has them, else nothing. What is no gzip file is the error `bad_data`.",
+    doc: "What a gzip file holds: its sizes, members and header.\n\nThe file is read to its end, so the sizes are true for files of several members and of more than 4 GiB, and damage is found. It asks `read`: the sizes are those of the whole text. A map: `compressed_size_bytes`, `uncompressed_size_bytes`, `compression_ratio` (unpacked to packed), `members`, and `name` and `mtime` (seconds since the epoch) where the first header has them, else nothing. What is no gzip file is the error `bad_data`.",
     body: &with2(gzip_info, [param("path", "The gzip file, or an open file."), param("options", "")]),
     asks: &[ask::<Read>()],
     fails: FAILS,

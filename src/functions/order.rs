@@ -3,7 +3,7 @@
 use super::function::{Call, Example, Function, param, with2};
 use super::lines::{Kept, TextLines};
 use super::source::{READS, Source};
-use super::value::{Array, ImmutableString, IntoScript, record};
+use super::value::{Array, Dynamic, ImmutableString, IntoScript, record};
 use crate::error::{Kind, Result, bad_argument};
 use crate::options;
 use std::cmp::Ordering;
@@ -32,8 +32,8 @@ options! {
 
 const SORT: Function = Function {
     name: "sort",
-    doc: "Lines in order, as a new array, as sort(1) in the C locale gives them.\n\nLines are compared byte by byte unless an option says otherwise. (`list.sort()` without options is the language's own: it sorts an array where it is. \
-          `sort(list, #{})` gives a sorted copy of an array of strings.)",
+    doc: "Lines in order, as a new array, as sort(1) in the C locale gives them.\n\nLines are compared byte by byte unless an option says otherwise. `sort(list)` and `list.sort()` of an array alone, without options, work on numbers too; they also sort the array where it is, as is the custom of the language. \
+          `sort(list, #{})` leaves it as it is.",
     body: &with2(sort, [param("source", "A file, an open file, an array of lines, or text."), param("options", "")]),
     asks: READS,
     fails: TEXT_FAILS,
@@ -43,6 +43,12 @@ const SORT: Function = Function {
         Example { given: &[], script: r#"sort(["2K", "1M", "3"], #{human: true, reverse: true})"#, gives: r#"["1M", "2K", "3"]"# },
         Example { given: &[], script: r#"sort([sort::V, sort::u], ["v10", "v9", "v10"])"#, gives: r#"["v9", "v10"]"# },
         Example { given: &[], script: "let list = [3, 1, 2]; list.sort(); list", gives: "[1, 2, 3]" },
+        Example { given: &[("f", "2 b\n1 a\n")], script: r#"awk_field(2, " ", dir + "/f").sort()"#, gives: r#"["a", "b"]"# },
+        Example {
+            given: &[],
+            script: r#"let list = ["b", "a"]; let copy = sort(list, #{}); [copy, list]"#,
+            gives: r#"[["a", "b"], ["b", "a"]]"#,
+        },
     ],
 };
 
@@ -116,6 +122,47 @@ fn sort(call: &Call<'_>, source: Source, options: SortOptions) -> Result<Array> 
     rows.truncate(options.limit.map_or(usize::MAX, super::lines::size));
     call.check()?;
     Ok(rows.into_iter().map(|(line, _)| line.into_script()).collect())
+}
+
+/// Sorts values where they are: all strings, all chars, all bools, or numbers.
+///
+/// # Errors
+/// [`Kind::BadArgument`] for other values, and for those of several types.
+pub fn sort_values(items: &mut [Dynamic]) -> Result<()> {
+    let kind = |item: &Dynamic| match () {
+        () if item.is_string() => Some(0),
+        () if item.is_char() => Some(1),
+        () if item.is_bool() => Some(2),
+        () if item.is_int() || item.is_float() => Some(3),
+        () => None,
+    };
+    let Some(first) = items.first().map(kind) else { return Ok(()) };
+    if first.is_none() || items.iter().any(|item| kind(item) != first) {
+        let error = bad_argument("sort: an array of strings, of chars, of bools or of numbers can be sorted, and nothing else");
+        return Err(error.with_hint("`list.sort(|a, b| …)` takes a closure that compares: an int below 0, 0, or above 0"));
+    }
+    let same = Ordering::Equal;
+    let ints = items.iter().all(Dynamic::is_int);
+    items.sort_by(|a, b| match first {
+        Some(0) => match (a.as_immutable_string_ref(), b.as_immutable_string_ref()) {
+            (Ok(a), Ok(b)) => a.as_str().cmp(b.as_str()),
+            _ => same,
+        },
+        Some(1) => a.as_char().ok().cmp(&b.as_char().ok()),
+        Some(2) => a.as_bool().ok().cmp(&b.as_bool().ok()),
+        // One order for all of them: what is exact for some and rounded for others is none.
+        _ if ints => a.as_int().ok().cmp(&b.as_int().ok()),
+        _ => compare_floats(a, b),
+    });
+    Ok(())
+}
+
+/// Ints as floats among floats; what is no number (NaN) last.
+fn compare_floats(a: &Dynamic, b: &Dynamic) -> Ordering {
+    #[allow(clippy::cast_precision_loss, reason = "as the language compares them")]
+    let float = |item: &Dynamic| item.as_float().or_else(|_| item.as_int().map(|int| int as f64)).unwrap_or(f64::NAN);
+    let (a, b) = (float(a), float(b));
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
 /// A decimal number of any length, as text: compared exactly.

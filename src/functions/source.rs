@@ -2,6 +2,7 @@
 //!
 //! This is the one road from a path to its text, so that what the policy says about reading holds for every function on it.
 
+use super::compress::other_format;
 use super::file_read::{Read, RedactedRead};
 use super::function::Call;
 use super::handle::Handle;
@@ -11,7 +12,7 @@ use crate::policy::{Action, Answer, Ask, Granted, Resource, Walk, ask};
 use crate::resource::file::{FILE, File};
 use crate::resource::path::AbsPath;
 use crate::sys;
-use crate::sys::decompress::{Caps, Plain};
+use crate::sys::decompress::{Caps, Format, Plain};
 use crate::sys::handle::Opened;
 use crate::sys::redact::{Redacted, Rules};
 use crate::sys::stream::to_io;
@@ -336,18 +337,57 @@ impl Sight {
             Self::Redacted(file, rules) => Contents::new(call, Redacted::new(sys::file::open(file)?, Arc::clone(rules))),
         })
     }
+    /// The text of a gzip file, of nothing else.
+    ///
+    /// # Errors
+    /// As [`Sight::unpacked`]; [`Kind::BadData`] for what is packed in another way, or not at all.
+    pub fn gunzipped<'c>(&self, call: &'c Call<'_>, caps: Caps) -> Result<Contents<'c>> {
+        self.unpacked_as(call, caps, Some(Format::Gzip))
+    }
     /// The same, unpacked if it is packed: what may not be seen is replaced in what was unpacked.
     ///
     /// # Errors
     /// As [`sys::file::open`]; what the packed data has wrong.
     pub fn unpacked<'c>(&self, call: &'c Call<'_>, caps: Caps) -> Result<Contents<'c>> {
+        self.unpacked_as(call, caps, None)
+    }
+    fn unpacked_as<'c>(&self, call: &'c Call<'_>, caps: Caps, only: Option<Format>) -> Result<Contents<'c>> {
+        let plain = |packed, caps| {
+            let plain = Plain::new(Contents::new(call, packed), caps)?;
+            match only.filter(|only| *only != plain.format()) {
+                Some(only) => Err(other_format(plain.format(), only)),
+                None => Ok(plain),
+            }
+        };
         Ok(match self {
-            Self::Whole(file) => Contents::new(call, Plain::new(Contents::new(call, sys::file::open(file)?), caps)?),
+            Self::Whole(file) => Contents::new(call, plain(sys::file::open(file)?, caps)?),
             Self::Redacted(file, rules) => {
-                let plain = Plain::new(Contents::new(call, sys::file::open(file)?), caps)?;
-                Contents::new(call, Redacted::new(plain, Arc::clone(rules)))
+                // A script's own limit is held to what it sees: the number of bytes that are hidden is nothing it may find out by trying limits.
+                let usual = Caps::default();
+                let bounded = Caps { max_bytes: caps.max_bytes.max(usual.max_bytes), max_ratio: usual.max_ratio, ..caps };
+                let plain = plain(sys::file::open(file)?, bounded)?;
+                let most = if plain.format() == Format::Plain { u64::MAX } else { caps.max_bytes };
+                Contents::new(call, Capped { inner: Redacted::new(plain, Arc::clone(rules)), most, seen: 0 })
             }
         })
+    }
+}
+
+/// No more than so many bytes.
+struct Capped<R> {
+    inner: R,
+    most: u64,
+    seen: u64,
+}
+
+impl<R: io::Read> io::Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.seen = self.seen.saturating_add(count as u64);
+        if self.seen > self.most {
+            return Err(to_io(Error::new(Kind::TooLarge, format!("unpacked it is more than {} bytes", self.most))));
+        }
+        Ok(count)
     }
 }
 

@@ -11,9 +11,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 
 /// Bytes set aside between two looks at the watch.
-const PIECE: u64 = 1 << 30;
+const PIECE: u64 = 64 << 20;
 /// XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h.
 pub const MAX_XATTR: usize = 64 << 10;
 
@@ -173,13 +174,22 @@ pub enum Room {
 /// # Errors
 /// As [`super::file::open`]; [`Kind::NoSpace`], what fallocate(2) reports; that the run has to stop.
 pub fn allocate<A: Action<On = File>>(granted: &Granted<A>, room: Room, offset: u64, length: u64, watch: &Watch) -> Result<Stat> {
-    let file = super::write::open(granted, OFlags::WRONLY)?;
+    // Reading, where the account may, is for `take_back`.
+    let file = super::write::open(granted, OFlags::RDWR).or_else(|_| super::write::open(granted, OFlags::WRONLY))?;
     let before = rustix::fs::fstat(&file).map_err(|errno| at(granted, "stat", errno))?;
     let mode = match room {
         Room::Grow => FallocateFlags::empty(),
         Room::Keep => FallocateFlags::KEEP_SIZE,
         Room::Hole => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
     };
+    // A filesystem is not filled to its last block, if only for a moment, for what cannot fit. What the file has already may count for it.
+    if room != Room::Hole {
+        let disk = rustix::fs::fstatvfs(&file).map_err(|errno| at(granted, "statvfs", errno))?;
+        let held = u64::try_from(before.st_blocks).unwrap_or(0).saturating_mul(512);
+        if length > disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(held) {
+            return Err(at(granted, "fallocate", Errno::NOSPC));
+        }
+    }
     let mut done = 0;
     while done < length {
         let piece = (length - done).min(PIECE);
@@ -202,9 +212,40 @@ pub fn allocate<A: Action<On = File>>(granted: &Granted<A>, room: Room, offset: 
 
 /// Gives a file its old size again, unless somebody has written behind it meanwhile.
 fn take_back(file: &std::fs::File, size: u64) {
-    let grown = rustix::fs::fstat(file).is_ok_and(|stat| u64::try_from(stat.st_size).unwrap_or(0) > size);
-    // Room that nobody wrote to is a hole to lseek(2).
-    if grown && rustix::fs::seek(file, rustix::fs::SeekFrom::Data(size)) == Err(Errno::NXIO) {
+    let Ok(now) = rustix::fs::fstat(file) else { return };
+    let end = u64::try_from(now.st_size).unwrap_or(0);
+    if end <= size {
+        return;
+    }
+    // Room that nobody wrote to is a hole to lseek(2), but for the rest of the block in which the old contents end: that is data, of zeros.
+    let block = u64::try_from(now.st_blksize).unwrap_or(0).clamp(1, 1 << 20);
+    let next = size.next_multiple_of(block).min(end);
+    let mut rest = vec![0; usize::try_from(next - size).unwrap_or(0)];
+    let unwritten = file.read_exact_at(&mut rest, size).is_ok() && rest.iter().all(|byte| *byte == 0);
+    if unwritten && (next == end || rustix::fs::seek(file, rustix::fs::SeekFrom::Data(next)) == Err(Errno::NXIO)) {
         let _ = rustix::fs::ftruncate(file, size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn room_that_was_set_aside_behind_part_of_a_block_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        for (size, written, stays) in [(1_u64, None, 1), (4096, None, 4096), (1, Some(5), 1 << 20), (1, Some(500_000), 1 << 20)] {
+            let path = dir.path().join("file");
+            std::fs::write(&path, vec![b'x'; usize::try_from(size).unwrap()]).unwrap();
+            let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+            rustix::fs::fallocate(&file, FallocateFlags::empty(), size, 1 << 20).unwrap();
+            file.set_len(1 << 20).unwrap();
+            if let Some(place) = written {
+                file.write_all_at(b"y", place).unwrap();
+            }
+            take_back(&file, size);
+            assert_eq!(file.metadata().unwrap().len(), stays, "{size} {written:?}");
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Making what an archive holds besides files: directories and links, each by its name in a pinned folder. No link is ever followed.
 
-use super::fresh::Moment;
+use super::fresh::{Birth, Moment};
 use super::write::{Changes, at, changed, spot, temporary_name};
 use crate::error::{Error, Kind, Result};
 use crate::policy::{Action, Granted};
 use crate::resource::file::File;
 use crate::resource::path;
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -31,17 +31,21 @@ pub fn make_dir<A: Action<On = File>>(granted: &Granted<A>) -> Result<Identity> 
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// Gives a directory that this run has made its mode (without set-user-id, set-group-id and sticky) and time.
+/// Gives a directory that this run has made its owner, mode and time. Set-user-id, set-group-id, sticky and another owner only where these were asked
+/// for as `chmod` and `chown`.
 ///
 /// # Errors
 /// [`Kind::Changed`] when it is no longer the one that was made; what the kernel reports.
-pub fn settle<A: Action<On = File>>(granted: &Granted<A>, made: Identity, mode: u32, mtime: Option<Moment>) -> Result<()> {
+pub fn settle<A: Action<On = File>>(granted: &Granted<A>, made: Identity, birth: Birth) -> Result<()> {
     let () = Changes::<A>::OK;
     let dir = granted.resource();
     let Some(handle) = dir.handle().filter(|_| dir.is_dir() && identity(dir) == Some(made)) else { return Err(changed(granted)) };
     let open = path::reopen(handle, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|error| error.with_path(dir.asked().shown()))?;
-    rustix::fs::fchmod(&open, Mode::from_raw_mode(mode & 0o777)).map_err(|errno| at(granted, "chmod", errno))?;
-    if let Some(mtime) = mtime {
+    if let Some((uid, gid)) = birth.owner {
+        rustix::fs::fchown(&open, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|errno| at(granted, "chown", errno))?;
+    }
+    rustix::fs::fchmod(&open, Mode::from_raw_mode(birth.mode & 0o7777)).map_err(|errno| at(granted, "chmod", errno))?;
+    if let Some(mtime) = birth.mtime {
         rustix::fs::futimens(&open, &times(mtime)).map_err(|errno| at(granted, "set times", errno))?;
     }
     Ok(())
@@ -52,15 +56,27 @@ fn times((tv_sec, nanos): Moment) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Makes a granted symbolic link.
+/// Makes a granted symbolic link, of another owner only where that was asked for as a `chown`.
 ///
 /// # Errors
-/// [`Kind::Exists`], [`Kind::Changed`], and what symlink(2) reports.
-pub fn make_symlink<A: Action<On = File>>(granted: &Granted<A>, target: &[u8], mtime: Option<Moment>) -> Result<()> {
+/// [`Kind::Exists`], [`Kind::Changed`], and what symlink(2) and chown(2) report.
+pub fn make_symlink<A: Action<On = File>>(granted: &Granted<A>, target: &[u8], birth: Birth) -> Result<()> {
     let () = Changes::<A>::OK;
     let (folder, name) = spot(granted)?;
     rustix::fs::symlinkat(OsStr::from_bytes(target), folder, name).map_err(|errno| at(granted, "create", errno))?;
-    if let Some(mtime) = mtime {
+    if let Some((uid, gid)) = birth.owner {
+        // What has the name by now is pinned and looked at: whoever may write the folder could have put another file there, which would be given away.
+        let link = rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| at(granted, "chown", errno))?;
+        let stat = rustix::fs::fstat(&link).map_err(|errno| at(granted, "chown", errno))?;
+        let own = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1;
+        if !own || FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return Err(changed(granted));
+        }
+        rustix::fs::chownat(&link, c"", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)
+            .map_err(|errno| at(granted, "chown", errno))?;
+    }
+    if let Some(mtime) = birth.mtime {
         // Some filesystems keep no times of links.
         let _ = rustix::fs::utimensat(folder, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW);
     }

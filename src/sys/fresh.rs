@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::policy::{Action, Granted};
 use crate::resource::file::File;
 use crate::resource::path;
-use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -21,10 +21,29 @@ pub type Moment = (i64, u32);
 /// How a new file is born. One that is replaced keeps its own mode and owner.
 #[derive(Clone, Copy, Debug)]
 pub struct Birth {
-    /// Permission bits; set-user-id, set-group-id and sticky are never given.
+    /// Permission bits; set-user-id, set-group-id and sticky only where they were asked for as a `chmod`.
     pub mode: u32,
+    /// Who owns it, where that was asked for as a `chown`: user and group.
+    pub owner: Option<(u32, u32)>,
     /// When its contents last changed; now, if left out.
     pub mtime: Option<Moment>,
+    /// What it replaces was made by this call too, and keeps nothing.
+    pub anew: bool,
+}
+
+impl Birth {
+    /// A file of whoever runs rex.
+    #[must_use]
+    pub fn plain(mode: u32, mtime: Option<Moment>) -> Self {
+        Self { mode: mode & 0o777, owner: None, mtime, anew: false }
+    }
+    /// Gives a file that has no name yet its owner and bits. The owner first: the kernel takes set-user-id from what changes hands.
+    fn settle<A: Action<On = File>>(&self, granted: &Granted<A>, file: &std::fs::File) -> Result<()> {
+        if let Some((uid, gid)) = self.owner {
+            rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(|errno| at(granted, "chown", errno))?;
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode & 0o7777)).map_err(|errno| at(granted, "chmod", errno))
+    }
 }
 
 /// Where the contents go while the file is not yet in its place.
@@ -97,7 +116,7 @@ pub fn make<A: Action<On = File>, T>(granted: &Granted<A>, birth: Birth, fill: i
         let (folder, name) = spot(granted)?;
         let temporary = Temporary::new(folder).map_err(|errno| at(granted, "create", errno))?;
         let done = filled(&temporary)?;
-        rustix::fs::fchmod(&temporary.file, Mode::from_raw_mode(birth.mode & 0o777)).map_err(|errno| at(granted, "chmod", errno))?;
+        birth.settle(granted, &temporary.file)?;
         spot(granted)?;
         temporary.publish_new(name).map_err(|errno| at(granted, "create", errno))?;
         return Ok(done);
@@ -118,6 +137,9 @@ pub fn make<A: Action<On = File>, T>(granted: &Granted<A>, birth: Birth, fill: i
         );
     };
     let done = filled(&temporary)?;
+    if birth.anew {
+        birth.settle(granted, &temporary.file)?;
+    }
     if !path::is_same(&folder, &name, handle) {
         return Err(changed(granted));
     }

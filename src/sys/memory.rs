@@ -34,6 +34,16 @@ fn grow(size: usize) {
     }
 }
 
+/// Counts memory that no allocator gave: stacks of branches, once they are used.
+pub(super) fn count(bytes: usize) {
+    grow(bytes);
+}
+
+/// The other way round, when the stack is gone.
+pub(super) fn uncount(bytes: usize) {
+    USED.fetch_sub(bytes, Ordering::Relaxed);
+}
+
 /// Unwinding out of an allocator is not allowed and aborting would lose the report, so the thread waits here for the supervisor to end the process.
 #[cold]
 fn park() {

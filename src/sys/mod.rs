@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod attributes;
 pub mod archive;
+pub mod branches;
 pub mod clock;
 pub mod compress;
 pub mod confine;

@@ -1,13 +1,25 @@
-//! The end of the script's stack: values that nest too deep end the run with a report, where the runtime would abort the process.
+//! The end of a stack of the script: values that nest too deep end the run with a report, where the runtime would abort the process.
 #![expect(unsafe_code, reason = "signal handlers and the fault's address are in no safe crate of the graph")]
 
 use crate::error::{Error, Result};
+use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// An address near the top of the script's stack, and the size of that.
-static TOP: AtomicUsize = AtomicUsize::new(0);
-static SIZE: AtomicUsize = AtomicUsize::new(0);
+/// What is known of a thread's stack.
+#[derive(Clone, Copy, Default)]
+struct Stack {
+    /// An address near its top; 0 where the thread is none of the script's.
+    top: usize,
+    size: usize,
+    /// How much of it counts as memory in use: nothing on the script's own thread, whose stack every run has.
+    counted: Option<usize>,
+}
+
+thread_local! {
+    /// Plain numbers without a destructor: a handler may read them.
+    static THIS: Cell<Stack> = const { Cell::new(Stack { top: 0, size: 0, counted: None }) };
+}
+
 /// What was done about faults before: the runtime's own handler.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
@@ -19,9 +31,10 @@ const BEYOND: usize = 1 << 20;
 /// # Errors
 /// What sigaction(2) reports.
 pub fn watch_this_thread(size: usize) -> Result<()> {
-    let here = 0u8;
-    TOP.store(std::ptr::from_ref(&here) as usize, Ordering::SeqCst);
-    SIZE.store(size, Ordering::SeqCst);
+    THIS.set(Stack { top: here(), size, counted: None });
+    if BEFORE.get().is_some() {
+        return Ok(());
+    }
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_fault;
     // SAFETY: all zeros is a valid sigaction: no handler, an empty mask, no flags.
     let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -36,6 +49,39 @@ pub fn watch_this_thread(size: usize) -> Result<()> {
     Ok(())
 }
 
+/// An address in the frame of a fn that is called now.
+#[inline(never)]
+fn here() -> usize {
+    let here = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&here)) as usize
+}
+
+/// The same for a branch of the script, once the script's own thread is watched. What it uses of its stack counts as memory from then on.
+pub(super) fn watch_this_branch(size: usize) {
+    THIS.set(Stack { top: here(), size, counted: Some(0) });
+}
+
+/// How much more of its stack a branch uses before that is counted.
+const STEP: usize = 64 << 10;
+
+/// Counts what a branch uses of its stack, at its deepest; asked at every step of the engine.
+pub fn count_stack() {
+    let mut stack = THIS.get();
+    if let Some(counted) = stack.counted {
+        let used = stack.top.saturating_sub(here());
+        if used > counted + STEP {
+            stack.counted = Some(used);
+            THIS.set(stack);
+            super::memory::count(used - counted);
+        }
+    }
+}
+
+/// Before the thread of a branch ends.
+pub(super) fn forget_this_branch() {
+    super::memory::uncount(THIS.take().counted.unwrap_or(0));
+}
+
 /// Whether a fault at this address is the script's stack at its end.
 fn is_overflow(address: usize, top: usize, size: usize) -> bool {
     top != 0 && address < top && top - address < size.saturating_add(BEYOND)
@@ -44,7 +90,8 @@ fn is_overflow(address: usize, top: usize, size: usize) -> bool {
 extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel gives a handler with SA_SIGINFO a valid siginfo, and for SIGSEGV it has the address (sigaction(2)).
     let address = unsafe { (*info).si_addr() } as usize;
-    if crate::limits::is_limited() && is_overflow(address, TOP.load(Ordering::SeqCst), SIZE.load(Ordering::SeqCst)) {
+    let stack = THIS.try_with(Cell::get).unwrap_or_default();
+    if crate::limits::is_limited() && is_overflow(address, stack.top, stack.size) {
         // The thread may hold what the report needs; then the process ends without one, but it ends.
         // SAFETY: alarm(2) takes no pointers and may be called in a handler.
         unsafe { libc::alarm(5) };

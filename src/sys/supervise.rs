@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Room for the deepest nesting of calls and expressions that the engine's limits allow, with the large frames of unoptimised builds.
-const STACK: usize = 64 << 20;
+pub(super) const STACK: usize = 64 << 20;
 /// How long a run that was told to end may take before it is left behind; the process then ends with it.
 const GRACE: Duration = Duration::from_millis(400);
 /// How often processor time is looked at.
@@ -66,7 +66,7 @@ pub fn supervise_with<T: Send + 'static>(
         match receive.try_recv() {
             Ok(Ok(result)) => return Ok(Ended::Finished(result)),
             // What no address space can hold ends in a panic of the standard library before it is asked of the allocator.
-            Ok(Err(panic)) if panic.downcast_ref::<&str>().is_some_and(|text| text.contains("capacity overflow")) => {
+            Ok(Err(panic)) if is_capacity_overflow(&panic) => {
                 watch.stop(Stop::Memory);
                 return Ok(Ended::Abandoned(watch.stopping().unwrap_or(Stop::Memory)));
             }
@@ -104,6 +104,11 @@ pub fn supervise_with<T: Send + 'static>(
         };
         wait_for(watch, &signals, &done, wait);
     }
+}
+
+/// Whether a panic is that of the standard library for more than any address space can hold.
+pub(super) fn is_capacity_overflow(panic: &Box<dyn std::any::Any + Send>) -> bool {
+    panic.downcast_ref::<&str>().is_some_and(|text| text.contains("capacity overflow"))
 }
 
 /// Waits for anything to happen; tells the watch what did.
