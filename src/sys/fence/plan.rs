@@ -51,6 +51,8 @@ pub struct Calls {
     /// Modes with set-user-id and the like, and of files that rex did not make.
     pub chmod: bool,
     pub chown: bool,
+    /// Moves: to another filesystem owner, mode and times go with it, those of links too.
+    pub moves: bool,
     /// Extended attributes.
     pub xattr: bool,
     /// Connect to Unix sockets: the system bus.
@@ -59,6 +61,8 @@ pub struct Calls {
     pub signals: bool,
     /// Sockets of the internet.
     pub network: bool,
+    /// Asks the broker to start programs.
+    pub programs: bool,
 }
 
 /// What the fence lets through.
@@ -137,8 +141,10 @@ impl Plan {
             change: ["write", "create", "delete", "move"].into_iter().any(changes),
             chmod: changes("chmod"),
             chown: changes("chown"),
+            moves: changes("move"),
+            programs: changes("execute"),
             xattr: changes("set_x_attr"),
-            unix_sockets: any("systemd") || any("journal"),
+            unix_sockets: any("systemd"),
             network: any("network"),
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
         };
