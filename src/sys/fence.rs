@@ -35,6 +35,13 @@ pub fn arm(plan: &Plan) -> Result<Vec<&'static str>> {
     Ok(layers)
 }
 
+/// Every layer but Landlock, for the process that looks at others in /proc: the calls that read, and what root needs for it.
+pub(super) fn arm_for_inspection() -> Result<()> {
+    let plan = Plan::of_inspector();
+    powers::drop_all_but(plan.powers)?;
+    calls::restrict(&plan, &[]).map(drop)
+}
+
 /// Most descriptors that are looked at; all that rex opens before a run have low numbers.
 const LOW: i32 = 64;
 

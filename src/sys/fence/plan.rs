@@ -61,6 +61,8 @@ pub struct Calls {
     pub signals: bool,
     /// Sockets of the internet.
     pub network: bool,
+    /// Looks at other processes, which is done beside the fence ([`crate::sys::proc::inspector`]).
+    pub inspects: bool,
     /// Asks the broker to start programs.
     pub programs: bool,
 }
@@ -142,6 +144,7 @@ impl Plan {
             chmod: changes("chmod"),
             chown: changes("chown"),
             moves: changes("move"),
+            inspects: some("process_system", "list") || some("process_system", "list_fds"),
             programs: changes("execute"),
             xattr: changes("set_x_attr"),
             unix_sockets: any("systemd"),
@@ -149,9 +152,13 @@ impl Plan {
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
         };
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
-        let inspects = some("process_system", "list_fds") || some("process_system", "trace");
-        plan.powers = powers(plan.calls, reads || inspects, inspects);
+        plan.powers = powers(plan.calls, reads);
         plan
+    }
+
+    /// Of the process that looks at others: no path of its own, no call that changes anything.
+    pub(super) fn of_inspector() -> Self {
+        Self { paths: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE }
     }
 
     pub(super) fn allow(&mut self, path: &Path, rights: Rights) {
@@ -212,7 +219,7 @@ fn thing(bound: &Bound) -> Option<PathBuf> {
 }
 
 /// The capabilities that permitted operations of root need (capabilities(7)); everything else goes.
-fn powers(calls: Calls, reads: bool, inspects_processes: bool) -> CapabilitySet {
+fn powers(calls: Calls, reads: bool) -> CapabilitySet {
     let mut powers = CapabilitySet::empty();
     // Files of other users.
     if reads {
@@ -233,9 +240,6 @@ fn powers(calls: Calls, reads: bool, inspects_processes: bool) -> CapabilitySet 
     }
     if calls.signals {
         powers |= CapabilitySet::KILL;
-    }
-    if inspects_processes {
-        powers |= CapabilitySet::SYS_PTRACE;
     }
     powers
 }
