@@ -147,7 +147,7 @@ fn attacks(host: &Host) -> Vec<(String, String)> {
     let mut add = |name: &str, number: i64, arguments: &str| all.push((name.replace("{data}", "data"), format!("sys({number}, [{arguments}])")));
     // Reading.
     let how = "bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])";
-    for path in ["/etc/shadow", "{data}/out/secret.txt", "{data}/in/../out/secret.txt", "/proc/self/root/etc/shadow", "/proc/1/environ", "/dev/mem"] {
+    for path in ["/etc/shadow", "{data}/out/secret.txt", "{data}/in/../out/secret.txt", "/proc/self/root/etc/shadow", "/proc/1/environ", "/dev/zero"] {
         add(&format!("openat {path}"), libc::SYS_openat, &format!("{AT}, \"{path}\", 0"));
         add(&format!("openat2 {path}"), libc::SYS_openat2, &format!("{AT}, \"{path}\", {how}, 24"));
         #[cfg(target_arch = "x86_64")]

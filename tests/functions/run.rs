@@ -51,6 +51,16 @@ impl Host {
         host
     }
 
+    /// Another policy for what runs from now on.
+    pub fn set_policy(&self, policy: &str) {
+        fs::write(self.path("etc/policies/test.cedar"), policy).unwrap();
+    }
+
+    /// The example's folder.
+    pub fn data(&self) -> String {
+        self.path("data").to_string_lossy().into_owned()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         // Canonical, so that examples may compare with what rex says about it.
         fs::canonicalize(self.root.path()).unwrap().join(name)

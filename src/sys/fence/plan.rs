@@ -183,9 +183,11 @@ impl Plan {
                 (Bound::Exactly(_), Some(folder)) => self.allow(folder, rights),
                 (Bound::Within(..), Some(folder)) => {
                     self.allow(&path, rights);
-                    // The folder itself is in it too; of its own folder only that name is meant, and it is one of a directory.
-                    let of_dirs = [Rights::MAKE_DIR, Rights::REMOVE_DIR, Rights::REFER].into_iter().filter(|right| rights.has(*right));
-                    self.allow(folder, of_dirs.fold(Rights::default(), Rights::and));
+                    // The folder itself is in it too, and may be removed or moved. (If it is not there yet, what makes it is allowed where it is to be.)
+                    if rights.has(Rights::REMOVE_DIR) {
+                        let moves = if rights.has(Rights::REFER) { Rights::REFER } else { Rights::default() };
+                        self.allow(folder, Rights::REMOVE_DIR.and(moves));
+                    }
                 }
                 _ => self.allow(&path, rights),
             }
