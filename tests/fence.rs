@@ -76,7 +76,7 @@ fn operation(dice: &mut Dice) -> String {
         11 => format!("touch(\"{{data}}/{path}\")"),
         12 => format!("truncate(\"{{data}}/{path}\", 0)"),
         13 => format!("ln(\"{{data}}/{path}\", \"{{data}}/{other}x\")"),
-        14 => format!("chmod(\"{{data}}/{path}\", 0o640)"),
+        14 => format!("chmod(\"{{data}}/{path}\", \"640\")"),
         _ => format!("edit_line(\"{{data}}/{path}\", \"x\", \"y\")"),
     }
 }
@@ -101,7 +101,7 @@ fn what_policies_permit_the_kernel_does_not_refuse() {
         let mut script = String::from("let r = [];\n");
         for operation in &operations {
             // Numbers of lines tell records of one operation from those of the next.
-            script.push_str(&format!("try {{ {operation}; r.push(\"done\"); }} catch (e) {{ r.push(e.kind + \": \" + e.message); }}\n"));
+            script.push_str(&format!("try {{ {operation}; r.push(\"done\"); }} catch (e) {{ r.push(if type_of(e) == \"map\" {{ e.kind + \": \" + e.message }} else {{ \"script: \" + e }}); }}\n"));
         }
         script.push_str("r");
         let run = rex.run(&script);
@@ -176,7 +176,7 @@ fn calls(plan: &Plan) -> String {
 fn each_sample_policy_comes_to_this_fence() {
     let table: &[(&str, &str, &[(&str, &str)], &str, &str)] = &[
         ("log-reader.cedar", "log-readers", &[("/var/log", "rl"), ("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")], "", "DAC_READ_SEARCH"),
-        ("config-editor.cedar", "config-editors", &[("/etc/nginx", "rl"), ("/etc/nginx/conf.d", "rwmMdf")], "change", "DAC_READ_SEARCH DAC_OVERRIDE CHOWN FOWNER FSETID"),
+        ("config-editor.cedar", "config-editors", &[("/etc/nginx", "rl"), ("/etc/nginx/conf.d", "rlwmMdf")], "change", "DAC_READ_SEARCH DAC_OVERRIDE CHOWN FOWNER FSETID"),
         ("service-restarter.cedar", "restarters", &[("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")], "unix", ""),
     ];
     let mut wrong = Vec::new();
@@ -303,7 +303,7 @@ fn a_file_that_is_replaced_meanwhile_stays_readable_where_the_folder_is_named() 
             std::thread::sleep(std::time::Duration::from_millis(700));
             fs::rename(from, to).unwrap();
         });
-        let run = rex.run("let a = cat(\"{data}/logs/app.log\"); sleep(1.5); let b = try_cat(); fn try_cat() { try { cat(\"{data}/logs/app.log\") } catch (e) { e.kind } } [a, b]");
+        let run = rex.run("let a = cat(\"{data}/logs/app.log\"); sleep(1.5); let b = try_cat(); fn try_cat() { try { return cat(\"{data}/logs/app.log\"); } catch (e) { return e.kind; } } [a, b]");
         rotate.join().unwrap();
         run.ends(0);
         assert_eq!(run.value()[0], "old\n");
@@ -322,4 +322,12 @@ fn one_file_that_may_be_written_is_written_in_place() {
     run.ends(0);
     assert_eq!(rex.read("f"), "new\n");
     assert_eq!(run.value()["atomic"], false, "{run:#?}");
+}
+
+#[test]
+fn whoami_tells_the_layers_and_the_version_of_landlock() {
+    let rex = Rex::new().policy(ALLOW_ALL);
+    let run = rex.session(None, &["--principal", "someone"], Some("rex whoami"), "");
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert!(run.stdout.contains("landlock (ABI ") && run.stdout.contains("seccomp"), "{run:#?}");
 }

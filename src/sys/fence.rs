@@ -15,6 +15,15 @@ pub(super) use program::{for_program, place, prepare_program, restrict_program};
 
 use crate::error::Result;
 
+/// The version of Landlock that is in force.
+static ABI: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+
+/// The version of Landlock that is in force; what each has is in landlock(7).
+#[must_use]
+pub fn landlock_abi() -> Option<u32> {
+    ABI.get().copied()
+}
+
 /// Arms every layer that the kernel has; gives the names of those in force.
 ///
 /// # Errors
@@ -26,8 +35,10 @@ pub fn arm(plan: &Plan) -> Result<Vec<&'static str>> {
     if powers::drop_all_but(plan.powers)? {
         layers.push("capabilities");
     }
+    let abi = paths::abi();
     if paths::restrict(paths)? {
         layers.push("landlock");
+        let _ = ABI.set(abi);
     }
     if calls::restrict(plan, &records())? {
         layers.push("seccomp");

@@ -19,6 +19,7 @@ pub struct Host {
 }
 
 /// What a run left behind.
+#[derive(Default)]
 pub struct Run {
     pub stdout: String,
     pub stderr: String,

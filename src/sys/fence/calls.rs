@@ -326,6 +326,10 @@ fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {
     if calls.xattr {
         all(ATTRIBUTES);
     }
+    if calls.chmod {
+        // Times are attributes too.
+        all(&[libc::SYS_utimensat]);
+    }
     if calls.chmod || calls.moves {
         all(CHMOD);
     }

@@ -111,7 +111,7 @@ impl Plan {
         // A file that is changed may have to be read for it (opened for both).
         plan.things(&write, Rights::WRITE.and(Rights::READ_FILE));
         // What is made may be written and read by whoever made it; with it, contents are replaced in one step.
-        let made = Rights::MAKE.and(Rights::WRITE).and(Rights::READ_FILE);
+        let made = Rights::MAKE.and(Rights::WRITE).and(Rights::READ);
         let made = if write.is_empty() { made } else { made.and(Rights::REMOVE_FILE) };
         plan.folders(&create, made);
         plan.folders_within(&write, made);
