@@ -27,8 +27,7 @@ const WATCHER: &str = "permit(principal, action == process_system::Action::\"lis
      permit(principal, action == sysinfo::Action::\"list\", resource);\n\
      permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
 /// Starts one program.
-const STARTER: &str =
-    "permit(principal, action == file_system::Action::\"execute\", resource == file_system::File::\"/usr/bin/true\");\n\
+const STARTER: &str = "permit(principal, action == file_system::Action::\"execute\", resource == file_system::File::\"/usr/bin/true\");\n\
      permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
 
 /// Everything outside of the policy that is attacked.
@@ -72,7 +71,17 @@ impl Host {
             None => rex,
             Some(account) => {
                 // All of it is the attacker's by Unix rights: only the fence is in the way.
-                for name in ["in", "out", "in/open.txt", "in/more.txt", "in/program", "out/secret.txt", "out/victim.txt", "out/stream", "out/datagrams"] {
+                for name in [
+                    "in",
+                    "out",
+                    "in/open.txt",
+                    "in/more.txt",
+                    "in/program",
+                    "out/secret.txt",
+                    "out/victim.txt",
+                    "out/stream",
+                    "out/datagrams",
+                ] {
                     chown(rex.data().join(name), Some(account.uid), Some(account.gid)).unwrap();
                 }
                 rex.account(account)
@@ -94,16 +103,8 @@ impl Host {
 
     fn run(&self, account: Option<&Account>, script: &str) -> Run {
         let (config, policy) = (self.rex.config_file(), self.rex.policy_file());
-        let mut command = self.rex.command(&[
-            "run",
-            "-",
-            "--config",
-            config.to_str().unwrap(),
-            "--policy",
-            policy.to_str().unwrap(),
-            "-o",
-            "json",
-        ]);
+        let mut command =
+            self.rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]);
         if let Some(account) = account {
             account.become_(&mut command);
         }
@@ -144,10 +145,18 @@ fn attacks(host: &Host) -> Vec<(String, String)> {
     let (stream, datagrams) = (host.rex.path("out/stream"), host.rex.path("out/datagrams"));
     let abstracted = format!("\"\\x01\\x00\\x00{}\"", host.abstract_name);
     let mut all: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, number: i64, arguments: &str| all.push((name.replace("{data}", "data"), format!("sys({number}, [{arguments}])")));
+    let mut add =
+        |name: &str, number: i64, arguments: &str| all.push((name.replace("{data}", "data"), format!("sys({number}, [{arguments}])")));
     // Reading.
     let how = "bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])";
-    for path in ["/etc/shadow", "{data}/out/secret.txt", "{data}/in/../out/secret.txt", "/proc/self/root/etc/shadow", "/proc/1/environ", "/dev/zero"] {
+    for path in [
+        "/etc/shadow",
+        "{data}/out/secret.txt",
+        "{data}/in/../out/secret.txt",
+        "/proc/self/root/etc/shadow",
+        "/proc/1/environ",
+        "/dev/zero",
+    ] {
         add(&format!("openat {path}"), libc::SYS_openat, &format!("{AT}, \"{path}\", 0"));
         add(&format!("openat2 {path}"), libc::SYS_openat2, &format!("{AT}, \"{path}\", {how}, 24"));
         #[cfg(target_arch = "x86_64")]
@@ -287,7 +296,12 @@ fn holds(policy: &str, account: Option<&Account>) {
     // The records: cut off, overwritten, given another mode.
     for fd in 3..24 {
         script.push_str(&format!("sys({}, [{fd}, 0]); sys({}, [{fd}, 511]);\n", libc::SYS_ftruncate, libc::SYS_fchmod));
-        script.push_str(&format!("let d = sys({}, [{fd}, {}, 100]); if d >= 0 {{ sys({}, [d, 0]); }}\n", libc::SYS_fcntl, libc::F_DUPFD, libc::SYS_ftruncate));
+        script.push_str(&format!(
+            "let d = sys({}, [{fd}, {}, 100]); if d >= 0 {{ sys({}, [d, 0]); }}\n",
+            libc::SYS_fcntl,
+            libc::F_DUPFD,
+            libc::SYS_ftruncate
+        ));
         script.push_str(&format!("let d = sys({}, [{fd}]); if d >= 0 {{ sys({}, [d, 0]); }}\n", libc::SYS_dup, libc::SYS_ftruncate));
     }
     script.push_str("r");
@@ -354,7 +368,8 @@ fn behind_a_policy_that_moves_contents_outside_stay() {
         let run = host.run(account.as_ref(), &format!("{PRELUDE}let r = #{{}};\n{script}r"));
         run.ends(0);
         let results = run.value();
-        let through: Vec<_> = results.as_object().unwrap().iter().filter(|(_, result)| !REFUSALS.contains(&result.as_i64().unwrap())).collect();
+        let through: Vec<_> =
+            results.as_object().unwrap().iter().filter(|(_, result)| !REFUSALS.contains(&result.as_i64().unwrap())).collect();
         assert!(through.is_empty(), "{through:?}");
         assert_eq!(outside(&host.rex), host.before);
     }

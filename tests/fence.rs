@@ -38,7 +38,9 @@ fn scope(dice: &mut Dice) -> String {
         1 => format!("resource in file_system::Dir::\"{{data}}/{folder}\""),
         2 => format!("resource is file_system::File && resource.path like \"{{data}}/{folder}/*\""),
         3 => format!("resource is file_system::File && resource.path like \"{{data}}/{folder}/*.log\""),
-        4 => format!("[file_system::File::\"{{data}}/{file}\", file_system::File::\"{{data}}/{other}\"].contains(resource)"),
+        4 => format!(
+            "resource is file_system::File && [file_system::File::\"{{data}}/{file}\", file_system::File::\"{{data}}/{other}\"].contains(resource)"
+        ),
         5 => format!(
             "if principal has uid && principal.uid == 0 then resource in file_system::Dir::\"{{data}}/{folder}\" else resource in file_system::Dir::\"{{data}}/{second}\""
         ),
@@ -82,12 +84,11 @@ fn operation(dice: &mut Dice) -> String {
 }
 
 /// Whatever the gate lets through and Unix permissions would, the kernel does: no error that only the fence can have made.
-#[test]
-fn what_policies_permit_the_kernel_does_not_refuse() {
+fn nothing_permitted_is_refused(seeds: std::ops::Range<u64>) {
     let mut refused = Vec::new();
-    let mut allowed = 0;
-    let policies = std::env::var("REX_FENCE_POLICIES").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
-    for seed in 0..policies {
+    let (mut allowed, mut valid) = (0, 0);
+    let policies = seeds.end - seeds.start;
+    for seed in seeds {
         let mut dice = Dice(seed * 7919 + 17);
         let policy = policy(&mut dice);
         let mut rex = Rex::new().policy(&policy);
@@ -105,17 +106,43 @@ fn what_policies_permit_the_kernel_does_not_refuse() {
         }
         script.push_str("r");
         let run = rex.run(&script);
+        if run.code == 78 {
+            // Cedar's strict validation has no place for it, e.g. a verb that is about no folder.
+            continue;
+        }
         run.ends(0);
+        valid += 1;
         allowed += run.events("decision").iter().filter(|record| record["decision"] == "allow").count();
         for (operation, said) in operations.iter().zip(run.value().as_array().unwrap()) {
             let said = said.as_str().unwrap();
-            if ["permission", "io", "internal", "layer"].iter().any(|kind| said.starts_with(&format!("{kind}:"))) {
+            if ["permission", "io", "internal", "layer", "changed", "unsupported"].iter().any(|kind| said.starts_with(&format!("{kind}:")))
+            {
                 refused.push(format!("seed {seed}: {operation}\n   {said}\n   {}", policy.replace('\n', "\n   ")));
             }
         }
     }
-    assert!(allowed > 500, "the policies permit too little to show anything: {allowed}");
+    assert!(valid * 2 > policies && allowed as u64 > 3 * policies, "the policies permit too little to show anything: {valid}, {allowed}");
     assert!(refused.is_empty(), "{} of {allowed}:\n{}", refused.len(), refused[..refused.len().min(12)].join("\n"));
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_1() {
+    nothing_permitted_is_refused(0..50);
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_2() {
+    nothing_permitted_is_refused(50..100);
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_3() {
+    nothing_permitted_is_refused(100..150);
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_4() {
+    nothing_permitted_is_refused(150..200);
 }
 
 fn plan_of(file: &str, group: &str) -> Plan {
@@ -175,9 +202,27 @@ fn calls(plan: &Plan) -> String {
 #[test]
 fn each_sample_policy_comes_to_this_fence() {
     let table: &[(&str, &str, &[(&str, &str)], &str, &str)] = &[
-        ("log-reader.cedar", "log-readers", &[("/var/log", "rl"), ("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")], "", "DAC_READ_SEARCH"),
-        ("config-editor.cedar", "config-editors", &[("/etc/nginx", "rl"), ("/etc/nginx/conf.d", "rlwmMdf")], "change", "DAC_READ_SEARCH DAC_OVERRIDE CHOWN FOWNER FSETID"),
-        ("service-restarter.cedar", "restarters", &[("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")], "unix", ""),
+        (
+            "log-reader.cedar",
+            "log-readers",
+            &[("/var/log", "rl"), ("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")],
+            "",
+            "DAC_READ_SEARCH",
+        ),
+        (
+            "config-editor.cedar",
+            "config-editors",
+            &[("/etc/nginx", "rl"), ("/etc/nginx/conf.d", "rlwmMdf")],
+            "change",
+            "DAC_READ_SEARCH DAC_OVERRIDE CHOWN FOWNER FSETID",
+        ),
+        (
+            "service-restarter.cedar",
+            "restarters",
+            &[("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")],
+            "unix",
+            "",
+        ),
     ];
     let mut wrong = Vec::new();
     for (file, group, paths, named, _) in table {
@@ -196,7 +241,11 @@ fn each_sample_policy_comes_to_this_fence() {
         assert!(plan.paths.values().all(|rights| !rights.has(Rights::MAKE_FILE) && !rights.has(Rights::EXECUTE)), "{file}");
         let written: Vec<_> = plan.paths.iter().filter(|(_, rights)| rights.has(Rights::WRITE)).map(|(path, _)| path).collect();
         assert_eq!(written, [Path::new("/dev/null")], "{file}");
-        assert!(!plan.powers.contains(rustix::thread::CapabilitySet::DAC_OVERRIDE) && !plan.powers.contains(rustix::thread::CapabilitySet::SYS_PTRACE), "{file}");
+        assert!(
+            !plan.powers.contains(rustix::thread::CapabilitySet::DAC_OVERRIDE)
+                && !plan.powers.contains(rustix::thread::CapabilitySet::SYS_PTRACE),
+            "{file}"
+        );
     }
 }
 
@@ -231,8 +280,7 @@ fn without_landlock(command: &mut Command) {
 
 fn old_kernel(rex: &Rex, script: &str) -> common::Run {
     let (config, policy) = (rex.config_file(), rex.policy_file());
-    let mut command =
-        rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]);
+    let mut command = rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]);
     without_landlock(&mut command);
     rex.finish(command, rex.fill(script).as_bytes())
 }
@@ -271,7 +319,8 @@ fn a_policy_can_demand_a_layer() {
 /// The kernel hides this from every process behind Landlock; it is permitted, so it is seen.
 #[test]
 fn open_files_of_other_processes_are_seen_where_that_is_permitted() {
-    let rex = Rex::new().policy("permit(principal, action in [process_system::Action::\"list\", process_system::Action::\"list_fds\"], resource);");
+    let rex = Rex::new()
+        .policy("permit(principal, action in [process_system::Action::\"list\", process_system::Action::\"list_fds\"], resource);");
     let rex = rex.file("removed", "some text");
     let path = rex.data().join("removed");
     let mut holder = Command::new("sleep").arg("60").stdin(fs::File::open(&path).unwrap()).spawn().unwrap();
@@ -326,7 +375,7 @@ fn one_file_that_may_be_written_is_written_in_place() {
 
 #[test]
 fn whoami_tells_the_layers_and_the_version_of_landlock() {
-    let rex = Rex::new().policy(ALLOW_ALL);
+    let rex = Rex::new().policy(ALLOW_ALL).config("identity = [\"argument\"]\n");
     let run = rex.session(None, &["--principal", "someone"], Some("rex whoami"), "");
     assert_eq!(run.code, 0, "{run:#?}");
     assert!(run.stdout.contains("landlock (ABI ") && run.stdout.contains("seccomp"), "{run:#?}");

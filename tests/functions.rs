@@ -60,7 +60,8 @@ fn trials_of(function: &'static Function) -> Vec<Trial> {
         return trials;
     }
     trials.push(trial("asks_for_all_it_declares".to_owned(), asks_for_all_it_declares));
-    trials.push(trial("gives_the_same_where_no_more_than_that_is_permitted".to_owned(), gives_the_same_where_no_more_than_that_is_permitted));
+    trials
+        .push(trial("gives_the_same_where_no_more_than_that_is_permitted".to_owned(), gives_the_same_where_no_more_than_that_is_permitted));
     trials.push(trial("is_denied_without_a_permit".to_owned(), is_denied_without_a_permit));
     for ask in function.asks {
         if action(ask) == REDACTED {

@@ -33,10 +33,8 @@ fn word(value: Dynamic) -> Result<Word> {
 fn raw_syscall(_: &Call<'_>, number: i64, arguments: Array) -> Result<Map> {
     let mut words = arguments.into_iter().map(word).collect::<Result<Vec<Word>>>()?;
     let result = door::call(number, &mut words);
-    let bytes: Array = words
-        .into_iter()
-        .filter_map(|word| if let Word::Bytes(bytes) = word { Some(Dynamic::from_blob(bytes)) } else { None })
-        .collect();
+    let bytes: Array =
+        words.into_iter().filter_map(|word| if let Word::Bytes(bytes) = word { Some(Dynamic::from_blob(bytes)) } else { None }).collect();
     let mut map = Map::new();
     map.insert("result".into(), result.into_script());
     map.insert("bytes".into(), Dynamic::from_array(bytes));

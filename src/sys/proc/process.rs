@@ -262,11 +262,7 @@ impl Table {
             virtual_memory: int(stat.virtual_memory),
             swap: int(swap.unwrap_or(0).saturating_mul(1024)),
             wchan: if wanted.wchan { self.text(judged, inspector::Text::Waits).and_then(|text| wchan(&text)) } else { None },
-            io: if wanted.io {
-                self.text(judged, inspector::Text::Io).map(|text| parse_io(&String::from_utf8_lossy(&text)))
-            } else {
-                None
-            },
+            io: if wanted.io { self.text(judged, inspector::Text::Io).map(|text| parse_io(&String::from_utf8_lossy(&text))) } else { None },
             tasks: if wanted.threads { self.tasks(&dir, judged, wanted)? } else { Vec::new() },
         }))
     }
@@ -356,11 +352,8 @@ impl Table {
             let Ok(thread) = sub_dir(&folder, &tid.to_string()) else { continue };
             let Some(stat) = read_at(&thread, "stat", 4096).ok().and_then(|text| parse_stat(&text)) else { continue };
             let cpu_seconds = stat.cpu_ticks as f64 / self.ticks_per_second as f64;
-            let wchan = if wanted.wchan {
-                self.text(judged, inspector::Text::ThreadWaits(tid)).and_then(|text| wchan(&text))
-            } else {
-                None
-            };
+            let wchan =
+                if wanted.wchan { self.text(judged, inspector::Text::ThreadWaits(tid)).and_then(|text| wchan(&text)) } else { None };
             tasks.push(Task { tid: tid.into(), name: stat.name, state: stat.state, cpu_seconds, wchan });
         }
         Ok(tasks)
@@ -423,7 +416,7 @@ fn numbers(dir: &OwnedFd, what: &str, check: Check<'_>) -> Result<Vec<i32>> {
     for entry in rustix::fs::Dir::read_from(dir)? {
         check()?;
         let entry = entry.map_err(|errno| Error::os("read", errno.raw_os_error()).with_path(what))?;
-        if let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number > 0) {
+        if let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number >= 0) {
             found.push(number);
         }
     }
