@@ -43,7 +43,10 @@ struct Host {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Outside(BTreeMap<String, (u32, u32, u32, u64, i64, i64, Vec<u8>)>);
+struct Outside(BTreeMap<String, Facts>);
+
+/// Mode, owner, group, links, time of the last change and contents.
+type Facts = (u32, u32, u32, u64, i64, i64, Vec<u8>);
 
 fn outside(rex: &Rex) -> Outside {
     let mut all = BTreeMap::new();
@@ -304,7 +307,7 @@ fn holds(policy: &str, account: Option<&Account>) {
         ));
         script.push_str(&format!("let d = sys({}, [{fd}]); if d >= 0 {{ sys({}, [d, 0]); }}\n", libc::SYS_dup, libc::SYS_ftruncate));
     }
-    script.push_str("r");
+    script.push('r');
     let run = host.run(account, &script);
     run.ends(0);
     let results = run.value();
