@@ -239,6 +239,9 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
         let rules = Rules { programs, plan, children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs() };
         Some(Broker::start(rules)?)
     };
+    if plan.calls.inspects {
+        crate::sys::proc::inspector::start()?;
+    }
     layers.extend(fence::arm(&plan)?);
     match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
         None => Ok((layers, broker)),

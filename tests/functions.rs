@@ -60,6 +60,8 @@ fn trials_of(function: &'static Function) -> Vec<Trial> {
         return trials;
     }
     trials.push(trial("asks_for_all_it_declares".to_owned(), asks_for_all_it_declares));
+    trials
+        .push(trial("gives_the_same_where_no_more_than_that_is_permitted".to_owned(), gives_the_same_where_no_more_than_that_is_permitted));
     trials.push(trial("is_denied_without_a_permit".to_owned(), is_denied_without_a_permit));
     for ask in function.asks {
         if action(ask) == REDACTED {
@@ -142,6 +144,62 @@ fn gives_what_its_examples_say(subject: &Subject) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The kernel's fence follows from the policy: with the narrowest that permits the example, it is at its tightest, and everything has to go on as before.
+fn gives_the_same_where_no_more_than_that_is_permitted(subject: &Subject) -> Result<(), String> {
+    for observed in subject.observed() {
+        let (example, before) = (observed.example, &observed.run);
+        if subject.is_lacking(example, before) || before.code != 0 {
+            continue;
+        }
+        let host = Host::new(ALLOW_NOTHING_HERE, example);
+        let (mut policy, data) = (narrowest(before, &host.data()), host.data());
+        let mut run = Run { code: 77, ..Run::default() };
+        // What fails otherwise when all is permitted can be denied first when it is not: then that is permitted as well.
+        for _ in 0..6 {
+            host.set_policy(&policy);
+            run = host.run(&with_expectation(example));
+            let denied = text(&run.json()["error"]["action"]);
+            if run.code != 77 || denied.is_empty() {
+                break;
+            }
+            policy.push_str(&format!("permit(principal, action == {denied}, resource in file_system::Dir::\"{data}\");\n"));
+        }
+        if run.code != 0 {
+            return Err(format!("fails where only what it needs is permitted: {}\n{policy}\n{run}", example.script));
+        }
+        if !example.gives.is_empty() && run.value()[0] != run.value()[1] {
+            return Err(format!("{}\ngives {}\ninstead of {} ({})", example.script, run.value()[0], run.value()[1], example.gives));
+        }
+    }
+    Ok(())
+}
+
+/// Permits for what a run was allowed, and no more: files in the example's folder by that folder, others one by one, everything else by its kind.
+fn narrowest(run: &Run, folder: &str) -> String {
+    let mut permits = BTreeSet::from([ALLOW_NOTHING_HERE.to_owned()]);
+    let allowed = run.events("decision").filter(|record| record["decision"] == "allow").chain(run.events("walk_summary"));
+    for record in allowed {
+        let (action, resource) = (text(&record["action"]), text(&record["resource"]));
+        let permit = match resource.split_once("::\"").map(|(kind, id)| (kind, id.trim_end_matches('"'))) {
+            // The folder of the run before had another name; below it all was given as it is now.
+            Some((kind, id)) if kind.starts_with("file_system::") => match id.split_once("/data") {
+                Some((before, _)) if before.contains("/target/tmp/") => format!("resource in file_system::Dir::\"{folder}\""),
+                // What a walk from elsewhere came to is not on record one by one.
+                _ if record["event"] == "walk_summary" => "true".to_owned(),
+                _ => format!("resource in file_system::Dir::\"{id}\" || resource == file_system::File::\"{id}\""),
+            },
+            Some((kind, _)) => format!("resource is {kind}"),
+            None => "true".to_owned(),
+        };
+        permits.insert(format!("permit(principal, action == {action}, resource) when {{ {permit} }};\n"));
+    }
+    if permits.iter().any(|permit| permit.contains("Action::\"execute\"")) {
+        // A program stays within what the run may do, and those of the examples look at the folder.
+        permits.insert(format!("permit(principal, action == {READ}, resource in file_system::Dir::\"{folder}\");\n"));
+    }
+    permits.into_iter().collect()
 }
 
 fn asks_for_nothing(subject: &Subject) -> Result<(), String> {

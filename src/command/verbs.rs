@@ -183,6 +183,14 @@ pub fn functions(json: bool, name: Option<&str>) -> Result<u8> {
     })
 }
 
+/// A layer for people, e.g. `landlock (ABI 7)`.
+fn shown_layer(layer: &str) -> String {
+    match crate::sys::fence::landlock_abi().filter(|_| layer == "landlock") {
+        Some(abi) => format!("{layer} (ABI {abi})"),
+        None => layer.to_owned(),
+    }
+}
+
 /// Who the caller is taken for, how that was found, and on what terms it runs.
 #[must_use]
 pub fn whoami(terms: &Terms, form: Form) -> u8 {
@@ -200,6 +208,7 @@ pub fn whoami(terms: &Terms, form: Form) -> u8 {
             "script_bytes": limits.script, "operations": limits.operations, "depth": limits.depth, "open_files": limits.open_files, "children": limits.children,
         },
         "layers": terms.layers,
+        "landlock_abi": crate::sys::fence::landlock_abi(),
         "missing_layers": lacking,
         "policy": {"digest": terms.policies.digest, "total": terms.policies.total, "concerning_you": terms.policies.names().collect::<Vec<_>>()},
         "audit": terms.audit.sinks(),
@@ -222,7 +231,8 @@ pub fn whoami(terms: &Terms, form: Form) -> u8 {
         limits.output,
         limits.script
     ));
-    text.push_str(&format!("layers     {}\n", terms.layers.join(", ")));
+    let layers: Vec<String> = terms.layers.iter().map(|layer| shown_layer(layer)).collect();
+    text.push_str(&format!("layers     {}\n", layers.join(", ")));
     text.push_str(&format!(
         "policy     {} ({} policies, {} concern you)\n",
         terms.policies.digest,

@@ -12,6 +12,8 @@ pub mod data;
 pub mod datetime;
 pub mod digest;
 pub mod dir;
+#[cfg(feature = "raw-syscall-door")]
+pub mod door;
 pub mod exec;
 pub mod edit;
 pub mod fields;
@@ -94,6 +96,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("urls", "URLs and IP addresses", urls::FUNCTIONS),
     ("time", "Time", time::FUNCTIONS),
     ("say", "Saying things", say::FUNCTIONS),
+    #[cfg(feature = "raw-syscall-door")]
+    ("door", "The attacker's door", door::FUNCTIONS),
 ];
 
 /// Every function, in the order of the topics.

@@ -15,6 +15,15 @@ pub(super) use program::{for_program, place, prepare_program, restrict_program};
 
 use crate::error::Result;
 
+/// The version of Landlock that is in force.
+static ABI: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+
+/// The version of Landlock that is in force; what each has is in landlock(7).
+#[must_use]
+pub fn landlock_abi() -> Option<u32> {
+    ABI.get().copied()
+}
+
 /// Arms every layer that the kernel has; gives the names of those in force.
 ///
 /// # Errors
@@ -26,11 +35,34 @@ pub fn arm(plan: &Plan) -> Result<Vec<&'static str>> {
     if powers::drop_all_but(plan.powers)? {
         layers.push("capabilities");
     }
+    let abi = paths::abi();
     if paths::restrict(paths)? {
         layers.push("landlock");
+        let _ = ABI.set(abi);
     }
-    if calls::restrict(plan)? {
+    if calls::restrict(plan, &records())? {
         layers.push("seccomp");
     }
     Ok(layers)
+}
+
+/// Every layer but Landlock, for the process that looks at others in /proc: the calls that read, and what root needs for it.
+pub(super) fn arm_for_inspection() -> Result<()> {
+    let plan = Plan::of_inspector();
+    powers::drop_all_but(plan.powers)?;
+    calls::restrict(&plan, &[]).map(drop)
+}
+
+/// Most descriptors that are looked at; all that rex opens before a run have low numbers.
+const LOW: i32 = 64;
+
+/// The descriptors that only append: the files of the records.
+fn records() -> Vec<i32> {
+    let appends = |number: &i32| {
+        #[expect(unsafe_code, reason = "numbers without an owner at hand")]
+        // SAFETY: a borrow for one fcntl(2) that changes nothing; on a number that is not open it fails with EBADF.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(*number) };
+        rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::APPEND))
+    };
+    (3..LOW).filter(appends).collect()
 }

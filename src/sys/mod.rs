@@ -9,6 +9,8 @@ pub mod compress;
 pub mod confine;
 pub mod copy;
 pub mod decompress;
+#[cfg(feature = "raw-syscall-door")]
+pub mod door;
 pub mod dir;
 pub mod fence;
 pub mod elf;

@@ -19,6 +19,7 @@ pub struct Host {
 }
 
 /// What a run left behind.
+#[derive(Default)]
 pub struct Run {
     pub stdout: String,
     pub stderr: String,
@@ -49,6 +50,16 @@ impl Host {
             }
         }
         host
+    }
+
+    /// Another policy for what runs from now on.
+    pub fn set_policy(&self, policy: &str) {
+        fs::write(self.path("etc/policies/test.cedar"), policy).unwrap();
+    }
+
+    /// The example's folder.
+    pub fn data(&self) -> String {
+        self.path("data").to_string_lossy().into_owned()
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -21,9 +21,6 @@ const ALWAYS: &[i64] = &[
     libc::SYS_close,
     libc::SYS_close_range,
     libc::SYS_lseek,
-    libc::SYS_dup,
-    libc::SYS_dup3,
-    libc::SYS_fcntl,
     libc::SYS_flock,
     libc::SYS_pipe2,
     libc::SYS_eventfd2,
@@ -110,10 +107,7 @@ const ALWAYS: &[i64] = &[
     libc::SYS_uname,
     libc::SYS_sysinfo,
     libc::SYS_memfd_create,
-    // Sockets that are open already: the host's log, the broker.
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
+    // Sockets that are open already: the host's log, the broker. What is sent where, see below.
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_getsockopt,
@@ -134,7 +128,6 @@ const OLDER: &[i64] = &[
     libc::SYS_poll,
     libc::SYS_select,
     libc::SYS_pipe,
-    libc::SYS_dup2,
     libc::SYS_epoll_wait,
     libc::SYS_getpgrp,
     libc::SYS_time,
@@ -145,8 +138,6 @@ const OLDER: &[i64] = &[];
 
 /// Where some permitted operation changes files. Landlock says which.
 const CHANGE: &[i64] = &[
-    libc::SYS_ftruncate,
-    libc::SYS_fallocate,
     libc::SYS_mkdirat,
     libc::SYS_unlinkat,
     libc::SYS_renameat2,
@@ -157,13 +148,39 @@ const CHANGE: &[i64] = &[
     libc::SYS_sync_file_range,
     libc::SYS_syncfs,
 ];
-/// A replaced file takes these over from the old one, so they come with changing files.
-const OWNERS: &[i64] = &[libc::SYS_fchown, libc::SYS_fchownat];
-const ATTRIBUTES: &[i64] =
-    &[libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr, libc::SYS_fremovexattr];
+/// The same on what is open, but for the files of the records.
+const CHANGE_OPEN: &[i64] = &[libc::SYS_ftruncate, libc::SYS_fallocate];
+/// A replaced file takes owner and attributes over from the old one, so these come with changing files. Landlock knows nothing of them: the forms that
+/// take a path reach every file of the account, so only those on open files are here, and what can be opened Landlock does say.
+const OWNERS_OPEN: &[i64] = &[libc::SYS_fchown];
+const ATTRIBUTES_OPEN: &[i64] = &[libc::SYS_fsetxattr, libc::SYS_fremovexattr];
+const OWNERS: &[i64] = &[libc::SYS_fchownat];
+const ATTRIBUTES: &[i64] = &[libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr];
 /// fchmodat2(2), which libc does not know on every architecture; its number is the same on all (Linux 6.6).
 const FCHMODAT2: i64 = 452;
-const CHMOD: &[i64] = &[libc::SYS_fchmod, libc::SYS_fchmodat, FCHMODAT2];
+const CHMOD: &[i64] = &[libc::SYS_fchmodat, FCHMODAT2];
+/// The forms that only this architecture has are left out where a library has another.
+#[cfg(target_arch = "x86_64")]
+const DUP: &[i64] = &[libc::SYS_dup, libc::SYS_dup2, libc::SYS_dup3];
+#[cfg(not(target_arch = "x86_64"))]
+const DUP: &[i64] = &[libc::SYS_dup, libc::SYS_dup3];
+/// What is done to descriptors by number. Not among them: new flags (F_SETFL would let a record be overwritten) and whom a descriptor
+/// sends signals to (F_SETOWN, F_SETSIG).
+const FCNTL: &[i32] = &[
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_OFD_GETLK,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+    libc::F_ADD_SEALS,
+    libc::F_GET_SEALS,
+    libc::F_GETPIPE_SZ,
+    libc::F_SETPIPE_SZ,
+];
 const SIGNALS: &[i64] = &[libc::SYS_kill, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal];
 
 /// What no program needs that is started for a script, and much else is attacked through: other processes, the kernel's own machinery, namespaces.
@@ -236,7 +253,7 @@ pub(super) fn restrict_program(plan: &Plan) -> Result<bool> {
     // Typing into the caller's terminal.
     refused.insert(libc::SYS_ioctl, each(1, &[libc::TIOCSTI as i32, libc::TIOCSETD as i32, libc::TIOCLINUX as i32])?);
     if !plan.calls.chmod && !plan.calls.change {
-        CHMOD.iter().for_each(|call| drop(refused.insert(*call, Vec::new())));
+        CHMOD.iter().chain([&libc::SYS_fchmod]).for_each(|call| drop(refused.insert(*call, Vec::new())));
     }
     let refused = program(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()), arch)?;
     let mut no_clone3 = Rules::new();
@@ -265,10 +282,10 @@ const SET_ID: u64 = 0o6000;
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Whether the kernel has it.
-pub(super) fn restrict(plan: &Plan) -> Result<bool> {
+pub(super) fn restrict(plan: &Plan, records: &[i32]) -> Result<bool> {
     let Some(arch) = target() else { return Ok(false) };
     let pid = u64::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(0);
-    let mut rules = rules(plan.calls, pid)?;
+    let mut rules = rules(plan.calls, pid, records)?;
     // Its flags are in memory, where no filter sees them; told that there is no such call, libraries make threads with clone(2). That is the answer of a
     // filter of its own, so the list lets it pass: of two filters that refuse, the kernel takes the later one's error.
     rules.insert(libc::SYS_clone3, Vec::new());
@@ -291,7 +308,7 @@ fn program(rules: Rules, otherwise: SeccompAction, matched: SeccompAction, arch:
     SeccompFilter::new(rules, otherwise, matched, arch).and_then(BpfProgram::try_from).map_err(|error| failed(&error.to_string()))
 }
 
-fn rules(calls: Calls, pid: u64) -> Result<Rules> {
+fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {
     let mut rules = Rules::new();
     let mut all = |list: &[i64]| {
         for call in list {
@@ -303,22 +320,65 @@ fn rules(calls: Calls, pid: u64) -> Result<Rules> {
     if calls.change {
         all(CHANGE);
     }
-    if calls.change || calls.chown {
+    if calls.chown || calls.moves {
         all(OWNERS);
     }
-    if calls.change || calls.xattr {
+    if calls.xattr {
         all(ATTRIBUTES);
+    }
+    if calls.chmod {
+        // Times are attributes too.
+        all(&[libc::SYS_utimensat]);
+    }
+    if calls.chmod || calls.moves {
+        all(CHMOD);
     }
     if calls.signals {
         all(SIGNALS);
     }
-    if calls.chmod {
-        all(CHMOD);
-    } else if calls.change {
-        for (call, at) in [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (FCHMODAT2, 2)] {
-            rules.insert(call, vec![when(vec![is(at, Op::MaskedEq(SET_ID), 0)?])?]);
-        }
+    if calls.unix_sockets || calls.programs {
+        // Whom it goes to stands in memory, so where nothing needs it there is none of it.
+        all(&[libc::SYS_sendmsg]);
     }
+    // The descriptors of the records are written to and closed, and that is all: nothing cuts them off, and there is no second one to do it by.
+    let mut beside = |list: &[i64]| -> Result<()> {
+        let other = records.iter().map(|fd| is(0, Op::Ne, u64::from(fd.cast_unsigned()))).collect::<Result<Vec<_>>>()?;
+        let rule = if other.is_empty() { Vec::new() } else { vec![when(other)?] };
+        for call in list {
+            rules.insert(*call, rule.clone());
+        }
+        Ok(())
+    };
+    beside(DUP)?;
+    if calls.change {
+        beside(CHANGE_OPEN)?;
+    }
+    if calls.change || calls.chown {
+        beside(OWNERS_OPEN)?;
+    }
+    if calls.change || calls.xattr {
+        beside(ATTRIBUTES_OPEN)?;
+    }
+    if calls.chmod || calls.moves {
+        beside(&[libc::SYS_fchmod])?;
+    } else if calls.change {
+        let mut conditions = vec![is(1, Op::MaskedEq(SET_ID), 0)?];
+        for fd in records {
+            conditions.push(is(0, Op::Ne, u64::from(fd.cast_unsigned()))?);
+        }
+        rules.insert(libc::SYS_fchmod, vec![when(conditions)?]);
+    }
+    let mut fcntl = each(1, FCNTL)?;
+    for command in [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC] {
+        let mut conditions = vec![is(1, Op::Eq, u64::from(command.cast_unsigned()))?];
+        for fd in records {
+            conditions.push(is(0, Op::Ne, u64::from(fd.cast_unsigned()))?);
+        }
+        fcntl.push(when(conditions)?);
+    }
+    rules.insert(libc::SYS_fcntl, fcntl);
+    // To the other end that there is, and no other: an address of its own would reach every socket of the host that takes datagrams.
+    rules.insert(libc::SYS_sendto, vec![when(vec![nothing(4)?])?]);
     // No memory that is code: nothing here makes any.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![when(vec![is(2, Op::MaskedEq(libc::PROT_EXEC.unsigned_abs().into()), 0)?])?]);
@@ -352,9 +412,14 @@ fn rules(calls: Calls, pid: u64) -> Result<Rules> {
     }
     rules.insert(libc::SYS_ioctl, ioctls);
     // Between this process and itself: wakers of the runtime that talks to the system bus.
-    rules.insert(libc::SYS_socketpair, vec![when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?])?]);
+    // No datagrams, which could be sent elsewhere.
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
+    let unix = |kind: libc::c_int| -> Result<SeccompRule> {
+        when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?, is(1, Op::MaskedEq(0xf), kind.unsigned_abs().into())?])
+    };
+    rules.insert(libc::SYS_socketpair, kinds.into_iter().map(unix).collect::<Result<Vec<_>>>()?);
     if calls.unix_sockets {
-        rules.insert(libc::SYS_socket, vec![when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?])?]);
+        rules.insert(libc::SYS_socket, vec![unix(libc::SOCK_STREAM)?]);
         rules.insert(libc::SYS_connect, Vec::new());
     }
     Ok(rules)
@@ -371,4 +436,9 @@ fn when(conditions: Vec<SeccompCondition>) -> Result<SeccompRule> {
 
 fn is(argument: u8, operator: Op, value: u64) -> Result<SeccompCondition> {
     SeccompCondition::new(argument, Len::Dword, operator, value).map_err(|error| failed(&error.to_string()))
+}
+
+/// This argument, a pointer, is null.
+fn nothing(argument: u8) -> Result<SeccompCondition> {
+    SeccompCondition::new(argument, Len::Qword, Op::Eq, 0).map_err(|error| failed(&error.to_string()))
 }

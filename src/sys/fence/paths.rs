@@ -40,6 +40,14 @@ pub(super) fn prepare(plan: &Plan) -> Result<RulesetCreated> {
     Ok(rules)
 }
 
+/// The version that the kernel has, 0 for none. What is armed is that, and no more than [`KNOWN`].
+pub(super) fn abi() -> u32 {
+    #[expect(unsafe_code, reason = "the crate does not tell the version")]
+    // SAFETY: with LANDLOCK_CREATE_RULESET_VERSION (1) the call takes no memory and changes nothing.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0usize, 1u32) };
+    u32::try_from(version).unwrap_or(0)
+}
+
 /// Whether the kernel holds it.
 pub(super) fn restrict(rules: RulesetCreated) -> Result<bool> {
     let status = rules.restrict_self().map_err(failed)?;

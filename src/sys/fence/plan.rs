@@ -51,6 +51,8 @@ pub struct Calls {
     /// Modes with set-user-id and the like, and of files that rex did not make.
     pub chmod: bool,
     pub chown: bool,
+    /// Moves: to another filesystem owner, mode and times go with it, those of links too.
+    pub moves: bool,
     /// Extended attributes.
     pub xattr: bool,
     /// Connect to Unix sockets: the system bus.
@@ -59,6 +61,10 @@ pub struct Calls {
     pub signals: bool,
     /// Sockets of the internet.
     pub network: bool,
+    /// Looks at other processes, which is done beside the fence ([`crate::sys::proc::inspector`]).
+    pub inspects: bool,
+    /// Asks the broker to start programs.
+    pub programs: bool,
 }
 
 /// What the fence lets through.
@@ -105,7 +111,7 @@ impl Plan {
         // A file that is changed may have to be read for it (opened for both).
         plan.things(&write, Rights::WRITE.and(Rights::READ_FILE));
         // What is made may be written and read by whoever made it; with it, contents are replaced in one step.
-        let made = Rights::MAKE.and(Rights::WRITE).and(Rights::READ_FILE);
+        let made = Rights::MAKE.and(Rights::WRITE).and(Rights::READ);
         let made = if write.is_empty() { made } else { made.and(Rights::REMOVE_FILE) };
         plan.folders(&create, made);
         plan.folders_within(&write, made);
@@ -137,15 +143,22 @@ impl Plan {
             change: ["write", "create", "delete", "move"].into_iter().any(changes),
             chmod: changes("chmod"),
             chown: changes("chown"),
+            moves: changes("move"),
+            inspects: some("process_system", "list") || some("process_system", "list_fds"),
+            programs: changes("execute"),
             xattr: changes("set_x_attr"),
-            unix_sockets: any("systemd") || any("journal"),
+            unix_sockets: any("systemd"),
             network: any("network"),
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
         };
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
-        let inspects = some("process_system", "list_fds") || some("process_system", "trace");
-        plan.powers = powers(plan.calls, reads || inspects, inspects);
+        plan.powers = powers(plan.calls, reads);
         plan
+    }
+
+    /// Of the process that looks at others: no path of its own, no call that changes anything.
+    pub(super) fn of_inspector() -> Self {
+        Self { paths: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE }
     }
 
     pub(super) fn allow(&mut self, path: &Path, rights: Rights) {
@@ -170,9 +183,11 @@ impl Plan {
                 (Bound::Exactly(_), Some(folder)) => self.allow(folder, rights),
                 (Bound::Within(..), Some(folder)) => {
                     self.allow(&path, rights);
-                    // The folder itself is in it too; of its own folder only that name is meant, and it is one of a directory.
-                    let of_dirs = [Rights::MAKE_DIR, Rights::REMOVE_DIR, Rights::REFER].into_iter().filter(|right| rights.has(*right));
-                    self.allow(folder, of_dirs.fold(Rights::default(), Rights::and));
+                    // The folder itself is in it too, and may be removed or moved. (If it is not there yet, what makes it is allowed where it is to be.)
+                    if rights.has(Rights::REMOVE_DIR) {
+                        let moves = if rights.has(Rights::REFER) { Rights::REFER } else { Rights::default() };
+                        self.allow(folder, Rights::REMOVE_DIR.and(moves));
+                    }
                 }
                 _ => self.allow(&path, rights),
             }
@@ -206,7 +221,7 @@ fn thing(bound: &Bound) -> Option<PathBuf> {
 }
 
 /// The capabilities that permitted operations of root need (capabilities(7)); everything else goes.
-fn powers(calls: Calls, reads: bool, inspects_processes: bool) -> CapabilitySet {
+fn powers(calls: Calls, reads: bool) -> CapabilitySet {
     let mut powers = CapabilitySet::empty();
     // Files of other users.
     if reads {
@@ -227,9 +242,6 @@ fn powers(calls: Calls, reads: bool, inspects_processes: bool) -> CapabilitySet 
     }
     if calls.signals {
         powers |= CapabilitySet::KILL;
-    }
-    if inspects_processes {
-        powers |= CapabilitySet::SYS_PTRACE;
     }
     powers
 }

@@ -1,5 +1,6 @@
 //! What the kernel tells about processes, filesystems, memory and the machine, read from its fixed files. See proc(5).
 
+pub mod inspector;
 pub mod machine;
 pub mod memory;
 pub mod mounts;

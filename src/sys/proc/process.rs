@@ -1,6 +1,6 @@
 //! Processes as the kernel shows them: one read of `/proc/PID`, through one handle, so that a row never mixes two processes.
 
-use super::{int, machine, odd, open_dir, read_at};
+use super::{inspector, int, machine, odd, open_dir, read_at};
 use crate::error::{Error, Result};
 use crate::policy::{Action, Granted};
 use crate::resource::process::Process as Judged;
@@ -229,6 +229,7 @@ impl Table {
         let seconds = |ticks: u64| ticks as f64 / self.ticks_per_second as f64;
         let cpu_seconds = seconds(stat.cpu_ticks);
         let age = self.uptime - seconds(stat.start_ticks);
+        let judged = inspector::Judged { pid: pid.into(), start_ticks: stat.start_ticks };
         Ok(Some(Process {
             pid: pid.into(),
             ppid: stat.ppid,
@@ -260,9 +261,9 @@ impl Table {
             memory: int(stat.pages.saturating_mul(self.page)),
             virtual_memory: int(stat.virtual_memory),
             swap: int(swap.unwrap_or(0).saturating_mul(1024)),
-            wchan: if wanted.wchan { wchan(&dir) } else { None },
-            io: if wanted.io { read_at(&dir, "io", 4096).ok().map(|text| parse_io(&String::from_utf8_lossy(&text))) } else { None },
-            tasks: if wanted.threads { self.tasks(&dir, wanted)? } else { Vec::new() },
+            wchan: if wanted.wchan { self.text(judged, inspector::Text::Waits).and_then(|text| wchan(&text)) } else { None },
+            io: if wanted.io { self.text(judged, inspector::Text::Io).map(|text| parse_io(&String::from_utf8_lossy(&text))) } else { None },
+            tasks: if wanted.threads { self.tasks(&dir, judged, wanted)? } else { Vec::new() },
         }))
     }
 
@@ -272,14 +273,42 @@ impl Table {
     /// `permission` when the kernel does not show it to this user; the check's reason.
     pub fn removed_files<A: Action<On = Judged>>(&self, granted: &Granted<A>, check: Check<'_>) -> Result<Vec<RemovedFile>> {
         let process = granted.resource();
-        let gone = |errno: &Errno| matches!(*errno, Errno::NOENT | Errno::SRCH);
+        let judged = inspector::Judged { pid: process.pid, start_ticks: process.start_ticks };
         let place = || format!("/proc/{}/fd", process.pid);
-        let open = || -> std::result::Result<Option<OwnedFd>, Errno> {
-            let dir = sub_dir(&self.proc, &process.pid.to_string())?;
-            // The number may have been given out again since the process was judged.
-            let same = parse_stat(&read_at(&dir, "stat", 4096)?).is_some_and(|stat| stat.start_ticks == process.start_ticks);
-            if same { sub_dir(&dir, "fd").map(Some) } else { Ok(None) }
+        match inspector::removed(judged) {
+            Some(files) => files.map_err(|error| error.with_path(place())),
+            None => self.look_removed(judged, check),
+        }
+    }
+
+    /// The folder of a process in /proc, if it is still that one.
+    fn still(&self, judged: inspector::Judged) -> std::result::Result<Option<OwnedFd>, Errno> {
+        let dir = sub_dir(&self.proc, &judged.pid.to_string())?;
+        // The number may have been given out again since the process was judged.
+        let same = parse_stat(&read_at(&dir, "stat", 4096)?).is_some_and(|stat| stat.start_ticks == judged.start_ticks);
+        Ok(same.then_some(dir))
+    }
+
+    /// One of these files of a process.
+    pub(super) fn look_text(&self, judged: inspector::Judged, text: inspector::Text) -> Result<Vec<u8>> {
+        let (name, most) = match text {
+            inspector::Text::Io => ("io".to_owned(), 4096),
+            inspector::Text::Waits => ("wchan".to_owned(), 256),
+            inspector::Text::ThreadWaits(tid) => (format!("task/{tid}/wchan"), 256),
         };
+        let read = self.still(judged).and_then(|dir| dir.ok_or(Errno::SRCH)).and_then(|dir| read_at(&dir, &name, most));
+        read.map_err(|errno| Error::os("read", errno.raw_os_error()))
+    }
+
+    /// The same by the inspector, where there is one.
+    fn text(&self, judged: inspector::Judged, text: inspector::Text) -> Option<Vec<u8>> {
+        inspector::text(judged, text).unwrap_or_else(|| self.look_text(judged, text)).ok()
+    }
+
+    pub(super) fn look_removed(&self, judged: inspector::Judged, check: Check<'_>) -> Result<Vec<RemovedFile>> {
+        let gone = |errno: &Errno| matches!(*errno, Errno::NOENT | Errno::SRCH);
+        let place = || format!("/proc/{}/fd", judged.pid);
+        let open = || self.still(judged)?.map(|dir| sub_dir(&dir, "fd")).transpose();
         let folder = match open() {
             Ok(Some(folder)) => folder,
             Ok(None) => return Ok(Vec::new()),
@@ -313,7 +342,7 @@ impl Table {
         Ok(files)
     }
 
-    fn tasks(&self, dir: &OwnedFd, wanted: &Wanted) -> std::result::Result<Vec<Task>, Errno> {
+    fn tasks(&self, dir: &OwnedFd, judged: inspector::Judged, wanted: &Wanted) -> std::result::Result<Vec<Task>, Errno> {
         let folder = sub_dir(dir, "task")?;
         let mut tasks = Vec::new();
         let mut tids = numbers(&folder, "task", &|| Ok(())).unwrap_or_default();
@@ -323,7 +352,8 @@ impl Table {
             let Ok(thread) = sub_dir(&folder, &tid.to_string()) else { continue };
             let Some(stat) = read_at(&thread, "stat", 4096).ok().and_then(|text| parse_stat(&text)) else { continue };
             let cpu_seconds = stat.cpu_ticks as f64 / self.ticks_per_second as f64;
-            let wchan = if wanted.wchan { wchan(&thread) } else { None };
+            let wchan =
+                if wanted.wchan { self.text(judged, inspector::Text::ThreadWaits(tid)).and_then(|text| wchan(&text)) } else { None };
             tasks.push(Task { tid: tid.into(), name: stat.name, state: stat.state, cpu_seconds, wchan });
         }
         Ok(tasks)
@@ -346,7 +376,7 @@ impl Table {
 }
 
 /// A file that was removed while it was open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RemovedFile {
     pub fd: i64,
     /// Where it was.
@@ -386,7 +416,7 @@ fn numbers(dir: &OwnedFd, what: &str, check: Check<'_>) -> Result<Vec<i32>> {
     for entry in rustix::fs::Dir::read_from(dir)? {
         check()?;
         let entry = entry.map_err(|errno| Error::os("read", errno.raw_os_error()).with_path(what))?;
-        if let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number > 0) {
+        if let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number >= 0) {
             found.push(number);
         }
     }
@@ -472,8 +502,8 @@ fn tty(number: i64) -> Option<String> {
     })
 }
 
-fn wchan(dir: &OwnedFd) -> Option<String> {
-    let text = String::from_utf8_lossy(&read_at(dir, "wchan", 256).ok()?).trim().to_owned();
+fn wchan(text: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(text).trim().to_owned();
     // "0": it does not wait, or this user may not know.
     (!text.is_empty() && text != "0").then_some(text)
 }

@@ -1,0 +1,186 @@
+//! What the kernel shows of other processes to no process behind Landlock (ptrace(2), "access mode checking"; landlock(7)): what they have open, their
+//! input and output, where they wait. A small process forked before the fence goes up looks at exactly these, and at nothing else.
+
+use super::process::{RemovedFile, Table};
+use crate::error::{Error, Kind, Result};
+use crate::sys::fence;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// A process as it was judged: the number may have been given out again.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Judged {
+    pub pid: i64,
+    pub start_ticks: u64,
+}
+
+/// A file of the process's folder in /proc that is read.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Text {
+    Io,
+    Waits,
+    /// Of one of its threads.
+    ThreadWaits(i32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    Removed(Judged),
+    Text(Judged, Text),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply<T> {
+    Done(T),
+    Errno(i32),
+}
+
+/// The way to it; none where nothing that policy permits needs it.
+static INSPECTOR: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
+/// Longest request.
+const REQUEST: usize = 256;
+/// Longest reply: descriptors of a process are limited by the kernel (nr_open), each is less than a path.
+const REPLY: u32 = 256 << 20;
+
+/// Forks it. No thread may run yet.
+///
+/// # Errors
+/// When the kernel gives no process or socket.
+pub fn start() -> Result<()> {
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    #[expect(unsafe_code, reason = "a process that goes on with the code of this one has no safe interface")]
+    // SAFETY: no other thread runs, so the child has the whole state of the process and may do what any process may.
+    let forked = unsafe { libc::fork() };
+    match forked {
+        -1 => Err(std::io::Error::last_os_error().into()),
+        0 => {
+            drop(ours);
+            if let Some(socket) = prepare(theirs) {
+                serve(&socket);
+            }
+            #[expect(unsafe_code, reason = "this copy must not run what rex does when it ends")]
+            // SAFETY: _exit(2) ends the process and touches no memory.
+            unsafe {
+                libc::_exit(0)
+            }
+        }
+        _ => {
+            let _ = INSPECTOR.set(Mutex::new(ours));
+            Ok(())
+        }
+    }
+}
+
+/// Nothing of rex stays open, and every layer of the fence but the one that stands in the way is armed.
+fn prepare(socket: OwnedFd) -> Option<OwnedFd> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).ok()?;
+    rustix::thread::set_name(c"rex inspector").ok()?;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?;
+    rustix::stdio::dup2_stdin(&null).ok()?;
+    // A caller that waits for the end of the output must not wait for this process.
+    rustix::stdio::dup2_stdout(&null).ok()?;
+    rustix::stdio::dup2_stderr(&null).ok()?;
+    drop(null);
+    let high = rustix::io::fcntl_dupfd_cloexec(&socket, 3).ok()?;
+    let number = high.as_raw_fd();
+    #[expect(unsafe_code, reason = "descriptors of the process that this one was forked from have owners here that never act again")]
+    // SAFETY: all numbers but those of the standard streams and of `high` are closed; what owned them in this copy is not used any more, and is never dropped,
+    // because this process ends by _exit(2). `socket` is forgotten for the same reason.
+    let kept = unsafe {
+        std::mem::forget(socket);
+        if number > 3 {
+            libc::syscall(libc::SYS_close_range, 3, number - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, number + 1, libc::c_uint::MAX, 0);
+        std::mem::forget(high);
+        OwnedFd::from_raw_fd(number)
+    };
+    fence::arm_for_inspection().ok()?;
+    Some(kept)
+}
+
+fn serve(socket: &OwnedFd) {
+    // Its own handle on /proc: what was open has been closed.
+    let Ok(table) = Table::open() else { return };
+    let mut buffer = [0u8; REQUEST];
+    loop {
+        let length = match rustix::net::recv(socket, &mut buffer, RecvFlags::empty()) {
+            Ok((length, _)) if length > 0 => length,
+            Err(Errno::INTR) => continue,
+            _ => return,
+        };
+        let said = buffer.get(..length).and_then(|text| serde_json::from_slice::<Request>(text).ok());
+        let text = match said {
+            Some(Request::Removed(judged)) => serde_json::to_vec(&answer(table.look_removed(judged, &|| Ok(())))),
+            Some(Request::Text(judged, text)) => serde_json::to_vec(&answer(table.look_text(judged, text))),
+            None => return,
+        };
+        let Ok(text) = text else { return };
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes();
+        if put(socket, &length).and_then(|()| put(socket, &text)).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer<T>(looked: Result<T>) -> Reply<T> {
+    match looked {
+        Ok(done) => Reply::Done(done),
+        Err(error) => Reply::Errno(error.errno.unwrap_or(libc::EIO)),
+    }
+}
+
+fn put(socket: impl AsFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn get(socket: impl AsFd, bytes: &mut [u8]) -> rustix::io::Result<()> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::net::recv(&socket, rest, RecvFlags::empty()) {
+            Ok((0, _)) => return Err(Errno::PIPE),
+            Ok((got, _)) => done += got,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Asks it; nothing where there is none, and this process has to look itself.
+fn ask<T: DeserializeOwned>(request: &Request) -> Option<Result<T>> {
+    let socket = INSPECTOR.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let gone = || Error::new(Kind::Unavailable, "the process that looks at others is gone");
+    let exchange = || -> Option<Reply<T>> {
+        put(&*socket, &serde_json::to_vec(request).ok()?).ok()?;
+        let mut length = [0u8; 4];
+        get(&*socket, &mut length).ok()?;
+        let length = Some(u32::from_le_bytes(length)).filter(|length| *length <= REPLY)?;
+        let mut text = vec![0u8; usize::try_from(length).ok()?];
+        get(&*socket, &mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    };
+    Some(match exchange() {
+        Some(Reply::Done(done)) => Ok(done),
+        Some(Reply::Errno(errno)) => Err(Error::os("read", errno)),
+        None => Err(gone()),
+    })
+}
+
+pub(super) fn removed(judged: Judged) -> Option<Result<Vec<RemovedFile>>> {
+    ask(&Request::Removed(judged))
+}
+
+pub(super) fn text(judged: Judged, text: Text) -> Option<Result<Vec<u8>>> {
+    ask(&Request::Text(judged, text))
+}

@@ -1,0 +1,377 @@
+//! The kernel's fence: it never refuses what policies permit, it is as tight as they are, and it says what of it is in force.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+
+mod common;
+use common::{ALLOW_ALL, Rex};
+use rexsh::policy::{Policies, Scope, Source};
+use rexsh::sys::fence::{Own, Plan, Rights};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+/// Numbers that are the same in every run of the test (Knuth's MMIX).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+}
+
+const FOLDERS: &[&str] = &["a", "b", "a/c", "a/c/d"];
+const FILES: &[&str] = &["a/f1", "a/f2.log", "b/f1", "a/c/f3", "a/c/d/f4.log", "f0"];
+/// Names that nothing has yet.
+const NEW: &[&str] = &["a/n1", "b/n2.log", "a/c/n3", "n4"];
+const VERBS: &[&str] = &["read", "write", "create", "delete", "move", "stat", "chmod", "set_x_attr"];
+
+fn scope(dice: &mut Dice) -> String {
+    let all: Vec<&str> = FILES.iter().chain(NEW).copied().collect();
+    let (file, other, folder, second) = (dice.one(&all), dice.one(&all), dice.one(FOLDERS), dice.one(FOLDERS));
+    match dice.below(9) {
+        0 => format!("resource == file_system::File::\"{{data}}/{file}\""),
+        1 => format!("resource in file_system::Dir::\"{{data}}/{folder}\""),
+        2 => format!("resource is file_system::File && resource.path like \"{{data}}/{folder}/*\""),
+        3 => format!("resource is file_system::File && resource.path like \"{{data}}/{folder}/*.log\""),
+        4 => format!(
+            "resource is file_system::File && [file_system::File::\"{{data}}/{file}\", file_system::File::\"{{data}}/{other}\"].contains(resource)"
+        ),
+        5 => format!(
+            "if principal has uid && principal.uid == 0 then resource in file_system::Dir::\"{{data}}/{folder}\" else resource in file_system::Dir::\"{{data}}/{second}\""
+        ),
+        6 => format!(
+            "resource in [file_system::Dir::\"{{data}}/{folder}\", file_system::Dir::\"{{data}}/{second}\"] && !(resource == file_system::File::\"{{data}}/{file}\")"
+        ),
+        7 => "resource in file_system::Dir::\"{data}\"".to_owned(),
+        _ => format!("resource == file_system::File::\"{{data}}/{file}\" || resource in file_system::Dir::\"{{data}}/{folder}\""),
+    }
+}
+
+fn policy(dice: &mut Dice) -> String {
+    let mut text = String::new();
+    for _ in 0..=dice.below(3) {
+        let verbs: Vec<String> = (0..=dice.below(4)).map(|_| format!("file_system::Action::\"{}\"", dice.one(VERBS))).collect();
+        text.push_str(&format!("permit(principal, action in [{}], resource) when {{ {} }};\n", verbs.join(", "), scope(dice)));
+    }
+    text
+}
+
+fn operation(dice: &mut Dice) -> String {
+    let all: Vec<&str> = FILES.iter().chain(NEW).chain(FOLDERS).copied().collect();
+    let (path, other) = (dice.one(&all), dice.one(&all));
+    match dice.below(16) {
+        0 | 1 => format!("cat(\"{{data}}/{path}\")"),
+        2 => format!("write(\"{{data}}/{path}\", \"text\\n\")"),
+        3 => format!("write(\"{{data}}/{path}\", \"text\\n\", #{{replace: true}})"),
+        4 => format!("append_line(\"{{data}}/{path}\", \"line\")"),
+        5 => format!("mkdir(\"{{data}}/{path}x\")"),
+        6 => format!("rm(\"{{data}}/{path}\")"),
+        7 => format!("mv(\"{{data}}/{path}\", \"{{data}}/{other}\")"),
+        8 => format!("mv(\"{{data}}/{path}\", \"{{data}}/{other}x\")"),
+        9 => format!("cp(\"{{data}}/{path}\", \"{{data}}/{other}\")"),
+        10 => format!("ls(\"{{data}}/{path}\")"),
+        11 => format!("touch(\"{{data}}/{path}\")"),
+        12 => format!("truncate(\"{{data}}/{path}\", 0)"),
+        13 => format!("ln(\"{{data}}/{path}\", \"{{data}}/{other}x\")"),
+        14 => format!("chmod(\"{{data}}/{path}\", \"640\")"),
+        _ => format!("edit_line(\"{{data}}/{path}\", \"x\", \"y\")"),
+    }
+}
+
+/// Whatever the gate lets through and Unix permissions would, the kernel does: no error that only the fence can have made.
+fn nothing_permitted_is_refused(seeds: std::ops::Range<u64>) {
+    let mut refused = Vec::new();
+    let (mut allowed, mut valid) = (0, 0);
+    let policies = seeds.end - seeds.start;
+    for seed in seeds {
+        let mut dice = Dice(seed * 7919 + 17);
+        let policy = policy(&mut dice);
+        let mut rex = Rex::new().policy(&policy);
+        for file in FILES {
+            rex = rex.file(file, "x\nsome text\n");
+        }
+        for folder in FOLDERS {
+            rex = rex.dir(folder);
+        }
+        let operations: Vec<String> = (0..25).map(|_| operation(&mut dice)).collect();
+        let mut script = String::from("let r = [];\n");
+        for operation in &operations {
+            // Numbers of lines tell records of one operation from those of the next.
+            script.push_str(&format!("try {{ {operation}; r.push(\"done\"); }} catch (e) {{ r.push(if type_of(e) == \"map\" {{ e.kind + \": \" + e.message }} else {{ \"script: \" + e }}); }}\n"));
+        }
+        script.push('r');
+        let run = rex.run(&script);
+        if run.code == 78 {
+            // Cedar's strict validation has no place for it, e.g. a verb that is about no folder.
+            continue;
+        }
+        run.ends(0);
+        valid += 1;
+        allowed += run.events("decision").iter().filter(|record| record["decision"] == "allow").count();
+        for (operation, said) in operations.iter().zip(run.value().as_array().unwrap()) {
+            let said = said.as_str().unwrap();
+            if ["permission", "io", "internal", "layer", "changed", "unsupported"].iter().any(|kind| said.starts_with(&format!("{kind}:")))
+            {
+                refused.push(format!("seed {seed}: {operation}\n   {said}\n   {}", policy.replace('\n', "\n   ")));
+            }
+        }
+    }
+    assert!(valid * 2 > policies && allowed as u64 > 3 * policies, "the policies permit too little to show anything: {valid}, {allowed}");
+    assert!(refused.is_empty(), "{} of {allowed}:\n{}", refused.len(), refused[..refused.len().min(12)].join("\n"));
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_1() {
+    nothing_permitted_is_refused(0..50);
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_2() {
+    nothing_permitted_is_refused(50..100);
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_3() {
+    nothing_permitted_is_refused(100..150);
+}
+
+#[test]
+fn what_policies_permit_the_kernel_does_not_refuse_4() {
+    nothing_permitted_is_refused(150..200);
+}
+
+fn plan_of(file: &str, group: &str) -> Plan {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(file)).unwrap();
+    let scope = Scope { name: "someone".into(), groups: vec![group.into()] };
+    let policies = Policies::load(&[Source { name: file.into(), text }], &rexsh::terms::schema(), &scope, None).unwrap();
+    Plan::of(&policies, Own::default())
+}
+
+/// What may be opened besides what every run needs: r(ead), l(ist), w(rite), m(ake), M(ake folders), d(elete), D(elete folders), f (move between folders).
+fn shown(plan: &Plan) -> BTreeMap<String, String> {
+    let empty = Plan::of(
+        &Policies::load(
+            &[Source { name: "none".into(), text: "forbid(principal, action, resource);".into() }],
+            &rexsh::terms::schema(),
+            &Scope { name: "someone".into(), groups: Vec::new() },
+            None,
+        )
+        .unwrap(),
+        Own::default(),
+    );
+    let letters = [
+        (Rights::READ_FILE, 'r'),
+        (Rights::READ_DIR, 'l'),
+        (Rights::WRITE, 'w'),
+        (Rights::MAKE_FILE, 'm'),
+        (Rights::MAKE_DIR, 'M'),
+        (Rights::REMOVE_FILE, 'd'),
+        (Rights::REMOVE_DIR, 'D'),
+        (Rights::REFER, 'f'),
+        (Rights::EXECUTE, 'x'),
+    ];
+    let of = |rights: Rights| letters.iter().filter(|(right, _)| rights.has(*right)).map(|(_, letter)| *letter).collect::<String>();
+    let own = |path: &Path| empty.paths.get(path).copied().unwrap_or_default();
+    let more = plan.paths.iter().filter(|(path, rights)| own(path) != **rights && !rights.is_empty());
+    more.map(|(path, rights)| (path.display().to_string(), of(*rights))).collect()
+}
+
+fn calls(plan: &Plan) -> String {
+    let calls = plan.calls;
+    let named = [
+        ("change", calls.change),
+        ("chmod", calls.chmod),
+        ("chown", calls.chown),
+        ("xattr", calls.xattr),
+        ("moves", calls.moves),
+        ("unix", calls.unix_sockets),
+        ("signals", calls.signals),
+        ("network", calls.network),
+        ("programs", calls.programs),
+        ("inspects", calls.inspects),
+    ];
+    named.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
+}
+
+/// A policy, its group, what may be done where, and the calls that it adds.
+type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str);
+
+/// For each policy of policies/: what the kernel lets through, and no more.
+#[test]
+fn each_sample_policy_comes_to_this_fence() {
+    let table: &[Row] = &[
+        (
+            "log-reader.cedar",
+            "log-readers",
+            &[("/var/log", "rl"), ("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")],
+            "",
+        ),
+        ("config-editor.cedar", "config-editors", &[("/etc/nginx", "rl"), ("/etc/nginx/conf.d", "rlwmMdf")], "change"),
+        (
+            "service-restarter.cedar",
+            "restarters",
+            &[("/var/log/journal", "rl"), ("/run/log/journal", "rl"), ("/etc/machine-id", "rl")],
+            "unix",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (file, group, paths, named) in table {
+        let plan = plan_of(file, group);
+        let expected: BTreeMap<String, String> = paths.iter().map(|(path, rights)| ((*path).to_owned(), (*rights).to_owned())).collect();
+        let (is, has) = (shown(&plan), calls(&plan));
+        if is != expected || has != *named {
+            wrong.push(format!("{file}: {is:?} {has}"));
+        }
+        assert_eq!(plan.powers.is_empty(), named.is_empty() && group != &"log-readers" || *named == "unix", "{file}: {:?}", plan.powers);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for (file, group) in [("oncall-read-only.cedar", "oncall"), ("agent-read-only.cedar", "agents")] {
+        let plan = plan_of(file, group);
+        assert!(!plan.calls.change && !plan.calls.signals && !plan.calls.network && !plan.calls.programs, "{file}: {}", calls(&plan));
+        assert!(plan.paths.values().all(|rights| !rights.has(Rights::MAKE_FILE) && !rights.has(Rights::EXECUTE)), "{file}");
+        let written: Vec<_> = plan.paths.iter().filter(|(_, rights)| rights.has(Rights::WRITE)).map(|(path, _)| path).collect();
+        assert_eq!(written, [Path::new("/dev/null")], "{file}");
+        assert!(
+            !plan.powers.contains(rustix::thread::CapabilitySet::DAC_OVERRIDE)
+                && !plan.powers.contains(rustix::thread::CapabilitySet::SYS_PTRACE),
+            "{file}"
+        );
+    }
+}
+
+/// Nothing of the door of tests/door.rs is in a build without its feature.
+#[cfg(not(feature = "raw-syscall-door"))]
+#[test]
+fn what_is_shipped_has_no_door() {
+    let binary = fs::read(common::binary()).unwrap();
+    let marker = ["rex-raw-syscall", "-door"].concat();
+    assert!(!binary.windows(marker.len()).any(|window| window == marker.as_bytes()));
+    let run = Rex::new().policy(ALLOW_ALL).run("raw_syscall(39, [])");
+    assert_ne!(run.code, 0, "{run:#?}");
+    assert!(run.stdout.contains("unknown function"), "{run:#?}");
+}
+
+/// On a kernel without Landlock: seccomp in the parent answers ENOSYS.
+#[allow(unsafe_code, reason = "between fork and exec there is no safe interface")]
+fn without_landlock(command: &mut Command) {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    let rules = [(libc::SYS_landlock_create_ruleset, Vec::new())].into_iter().collect();
+    let errno = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, std::env::consts::ARCH.try_into().unwrap()).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    // SAFETY: prctl(2) and seccomp(2) on a program that was made before the fork.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::thread::set_no_new_privs(true)?;
+            seccompiler::apply_filter(&program).map_err(|_| std::io::Error::other("the filter"))
+        });
+    }
+}
+
+fn old_kernel(rex: &Rex, script: &str) -> common::Run {
+    let (config, policy) = (rex.config_file(), rex.policy_file());
+    let mut command = rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]);
+    without_landlock(&mut command);
+    rex.finish(command, rex.fill(script).as_bytes())
+}
+
+#[test]
+fn a_kernel_without_landlock_is_told_of_and_the_rest_holds() {
+    let rex = Rex::new().policy(ALLOW_ALL).file("f", "text");
+    let run = old_kernel(&rex, "cat(\"{data}/f\")");
+    run.ends(0);
+    let layers = run.json()["layers"].to_string();
+    assert!(!layers.contains("landlock") && layers.contains("seccomp") && layers.contains("capabilities"), "{layers}");
+    assert_eq!(run.events("run_start")[0]["layers"].to_string(), layers);
+    let now = rex.run("cat(\"{data}/f\")").json()["layers"].to_string();
+    assert!(now.contains("landlock"), "{now}");
+}
+
+#[test]
+fn a_layer_that_is_demanded_and_missing_stops_the_run_before_it_begins() {
+    let rex = Rex::new().policy(ALLOW_ALL).file("f", "text").config("require_layers = [\"landlock\"]\n");
+    rex.run("cat(\"{data}/f\")").gives("text");
+    let run = old_kernel(&rex, "write(\"{data}/f\", \"other\", #{replace: true})");
+    run.ends(69);
+    assert_eq!(rex.read("f"), "text");
+}
+
+#[test]
+fn a_policy_can_demand_a_layer() {
+    let rex = Rex::new().policy(
+        "permit(principal, action, resource) when { context has session && context.session has layers && context.session.layers.contains(\"landlock\") };",
+    );
+    let rex = rex.file("f", "text");
+    rex.run("cat(\"{data}/f\")").gives("text");
+    old_kernel(&rex, "cat(\"{data}/f\")").is_denied();
+}
+
+/// The kernel hides this from every process behind Landlock; it is permitted, so it is seen.
+#[test]
+fn open_files_of_other_processes_are_seen_where_that_is_permitted() {
+    let rex = Rex::new()
+        .policy("permit(principal, action in [process_system::Action::\"list\", process_system::Action::\"list_fds\"], resource);");
+    let rex = rex.file("removed", "some text");
+    let path = rex.data().join("removed");
+    let mut holder = Command::new("sleep").arg("60").stdin(fs::File::open(&path).unwrap()).spawn().unwrap();
+    fs::remove_file(&path).unwrap();
+    let run = rex.run(&format!(
+        "let f = deleted_but_open(#{{pid: [{0}]}}); let p = ps(#{{pid: {0}, io: true}}); [f.len(), f[0].size, p[0].io != ()]",
+        holder.id()
+    ));
+    let _ = holder.kill();
+    let _ = holder.wait();
+    run.ends(0);
+    let value = run.value();
+    assert_eq!((value[0].as_i64(), value[1].as_i64()), (Some(1), Some(9)), "{run:#?}");
+    if common::is_root() {
+        assert_eq!(value[2], true, "{run:#?}");
+    }
+}
+
+/// docs/decisions/fence.md: a file that is named alone is the one that was there when the run began; a named folder is whatever is in it.
+#[test]
+fn a_file_that_is_replaced_meanwhile_stays_readable_where_the_folder_is_named() {
+    for (scope, readable) in
+        [("resource in file_system::Dir::\"{data}/logs\"", true), ("resource == file_system::File::\"{data}/logs/app.log\"", false)]
+    {
+        let policy = format!("permit(principal, action == file_system::Action::\"read\", resource) when {{ {scope} }};");
+        let rex = Rex::new().policy(&policy).file("logs/app.log", "old\n").file("next", "new\n");
+        let (from, to) = (rex.data().join("next"), rex.data().join("logs/app.log"));
+        let rotate = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(700));
+            fs::rename(from, to).unwrap();
+        });
+        let run = rex.run("let a = cat(\"{data}/logs/app.log\"); sleep(1.5); let b = try_cat(); fn try_cat() { try { return cat(\"{data}/logs/app.log\"); } catch (e) { return e.kind; } } [a, b]");
+        rotate.join().unwrap();
+        run.ends(0);
+        assert_eq!(run.value()[0], "old\n");
+        assert_eq!(run.value()[1], if readable { "new\n" } else { "permission" }, "{run:#?}");
+    }
+}
+
+/// Only the file is open to writing, so nothing can take its place; it is written where it is.
+#[test]
+fn one_file_that_may_be_written_is_written_in_place() {
+    let rex = Rex::new().policy(
+        "permit(principal, action in [file_system::Action::\"read\", file_system::Action::\"write\"], resource == file_system::File::\"{data}/f\");",
+    );
+    let rex = rex.file("f", "a long old text\n");
+    let run = rex.run("write(\"{data}/f\", \"new\\n\", #{replace: true})");
+    run.ends(0);
+    assert_eq!(rex.read("f"), "new\n");
+    assert_eq!(run.value()["atomic"], false, "{run:#?}");
+}
+
+#[test]
+fn whoami_tells_the_layers_and_the_version_of_landlock() {
+    let rex = Rex::new().policy(ALLOW_ALL).config("identity = [\"argument\"]\n");
+    let run = rex.session(None, &["--principal", "someone"], Some("rex whoami"), "");
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert!(run.stdout.contains("landlock (ABI ") && run.stdout.contains("seccomp"), "{run:#?}");
+}
