@@ -187,14 +187,15 @@ fn descriptors(open: &Open, failures: &OwnedFd, script: bool) -> Step<()> {
 /// Every signal as a program expects it: nothing blocked, nothing ignored.
 fn signals() {
     #[expect(unsafe_code, reason = "signal dispositions are in no safe crate of the graph")]
-    // SAFETY: a set made by sigemptyset; SIG_DFL is no handler; numbers that are no signal fail with EINVAL.
+    // SAFETY: a set made by sigemptyset; all zeroes is SIG_DFL without flags or mask, in the kernel's own form and longer than it on any architecture.
     unsafe {
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
         for signal in 1..=64 {
             if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-                libc::signal(signal, libc::SIG_DFL);
+                // signal(3) leaves out those that the C library keeps for itself, which may have been ignored by whoever started rex.
+                libc::syscall(libc::SYS_rt_sigaction, signal, [0u64; 8].as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
             }
         }
     }

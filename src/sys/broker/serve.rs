@@ -273,7 +273,7 @@ fn finish(program: &Program, others: &[Program]) {
 /// Whether this process has no child any more, and so nothing at all below it: the kernel itself says so (wait(2)).
 fn nobody_left() -> bool {
     loop {
-        match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Err(Errno::CHILD) => return true,
             _ => return false,
