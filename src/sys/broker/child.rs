@@ -58,6 +58,7 @@ fn attempt(launch: &Launch, open: &Open, rules: &Rules, fence: &Ready, failures:
     rustix::process::setsid().map_err(at("setsid"))?;
     die_with_the_broker()?;
     limits(rules)?;
+    rustix::process::setpriority_process(None, rules.nice).map_err(at("setpriority"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Its own folder of /proc has a name only now.
     let paths = fence.with_own_process().map_err(|_| ("arm the fence", Errno::PERM))?;

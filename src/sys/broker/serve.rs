@@ -26,6 +26,8 @@ pub struct Rules {
     pub memory: u64,
     /// Seconds of processor time of each.
     pub cpu: u64,
+    /// The priority of rex, which programs have too.
+    pub nice: i32,
 }
 
 /// A program under way.
@@ -45,10 +47,14 @@ impl Program {
 /// Fences that are ready, by the program's file as it is now, and how often each was used.
 type Fences = HashMap<[u64; 6], (Ready, u32)>;
 
+/// The priority of the broker.
+const NICE: i32 = -10;
 /// How often memory and number of processes are looked at.
 const LOOK: Duration = Duration::from_millis(40);
 /// How long what is left of a program may take to die.
 const DYING: Duration = Duration::from_secs(3);
+/// The same when the run is over: nobody waits, and nobody comes after.
+const AT_LAST: Duration = Duration::from_secs(60);
 /// How long a process may take to become its program. Only a file system that hangs needs longer.
 const START: Duration = Duration::from_secs(10);
 /// A fence grows by one rule with each use and is then made anew.
@@ -85,7 +91,7 @@ pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
             }
         }
     }
-    tree::kill(&|_| true, DYING);
+    tree::kill(&|_| true, AT_LAST);
     #[expect(unsafe_code, reason = "the broker must not run what rex does when it ends")]
     // SAFETY: _exit(2) ends the process and touches no memory.
     unsafe {
@@ -99,6 +105,8 @@ fn prepare(requests: &OwnedFd) -> rustix::io::Result<()> {
     rustix::thread::set_name(c"rex broker")?;
     // A signal to rex's process group, by a terminal or whoever ends a session, is not for it.
     rustix::process::setsid()?;
+    // Before what it has to end, however much of it there is; without the right to, like everything else.
+    let _ = rustix::process::setpriority_process(None, NICE);
     let null = super::null().map_err(|_| Errno::NOENT)?;
     rustix::stdio::dup2_stdin(&null)?;
     // A caller that waits for the end of the output must not wait for the broker.
@@ -283,7 +291,7 @@ fn nobody_left() -> bool {
 
 fn hold_limits(programs: &mut [Program], rules: &Rules) {
     let leaders: HashSet<i32> = programs.iter().map(Program::number).collect();
-    let (count, bytes) = tree::weigh(&leaders);
+    let (count, bytes) = tree::weigh(&leaders, rules.children);
     let limit = if count > rules.children {
         Limit::Children
     } else if bytes > rules.memory {
@@ -291,8 +299,12 @@ fn hold_limits(programs: &mut [Program], rules: &Rules) {
     } else {
         return;
     };
-    for program in programs {
+    for program in programs.iter_mut() {
         program.limit = Some(limit);
+    }
+    for program in programs.iter() {
+        // At once, before anything is looked for.
+        let _ = rustix::process::kill_process_group(program.pid, Signal::KILL);
     }
     // The leaders end with the rest, and are then reported.
     tree::kill(&|_| true, DYING);

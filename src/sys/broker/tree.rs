@@ -10,6 +10,7 @@ pub(super) struct Process {
     pub parent: i32,
     /// A program begins one of its own (setsid(2)); what it starts stays in it unless it begins another.
     pub session: i32,
+    group: i32,
     state: u8,
     /// Bytes of memory in use.
     resident: u64,
@@ -32,6 +33,7 @@ fn process(pid: i32) -> Option<Process> {
         pid,
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
         state: *fields.first()?.as_bytes().first()?,
         resident: pages * rustix::param::page_size() as u64,
     })
@@ -72,40 +74,54 @@ fn children(pid: i32) -> std::io::Result<Vec<i32>> {
     Ok(found)
 }
 
-/// What is below this process, at the price of what there is; all of it only at the end of all changes.
-fn look() -> Vec<Process> {
+/// What is below this process, at the price of what there is. No more than so many that are alive: what forks faster than it is counted has no end.
+fn look(most: u32) -> Vec<Process> {
     let Ok(first) = children(own()) else { return below(&|_| true) };
     let mut found: Vec<Process> = Vec::new();
+    let mut alive = 0;
     let mut todo = first;
     while let Some(pid) = todo.pop() {
         if let Some(process) = process(pid) {
+            alive += u32::from(!process.dead());
             todo.extend(children(pid).unwrap_or_default());
             found.push(process);
+        }
+        if alive > most {
+            break;
         }
     }
     found
 }
 
-/// How many processes there are below this one, and how much memory they use together. Orphans that ended are taken leave of; leaders of programs are
+/// How many processes there are below this one (or just more than `most`), and how much memory they use together. Orphans that ended are taken leave of; leaders of programs are
 /// waited for elsewhere.
-pub(super) fn weigh(leaders: &HashSet<i32>) -> (u32, u64) {
-    let found = look();
+pub(super) fn weigh(leaders: &HashSet<i32>, most: u32) -> (u32, u64) {
+    let found = look(most);
     reap(&found, leaders);
     found.iter().filter(|process| !process.dead()).fold((0, 0), |(count, bytes), process| (count + 1, bytes + process.resident))
 }
 
-/// Kills what is below this process under those of its children that `mine` says yes to, and takes leave of it; how many were alive. Whatever forks is
-/// stopped first, until a look finds nothing new, so that no fork outruns it. What the kernel itself holds on to (a dead file server) is left
-/// after `patience`.
+/// Kills what is below this process under those of its children that `mine` says yes to, and takes leave of it; how many were alive. A process group
+/// gets its signal as one, so that no fork in it outruns it; what makes groups of its own is stopped first, until a look finds nothing new.
+/// What the kernel itself holds on to (a dead file server) is left after `patience`.
 pub(super) fn kill(mine: &dyn Fn(&Process) -> bool, patience: Duration) -> u32 {
     let until = Instant::now() + patience;
     let mut alive: HashSet<i32> = HashSet::new();
+    let mut groups: HashSet<i32> = HashSet::new();
     loop {
         let found = below(mine);
         let mut new = false;
         for process in found.iter().filter(|process| !process.dead()) {
             new |= alive.insert(process.pid);
-            signal(process.pid, Signal::STOP);
+            // It is in a session that began below this process, and so is all of its group.
+            match Pid::from_raw(process.group) {
+                Some(group) if process.group > 1 && process.session != session() => {
+                    if groups.insert(process.group) || !new {
+                        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+                    }
+                }
+                _ => signal(process.pid, Signal::STOP),
+            }
         }
         if !new {
             found.iter().for_each(|process| signal(process.pid, Signal::KILL));
@@ -118,6 +134,11 @@ pub(super) fn kill(mine: &dyn Fn(&Process) -> bool, patience: Duration) -> u32 {
             super::serve::pause(Duration::from_millis(1));
         }
     }
+}
+
+/// The session of this process.
+fn session() -> i32 {
+    rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get())
 }
 
 fn signal(pid: i32, signal: Signal) {
