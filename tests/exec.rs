@@ -21,7 +21,9 @@ fn executable(rex: Rex, name: &str, text: &str) -> Rex {
 }
 /// Lines of /proc/self/status of a program run with these options.
 fn status(rex: &Rex, options: &str) -> Run {
-    rex.run(&format!(r#"exec("/bin/grep", ["-E", "^(Uid|Gid|Groups|Cap...|NoNewPrivs|SigIgn|SigBlk):", "/proc/self/status"], #{{{options}}}).stdout"#))
+    rex.run(&format!(
+        r#"exec("/bin/grep", ["-E", "^(Uid|Gid|Groups|Cap...|NoNewPrivs|SigIgn|SigBlk):", "/proc/self/status"], #{{{options}}}).stdout"#
+    ))
 }
 fn line<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
@@ -58,7 +60,13 @@ fn a5_a_name_given_twice_runs_nothing() {
     ));
     rex.run(r#"exec("/bin/echo", [["-f", "safe"]]).stdout"#).gives("-f safe\n");
     rex.run(r#"exec("/bin/echo", [["-f", "evil"]]).stdout"#).is_denied();
-    for twice in [r#"[["-f", "evil"], ["-f", "safe"]]"#, r#"["-f", ["-f", "safe"]]"#, r#"[["-f", "safe"], "-f"]"#, r#"[["$ARG0", "x"], "y"]"#, r#"["$ARG0"]"#] {
+    for twice in [
+        r#"[["-f", "evil"], ["-f", "safe"]]"#,
+        r#"["-f", ["-f", "safe"]]"#,
+        r#"[["-f", "safe"], "-f"]"#,
+        r#"[["$ARG0", "x"], "y"]"#,
+        r#"["$ARG0"]"#,
+    ] {
         let run = rex.run(&format!(r#"let k = (); try {{ exec("/bin/echo", {twice}) }} catch (e) {{ k = e.kind }} k"#));
         run.gives("bad_argument");
         assert!(run.events("effect").is_empty(), "{run:#?}");
@@ -152,11 +160,15 @@ fn f9_input_output_bytes_empty_words_and_checks() {
     let rex = Rex::new().policy(EVERYTHING);
     rex.run(r#"exec("/bin/cat", [], #{stdin: "a\nb"}).stdout"#).gives("a\nb");
     rex.run(r#"exec("/usr/bin/printf", ["[%s]", "", "x"], #{env: #{EMPTY: ""}}).stdout"#).gives("[][x]");
-    rex.run(r#"let r = exec("/usr/bin/printf", ["\\377\\000a"], #{binary: true}); [type_of(r.stdout), r.stdout.len(), r.stdout[0], r.lossy]"#)
-        .gives(json!(["blob", 3, 255, false]));
+    rex.run(
+        r#"let r = exec("/usr/bin/printf", ["\\377\\000a"], #{binary: true}); [type_of(r.stdout), r.stdout.len(), r.stdout[0], r.lossy]"#,
+    )
+    .gives(json!(["blob", 3, 255, false]));
     rex.run(r#"let r = exec("/usr/bin/printf", ["\\377"]); [r.stdout, r.lossy]"#).gives(json!(["\u{fffd}", true]));
-    rex.run(r#"let r = exec("/bin/sh", ["-c", "echo o; echo e >&2; exit 3"], #{merge_stderr: true}); [r.stdout, r.stderr, r.status, r.ok]"#)
-        .gives(json!(["o\ne\n", "", 3, false]));
+    rex.run(
+        r#"let r = exec("/bin/sh", ["-c", "echo o; echo e >&2; exit 3"], #{merge_stderr: true}); [r.stdout, r.stderr, r.status, r.ok]"#,
+    )
+    .gives(json!(["o\ne\n", "", 3, false]));
     rex.run(r#"let k = (); try { exec("/bin/false", [], #{check: true}) } catch (e) { k = e.kind } k"#).gives("program_failed");
     rex.run(r#"let r = exec("/bin/sh", ["-c", "kill -9 $$"]); [r.status, r.signal, r.exit_code]"#).gives(json!([null, 9, -9]));
     rex.run(r#"let t = ""; for i in 0..17 { t = if t == "" { "0123456789abcdef" } else { t + t } } exec("/usr/bin/wc", ["-c"], #{stdin: t}).stdout.trim(); exec("/usr/bin/wc", ["-c"], #{stdin: t}).stdout"#)
@@ -173,7 +185,8 @@ fn output_without_end_takes_no_memory_and_ends_with_the_time() {
     assert!((0.9..5.0).contains(&run.seconds), "{}", run.seconds);
     let peak = run.json()["metrics"].as_array().unwrap().iter().find(|metric| metric["metric_name"] == "RexRunMemoryPeak").unwrap()["metric_value"].as_f64();
     assert!(peak.unwrap() < 8.0, "{peak:?}");
-    rex.run(r#"let r = exec("/usr/bin/seq", ["100000"], #{max_output: 5}); [r.stdout, r.truncated, r.ok]"#).gives(json!(["1\n2\n3", true, true]));
+    rex.run(r#"let r = exec("/usr/bin/seq", ["100000"], #{max_output: 5}); [r.stdout, r.truncated, r.ok]"#)
+        .gives(json!(["1\n2\n3", true, true]));
 }
 
 #[test]
@@ -194,9 +207,13 @@ fn scripts_run_by_their_first_line_and_nothing_else_does() {
     let rex = executable(rex, "no-interpreter", "#!/nonexistent/interpreter\n");
     let rex = rex.file("not-executable", "#!/bin/sh\n").dir("folder");
     rex.run(r#"exec("{data}/script", ["a b", "c"]).stdout"#).gives("2:a b\n");
-    for (name, kind) in
-        [("no-first-line", "bad_data"), ("no-interpreter", "not_found"), ("not-executable", "permission"), ("folder", "not_a_file"), ("missing", "not_found")]
-    {
+    for (name, kind) in [
+        ("no-first-line", "bad_data"),
+        ("no-interpreter", "not_found"),
+        ("not-executable", "permission"),
+        ("folder", "not_a_file"),
+        ("missing", "not_found"),
+    ] {
         rex.run(&format!(r#"let k = (); try {{ exec("{{data}}/{name}") }} catch (e) {{ k = e.kind }} k"#)).gives(kind);
     }
     let long = r#"let t = "x"; for i in 0..18 { t += t } let k = (); try { exec("/bin/true", [t]) } catch (e) { k = e.kind } k"#;
@@ -242,7 +259,10 @@ fn a_program_reaches_no_service_and_no_network_that_policy_does_not_name() {
     let rex = Rex::new().policy(&when("context.argc > 0"));
     let run = rex.run(&format!(r#"exec("/usr/bin/python3", ["-I", "-c", "{python}"]).stdout"#));
     run.gives("1\n1\n1\n1\n");
-    let rex = rex.policy(&format!("{}\npermit(principal, action == systemd::Action::\"status\", resource is systemd::Service);", when("context.argc > 0")));
+    let rex = rex.policy(&format!(
+        "{}\npermit(principal, action == systemd::Action::\"status\", resource is systemd::Service);",
+        when("context.argc > 0")
+    ));
     let run = rex.run(&format!(r#"exec("/usr/bin/python3", ["-I", "-c", "{python}"]).stdout"#));
     run.gives("open\n1\n1\n1\n");
 }
@@ -255,9 +275,12 @@ fn lines_come_as_they_are_written_and_false_stops() {
     let run = rex.run(r#"let n = 0; let r = exec_stream("/usr/bin/yes", [], #{check: true}, |line| { n += 1; n < 1000 }); [n, r.lines, r.stopped, r.signal]"#);
     run.gives(json!([1000, 1000, true, 15]));
     rex.run(r#"let k = (); try { exec_stream("/usr/bin/yes", [], |line| { throw "mine" }) } catch (e) { k = e } k"#).gives("mine");
-    rex.run(r#"let k = (); try { exec_stream("/usr/bin/head", ["-c2000000", "/dev/zero"], |line| true) } catch (e) { k = e.kind } k"#).gives("too_large");
-    rex.run(r#"let k = (); try { exec_stream("/usr/bin/printf", ["\\377\\n"], |line| true) } catch (e) { k = e.kind } k"#).gives("not_text");
-    rex.run(r#"let all = []; exec_stream("/usr/bin/printf", ["\\377\\n"], #{lossy: true}, |line| { all.push(line); }); all"#).gives(json!(["\u{fffd}"]));
+    rex.run(r#"let k = (); try { exec_stream("/usr/bin/head", ["-c2000000", "/dev/zero"], |line| true) } catch (e) { k = e.kind } k"#)
+        .gives("too_large");
+    rex.run(r#"let k = (); try { exec_stream("/usr/bin/printf", ["\\377\\n"], |line| true) } catch (e) { k = e.kind } k"#)
+        .gives("not_text");
+    rex.run(r#"let all = []; exec_stream("/usr/bin/printf", ["\\377\\n"], #{lossy: true}, |line| { all.push(line); }); all"#)
+        .gives(json!(["\u{fffd}"]));
 }
 
 #[test]
@@ -268,9 +291,11 @@ fn a_pipeline_is_judged_whole_before_it_starts() {
     run.is_denied();
     assert!(!rex.exists("made") && run.events("effect").is_empty());
     rex.run(r#"let r = pipeline([["/bin/false"], ["/bin/cat"]]); [r.statuses, r.ok, r.status]"#).gives(json!([[1, 0], false, 0]));
-    rex.run(r#"let r = pipeline([["/usr/bin/yes"], ["/usr/bin/head", "-n1"]], #{check: true}); [r.stdout, r.ok]"#).gives(json!(["y\n", true]));
+    rex.run(r#"let r = pipeline([["/usr/bin/yes"], ["/usr/bin/head", "-n1"]], #{check: true}); [r.stdout, r.ok]"#)
+        .gives(json!(["y\n", true]));
     rex.run(r#"pipeline([["/bin/cat"], ["/bin/cat"]], #{stdin: "through"}).stdout"#).gives("through");
-    rex.run(r#"let k = (); try { pipeline([["/bin/sleep", "9"], ["/bin/cat"]], #{timeout: 0.3}) } catch (e) { k = e.kind } k"#).gives("timeout");
+    rex.run(r#"let k = (); try { pipeline([["/bin/sleep", "9"], ["/bin/cat"]], #{timeout: 0.3}) } catch (e) { k = e.kind } k"#)
+        .gives("timeout");
     // A program that was started is ended when the next cannot be.
     rex.run(r#"let k = (); try { pipeline([["/bin/sleep", "9"], ["/nonexistent"]]) } catch (e) { k = e.kind } k"#).gives("not_found");
 }
@@ -290,7 +315,11 @@ fn arguments_are_on_record_and_secrets_and_the_environment_are_not() {
 #[test]
 fn without_a_permit_nothing_runs() {
     let rex = Rex::new().policy("permit(principal, action == file_system::Action::\"read\", resource);");
-    for call in [r#"exec("/usr/bin/touch", ["{data}/made"])"#, r#"exec_stream("/usr/bin/touch", ["{data}/made"], |line| true)"#, r#"pipeline([["/usr/bin/touch", "{data}/made"]])"#] {
+    for call in [
+        r#"exec("/usr/bin/touch", ["{data}/made"])"#,
+        r#"exec_stream("/usr/bin/touch", ["{data}/made"], |line| true)"#,
+        r#"pipeline([["/usr/bin/touch", "{data}/made"]])"#,
+    ] {
         rex.run(call).is_denied();
     }
     assert!(!rex.exists("made"));

@@ -15,7 +15,9 @@ fn mark() -> String {
 }
 /// A program that leaves much behind: children, orphans, sessions of their own, some that ignore being asked to end.
 fn much(mark: &str) -> String {
-    format!("(/bin/sleep {mark} &) ; /usr/bin/setsid /bin/sleep {mark} & (/usr/bin/setsid /bin/sh -c 'trap \"\" TERM HUP INT; /bin/sleep {mark}; true' &) ; ")
+    format!(
+        "(/bin/sleep {mark} &) ; /usr/bin/setsid /bin/sleep {mark} & (/usr/bin/setsid /bin/sh -c 'trap \"\" TERM HUP INT; /bin/sleep {mark}; true' &) ; "
+    )
 }
 fn script(mark: &str, end: &str) -> String {
     format!("exec(\"/bin/sh\", [\"-c\", `{}{end}`], #{{timeout: 50}})", much(mark))
@@ -33,17 +35,24 @@ fn are_gone(mark: &str) {
 fn what_a_program_leaves_behind_ends_with_it() {
     let (rex, mark) = (Rex::new().policy(EVERYTHING), mark());
     // Not by the end of the run: it is looked while the run goes on.
-    let run = rex.run(&format!("let r = {}; [r.status, r.duration < 10.0, exec(\"/usr/bin/pgrep\", [\"-f\", \"-c\", \"{mark}\"]).stdout]", script(&mark, "exit 7")));
+    let run = rex.run(&format!(
+        "let r = {}; [r.status, r.duration < 10.0, exec(\"/usr/bin/pgrep\", [\"-f\", \"-c\", \"{mark}\"]).stdout]",
+        script(&mark, "exit 7")
+    ));
     assert_eq!((run.value()[0].clone(), run.value()[1].clone()), (json!(7), json!(true)), "{run:#?}");
     are_gone(&mark);
-    assert!(run.events("effect").iter().any(|effect| effect["detail"].as_str().unwrap().contains("it left behind were killed")), "{run:#?}");
+    assert!(
+        run.events("effect").iter().any(|effect| effect["detail"].as_str().unwrap().contains("it left behind were killed")),
+        "{run:#?}"
+    );
 }
 
 #[test]
 fn rex_killed_without_a_word_leaves_nothing() {
     let (rex, mark) = (Rex::new().policy(EVERYTHING), mark());
     let (config, policy) = (rex.config_file(), rex.policy_file());
-    let mut running = Running::start(rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap()]));
+    let mut running =
+        Running::start(rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap()]));
     running.send(script(&mark, &format!("/bin/sleep {mark}")).as_bytes());
     running.end_input();
     appear(&mark, 4);
@@ -60,7 +69,8 @@ fn rex_killed_without_a_word_leaves_nothing() {
 fn a_signal_ends_the_run_and_all_of_it_and_is_on_record() {
     let (rex, mark) = (Rex::new().policy(EVERYTHING), mark());
     let (config, policy) = (rex.config_file(), rex.policy_file());
-    let mut running = Running::start(rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap()]));
+    let mut running =
+        Running::start(rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap()]));
     running.send(script(&mark, &format!("/bin/sleep {mark}")).as_bytes());
     running.end_input();
     appear(&mark, 4);
@@ -72,7 +82,9 @@ fn a_signal_ends_the_run_and_all_of_it_and_is_on_record() {
 #[test]
 fn too_many_processes_end_the_programs() {
     let (rex, mark) = (Rex::new().config("[limits]\nchildren = 20\n").policy(EVERYTHING), mark());
-    let bomb = format!("exec(\"/bin/sh\", [\"-c\", `n=$1; f() {{ i=0; while [ $i -lt 150 ]; do /bin/sleep {mark} & i=$((i+1)); done; wait; }}; f & f & f & f & wait`])");
+    let bomb = format!(
+        "exec(\"/bin/sh\", [\"-c\", `n=$1; f() {{ i=0; while [ $i -lt 150 ]; do /bin/sleep {mark} & i=$((i+1)); done; wait; }}; f & f & f & f & wait`])"
+    );
     let run = rex.run(&bomb);
     assert_eq!((run.ends(125).error_type(), run.json()["error"]["kind"].clone()), ("LIMIT_EXCEPTION".to_owned(), json!("limit")));
     are_gone(&mark);
@@ -101,7 +113,8 @@ fn over_ssh(recorded: bool, end: impl FnOnce(&mut Running, u32)) {
     client.end_input();
     appear(&mark, 4);
     let own = rex.program().to_str().unwrap();
-    let session = children(own).into_iter().find(|pid| comm(parent(*pid)).starts_with("sshd")).unwrap_or_else(|| panic!("no session of rex"));
+    let session =
+        children(own).into_iter().find(|pid| comm(parent(*pid)).starts_with("sshd")).unwrap_or_else(|| panic!("no session of rex"));
     end(&mut client, session);
     are_gone(&mark);
     assert!(until(1.0, || children(own).is_empty()), "rex or its broker is alive");

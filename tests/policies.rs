@@ -288,7 +288,8 @@ fn a_config_editor_writes_conf_files_of_one_folder_and_the_disk_agrees() {
 
 #[test]
 fn a_program_runner_runs_what_is_written_and_nothing_else() {
-    let policy = text("policies/program-runner.cedar").replace("/usr/sbin/nginx", "/usr/bin/echo").replace("/usr/bin/openssl", "/usr/bin/basename");
+    let policy =
+        text("policies/program-runner.cedar").replace("/usr/sbin/nginx", "/usr/bin/echo").replace("/usr/bin/openssl", "/usr/bin/basename");
     let rex = Rex::new().policy(&policy);
     let run = |script: &str| rex.run_with(&["--principal", "p", "--group", "program-runners"], script);
     run(r#"exec("/usr/bin/echo", ["-t"]).stdout"#).gives("-t\n");

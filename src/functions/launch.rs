@@ -30,7 +30,12 @@ impl Action for Execute {
             true,
             "Its arguments after its own name, in order, quoted as a shell would need them: `-x 'two words'`.",
         ),
-        attribute("argv0", "String", true, "The name it is called by, as the script gave it: some programs do something else under another name."),
+        attribute(
+            "argv0",
+            "String",
+            true,
+            "The name it is called by, as the script gave it: some programs do something else under another name.",
+        ),
         attribute("argc", "Long", true, "How many there are."),
         attribute("environment", "file_system::Environment", true, "Its environment."),
         attribute("user", "{ username: String, uid: Long }", true, "The user it runs as."),
@@ -246,13 +251,11 @@ fn owner(user: Option<&Dynamic>, group: Option<&Dynamic>) -> Result<Option<Owner
     let own = (rustix::process::geteuid().as_raw(), Some(rustix::process::getegid().as_raw()));
     let (uid, primary) = match user {
         None => own,
-        Some(value) => {
-            match (number(value), text(value)) {
-                (Some(uid), _) => (uid, names().user_entry(uid).map(|user| user.gid)),
-                (None, Some(name)) => names().user_named(&name).map(|user| (user.uid, Some(user.gid))).ok_or_else(|| unknown("user"))?,
-                _ => return Err(bad_argument("option `user`: expected a name or a number")),
-            }
-        }
+        Some(value) => match (number(value), text(value)) {
+            (Some(uid), _) => (uid, names().user_entry(uid).map(|user| user.gid)),
+            (None, Some(name)) => names().user_named(&name).map(|user| (user.uid, Some(user.gid))).ok_or_else(|| unknown("user"))?,
+            _ => return Err(bad_argument("option `user`: expected a name or a number")),
+        },
     };
     let gid = match group {
         None => primary.ok_or_else(|| bad_argument("a user without a name needs the option `group` too"))?,
@@ -297,4 +300,3 @@ fn environment(map: &Map) -> Result<(Vec<Vec<u8>>, Value)> {
     let object = Object { noun: "file_system::Environment", id: "environment".to_owned(), attributes: vec![("names", names)], tags };
     Ok((lines, Value::Object(Box::new(object))))
 }
-

@@ -187,7 +187,8 @@ type Failure = (String, i32);
 fn fence<'f>(program: &OwnedFd, rules: &Rules, fences: &'f mut Fences) -> Result<&'f Ready, Failure> {
     let stat = rustix::fs::fstat(program).map_err(|errno| ("start".to_owned(), errno.raw_os_error()))?;
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the fields differ between architectures; only equality matters")]
-    let key = [stat.st_dev as u64, stat.st_ino as u64, stat.st_size as u64, stat.st_ctime as u64, stat.st_ctime_nsec as u64, stat.st_mode.into()];
+    let key =
+        [stat.st_dev as u64, stat.st_ino as u64, stat.st_size as u64, stat.st_ctime as u64, stat.st_ctime_nsec as u64, stat.st_mode.into()];
     if fences.get(&key).is_some_and(|(_, uses)| *uses >= USES) {
         fences.remove(&key);
     }

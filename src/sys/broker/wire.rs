@@ -195,7 +195,8 @@ mod tests {
     fn a_request_comes_out_as_it_went_in_and_half_of_one_does_not() {
         let text = |text: &str| text.as_bytes().to_vec();
         let owner = Owner { uid: 7, gid: 8, groups: vec![8, 9] };
-        let launch = Launch { argv: vec![text("/x"), text(""), vec![255, 10]], environment: vec![text("A=")], owner: Some(owner), capabilities: 5 };
+        let launch =
+            Launch { argv: vec![text("/x"), text(""), vec![255, 10]], environment: vec![text("A=")], owner: Some(owner), capabilities: 5 };
         let bytes = launch.to_bytes();
         assert_eq!(Launch::of_bytes(&bytes).unwrap(), launch);
         for length in 0..bytes.len() {

@@ -26,13 +26,7 @@ const LIBRARIES: &[&str] = &[
     "/etc/ld.so.conf.d",
 ];
 /// What every program expects to be there.
-const BASICS: &[&str] = &[
-    "/usr/share",
-    "/etc/localtime",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/etc/group",
-];
+const BASICS: &[&str] = &["/usr/share", "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
 /// What programs that may use the network read about it.
 const NETWORK: &[&str] =
     &["/etc/hosts", "/etc/host.conf", "/etc/resolv.conf", "/etc/services", "/etc/protocols", "/etc/gai.conf", "/etc/ssl", "/etc/pki"];
