@@ -85,7 +85,7 @@ impl FromScript for Arguments {
 }
 
 impl Arguments {
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self { argv: Vec::new(), keys: Vec::new(), flags: Vec::new(), positional: Vec::new(), tags: Vec::new() }
     }
     /// A name with its value. What policies could take for something else is refused: they must not see less than the program does.
