@@ -237,7 +237,8 @@ fn kind_of_errno(errno: i32) -> Kind {
         libc::ETIMEDOUT => Kind::Timeout,
         libc::EINVAL | libc::ENAMETOOLONG => Kind::BadArgument,
         libc::EOPNOTSUPP | libc::ENOSYS => Kind::Unsupported,
-        libc::EFBIG => Kind::TooLarge,
+        libc::EFBIG | libc::E2BIG => Kind::TooLarge,
+        libc::ENOEXEC => Kind::BadData,
         libc::EAGAIN | libc::ECONNREFUSED | libc::ENETUNREACH | libc::EHOSTUNREACH => Kind::Unavailable,
         _ => Kind::Io,
     }

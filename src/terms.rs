@@ -235,8 +235,10 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
         None
     } else {
         // Programs are not rex: what it needs for itself is no business of theirs.
-        let plan = Plan::of(policies, Own::default());
-        let rules = Rules { programs, plan, children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs() };
+        // What may be run in any circumstances may be run by a program too; what depends on its arguments nobody could judge there.
+        let plan = Plan::of(policies, Own::default()).starting(&policies.unconditional("file_system", "execute"));
+        let nice = rustix::process::getpriority_process(None).unwrap_or(0);
+        let rules = Rules { programs, plan, children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs(), nice };
         Some(Broker::start(rules)?)
     };
     if plan.calls.inspects {

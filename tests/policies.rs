@@ -380,6 +380,48 @@ fn nobody_makes_a_file_with_other_rights_beside_the_policy_that_forbids_it() {
 }
 
 #[test]
+fn a_program_runner_runs_what_is_written_and_nothing_else() {
+    let policy =
+        text("policies/program-runner.cedar").replace("/usr/sbin/nginx", "/usr/bin/echo").replace("/usr/bin/openssl", "/usr/bin/basename");
+    let rex = Rex::new().policy(&policy);
+    let run = |script: &str| rex.run_with(&["--principal", "p", "--group", "program-runners"], script);
+    run(r#"exec("/usr/bin/echo", ["-t"]).stdout"#).gives("-t\n");
+    run(r#"exec("/usr/bin/df", ["-h"]).stderr"#).ends(0);
+    run(r#"exec("/usr/bin/basename", ["x509", "-noout", "-enddate", "-in", "/etc/ssl/certs/a.pem"]).status"#).ends(0);
+    for refused in [
+        r#"exec("/usr/bin/echo", ["-t", "-g", "x"])"#,
+        r#"exec("/usr/bin/echo")"#,
+        r#"exec("/usr/bin/df", ["-h", "/etc"])"#,
+        r#"exec("/usr/bin/df", ["-h"], #{env: #{LD_PRELOAD: "/x"}})"#,
+        r#"exec("/usr/bin/df", ["-h"], #{capabilities: ["CAP_SYS_ADMIN"]})"#,
+        r#"exec("/usr/bin/basename", ["x509", "-noout", "-enddate", "-in", "/etc/ssl/certs/a.pem -engine x.pem"])"#,
+        r#"exec("/usr/bin/basename", ["x509", "-noout", "-enddate", "-in", "/etc/ssl/certs/../private/a.pem"])"#,
+        r#"exec("/usr/bin/basename", ["x509", "-noout", "-enddate", "-in", "/etc/ssl/certs/a", "-out", "/etc/x.pem"])"#,
+        r#"exec("/usr/bin/id")"#,
+    ] {
+        assert!(run(refused).is_denied().events("effect").is_empty(), "{refused}");
+    }
+    rex.run_with(&["--principal", "x"], r#"exec("/usr/bin/echo", ["-t"])"#).is_denied();
+}
+
+#[test]
+fn a_permit_for_a_program_that_runs_others_is_warned_of() {
+    let warned = |policy: &str| {
+        let rex = Rex::new().policy(policy);
+        check(&rex, &rex.policy_file()).ends(0).stderr.clone()
+    };
+    let execute = |resource: &str| format!("permit(principal, action == file_system::Action::\"execute\", resource{resource});");
+    let bash = warned(&execute(" == file_system::File::\"/usr/bin/bash\""));
+    assert!(bash.contains("test.cedar:1:1: permits `bash`, a program that can run others"), "{bash}");
+    assert!(warned(&execute(" in file_system::Dir::\"/usr/bin\"")).contains("among them sh, python3"));
+    assert!(warned(&execute(" in file_system::Dir::\"/usr\"")).contains("every program in /usr/bin"));
+    assert_eq!(warned(&execute(" == file_system::File::\"/usr/sbin/nginx\"")), "");
+    assert_eq!(warned(&execute(" in file_system::Dir::\"/opt/tools\"")), "");
+    assert_eq!(warned(&execute(" == file_system::File::\"/usr/bin/bash\"").replace(";", " when { context.argv == \"--version\" };")), "");
+    assert_eq!(warned("permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"/usr/bin\");"), "");
+}
+
+#[test]
 fn a_log_reader_searches_the_logs_without_seeing_login_records() {
     let rex = Rex::new()
         .policy(&moved("log-reader", &[("/var/log", "{data}/log")]))

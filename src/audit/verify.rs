@@ -15,8 +15,8 @@ use std::io::BufRead;
 pub struct Verdict {
     pub records: u64,
     pub runs: u64,
-    /// Runs without their last record: still going, killed, or cut off.
-    pub unfinished: Vec<String>,
+    /// Runs without their last record, and the number of their process: still going, killed, or cut off.
+    pub unfinished: Vec<(String, i64)>,
     /// Line, from 1, and what is wrong there.
     pub problems: Vec<(u64, String)>,
 }
@@ -27,6 +27,7 @@ struct Run {
     next: u64,
     chain: String,
     ended: bool,
+    pid: i64,
 }
 
 /// Checks records in the order they were written; files that were rotated come one after another in `input`.
@@ -62,11 +63,12 @@ pub fn verify(input: impl BufRead) -> Result<Verdict> {
             wrong(format!("run {}: record {seq} has no link to the one before it", visible(id)));
         }
         run.next = seq + 1;
+        run.pid = record.get("pid").and_then(Value::as_i64).unwrap_or(0);
         run.ended |= matches!(record.get("event").and_then(Value::as_str), Some("run_end" | "refused"));
         Ok(())
     })?;
     verdict.runs = runs.len() as u64;
-    verdict.unfinished = runs.into_iter().filter(|(_, run)| !run.ended).map(|(id, _)| visible(&id)).collect();
+    verdict.unfinished = runs.into_iter().filter(|(_, run)| !run.ended).map(|(id, run)| (visible(&id), run.pid)).collect();
     verdict.unfinished.sort();
     Ok(verdict)
 }

@@ -59,8 +59,10 @@ fn try_run(args: &AuditArgs) -> Result<u8> {
             for (line, problem) in &verdict.problems {
                 super::say(&format!("{}:{line}: {problem}", path.display()));
             }
-            for run in &verdict.unfinished {
-                super::say(&format!("{}: run {run} has no end record", path.display()));
+            for (run, pid) in &verdict.unfinished {
+                // Killed without a word, rex writes no end; nobody else writes one in its name.
+                let how = if process_exists(*pid) { "it may be going on" } else { "its process is gone, how it ended is unknown" };
+                super::say(&format!("{}: run {run} has no end record: {how}", path.display()));
             }
             broken |= !verdict.problems.is_empty();
             let _ = super::show(&format!(
@@ -80,6 +82,12 @@ fn try_run(args: &AuditArgs) -> Result<u8> {
         }
     }
     Ok(if broken { Exit::ScriptFailed as u8 } else { Exit::Ok as u8 })
+}
+
+/// Whether this host has a process of that number now, perhaps another one.
+fn process_exists(pid: i64) -> bool {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// Standard output for the records: a reader that closes it has seen enough.

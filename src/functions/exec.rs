@@ -1,87 +1,97 @@
 //! Running programs: exactly the file, the arguments and the environment that the policy was asked about. They ask for [`Execute`].
 
-use super::function::{Call, Example, Function, param, with3};
-use super::value::{Array, Dynamic, FromScript, IntoScript, Map, record};
+use super::file_write::Content;
+use super::function::{Call, Example, Function, param, with2, with3, with4};
+use super::launch::{Arguments, Execute, How, Prepared, prepare};
+use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Access, Action, Attribute, Granted, Object, Value, ask};
-use crate::resource::file::{File, names};
+use crate::policy::ask;
 use crate::resource::path::AbsPath;
-use crate::sys::broker::{Ended, Launch, Limit, Owner, Running, Streams};
-use crate::sys::pipes;
-use std::os::fd::AsFd as _;
+use crate::sys::broker::{Ended, Limit, Running, Streams};
+use crate::sys::pipes::{self, Output};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-pub const FUNCTIONS: &[Function] = &[EXEC];
-
-const fn attribute(name: &'static str, cedar: &'static str, required: bool, doc: &'static str) -> Attribute {
-    Attribute { name, cedar, required, fixed: true, doc }
-}
-
-/// `file_system::Action::"execute"`: run a program.
-pub enum Execute {}
-impl Action for Execute {
-    type On = File;
-    const NAMESPACE: &'static str = "file_system";
-    const NAME: &'static str = "execute";
-    const APPLIES_TO: &'static [&'static str] = &["file_system::File"];
-    const GROUPS: &'static [&'static str] = &["SafeIO"];
-    const DOC: &'static str = "Run a program.";
-    const ACCESS: Access = Access::Change;
-    const CONTEXT: &'static [Attribute] = &[
-        attribute("arguments", "file_system::Arguments", true, "Its arguments, as sets and tags."),
-        attribute(
-            "argv",
-            "String",
-            true,
-            "Its arguments after its own name, in order, quoted as a shell would need them: `-x 'two words'`.",
-        ),
-        attribute("argc", "Long", true, "How many there are."),
-        attribute("environment", "file_system::Environment", true, "Its environment."),
-        attribute("user", "{ username: String, uid: Long }", true, "The user it runs as."),
-        attribute("group", "{ groupname: String, gid: Long }", true, "The group it runs as."),
-        attribute("capabilities", "Set<String>", true, "The capabilities it has, e.g. `CAP_NET_ADMIN`."),
-        attribute("cwd", "String", true, "The folder it starts in."),
-        attribute("stdin", "Bool", true, "Whether it is given input."),
-        attribute("namespace", "{ target_process_id: Long }", false, "The process whose namespaces it runs in."),
-    ];
-    const NEEDS_OPEN: bool = true;
-}
+pub const FUNCTIONS: &[Function] = &[EXEC, EXEC_STREAM, PIPELINE];
 
 options! {
     /// Options of `exec`.
     ExecOptions {
         env: Map = Map::new(), "The environment: names and values. It is empty otherwise.";
         cwd: Option<AbsPath> = None, "The folder it starts in; `/` if left out.";
-        stdin: Option<super::file_write::Content> = None, "What it reads on standard input; nothing (`/dev/null`) if left out.";
+        stdin: Option<Content> = None, "What it reads on standard input; nothing (`/dev/null`) if left out.";
         timeout: Duration = Duration::from_secs(60), "Seconds after which it gets SIGTERM, and SIGKILL two seconds later; the call then fails with `timeout`.";
-        user: Option<Dynamic> = None, "The user it runs as, by name or number; rex's own if left out. Its primary group comes with it.";
+        user: Option<Dynamic> = None, "The user it runs as, by name or number; rex's own if left out. Its primary group comes with it, its other groups do not.";
         group: Option<Dynamic> = None, "The group it runs as, by name or number.";
         capabilities: Vec<String> = Vec::new(), "Capabilities it has, e.g. `CAP_NET_ADMIN`. It has no other, as root neither.";
         max_output: u64 = 4 << 20, "Bytes kept of each of stdout and stderr; what is more is left out and `truncated` is true.";
         merge_stderr: bool = false, "Put stderr into stdout, in the order in which it was written.";
+        binary: bool = false, "Give stdout and stderr as blobs.";
         check: bool = false, "Fail with `program_failed` unless it exits with 0.";
+        secret: Vec<i64> = Vec::new(), "Positions of arguments, from 0, that records show as `***`.";
     }
 }
 
+options! {
+    /// Options of `exec_stream`.
+    StreamOptions {
+        env: Map = Map::new(), "As for `exec`.";
+        cwd: Option<AbsPath> = None, "As for `exec`.";
+        stdin: Option<Content> = None, "As for `exec`.";
+        timeout: Duration = Duration::from_secs(60), "As for `exec`.";
+        user: Option<Dynamic> = None, "As for `exec`.";
+        group: Option<Dynamic> = None, "As for `exec`.";
+        capabilities: Vec<String> = Vec::new(), "As for `exec`.";
+        max_output: u64 = 4 << 20, "Bytes kept of stderr.";
+        max_line: u64 = 1 << 20, "Fail with `too_large` when a line is more bytes than this.";
+        merge_stderr: bool = false, "Give the lines of stderr to the closure too.";
+        lossy: bool = false, "Show bytes that are not UTF-8 as U+FFFD instead of failing with `not_text`.";
+        check: bool = false, "Fail with `program_failed` unless it exits with 0 or the closure stopped it.";
+        secret: Vec<i64> = Vec::new(), "As for `exec`.";
+    }
+}
+
+options! {
+    /// Options of `pipeline`.
+    PipelineOptions {
+        env: Map = Map::new(), "The environment of every program.";
+        cwd: Option<AbsPath> = None, "The folder they start in; `/` if left out.";
+        stdin: Option<Content> = None, "What the first reads on standard input; nothing if left out.";
+        timeout: Duration = Duration::from_secs(60), "Seconds for all of them together.";
+        user: Option<Dynamic> = None, "The user they run as.";
+        group: Option<Dynamic> = None, "The group they run as.";
+        capabilities: Vec<String> = Vec::new(), "Capabilities they have.";
+        max_output: u64 = 4 << 20, "Bytes kept of the last one's stdout and of the stderr of all.";
+        binary: bool = false, "Give stdout and stderr as blobs.";
+        check: bool = false, "Fail with `program_failed` unless `ok`.";
+    }
+}
+
+const FAILS: &[Kind] = &[
+    Kind::NotFound,
+    Kind::NotAFile,
+    Kind::NotADirectory,
+    Kind::Permission,
+    Kind::BadData,
+    Kind::TooLarge,
+    Kind::Busy,
+    Kind::Timeout,
+    Kind::ProgramFailed,
+    Kind::Unavailable,
+    Kind::Unsupported,
+    Kind::Limit,
+];
+
 const EXEC: Function = Function {
     name: "exec",
-    doc: "Runs a program and waits for its end. No shell: the arguments reach it as they are.\n\nThe policy is asked about the very file that runs, its arguments in order (`context.argv`), its environment, user, group, capabilities, folder. An argument is a string, an int or a blob; `[name, value]` is two arguments that policies for the reference see as a pair. The environment is empty but for `env`, nothing is inherited, and standard input is empty.\n\nA map: `status` (the exit code, or nothing if a signal ended it), `signal`, `stdout`, `stderr`, `truncated`, `lossy` (some output was not UTF-8 and was replaced), `duration` (seconds), `ok`, `exit_code` (as the reference has it). Another exit code than 0 is no error unless `check`. When the program ends, everything it started is killed too. What policy does not permit this caller the program cannot do either: it stays behind the fence of the run, with what it needs to start added.",
+    doc: "Runs a program and waits for its end. No shell: the arguments reach it as they are.\n\nThe policy is asked about the very file that runs, its arguments in order (`context.argv`), the name it is called by (`context.argv0`, the path as given), its environment, user, group, capabilities, folder. An argument is a string, an int or a blob; `[name, value]` is two arguments that policies for the reference see as a pair. The environment is empty but for `env`, no descriptor is inherited, there is no terminal, and standard input is empty.\n\nA map: `status` (the exit code, or nothing if a signal ended it), `signal`, `stdout`, `stderr`, `truncated`, `lossy` (some output was not UTF-8 and was replaced), `duration` (seconds), `ok`, `exit_code` (the exit code, or the signal below zero). Another exit code than 0 is no error unless `check`.\n\nWhen the program ends, everything it started is killed too, and when the run ends, the program. What policy does not permit this caller the program cannot do either: it stays behind the fence of the run, with what it needs to start added. So it reads and writes only files that some permit is about, and starts only programs that a permit without a condition lets run, where no forbid concerns `execute`.",
     body: &with3(
         exec,
         [param("program", "The program, an absolute path."), param("arguments", "Its arguments, an array."), param("options", "")],
     ),
     asks: &[ask::<Execute>(), ask::<super::file_stat::Stat>()],
-    fails: &[
-        Kind::NotFound,
-        Kind::NotAFile,
-        Kind::Permission,
-        Kind::Timeout,
-        Kind::ProgramFailed,
-        Kind::Unavailable,
-        Kind::Unsupported,
-        Kind::Limit,
-    ],
+    fails: FAILS,
     examples: &[
         Example { given: &[], script: r#"exec("/bin/echo", ["hello", "world"]).stdout"#, gives: r#""hello world\n""# },
         Example { given: &[("f", "")], script: r#"exec("/bin/ls", [dir], #{cwd: dir, check: true}).status"#, gives: "0" },
@@ -90,229 +100,59 @@ const EXEC: Function = Function {
     ],
 };
 
-/// The arguments of a program: one after the other as it gets them, and as policies see them.
-pub struct Arguments {
-    argv: Vec<Vec<u8>>,
-    keys: Vec<String>,
-    flags: Vec<String>,
-    positional: Vec<String>,
-    tags: Vec<(String, String)>,
-}
-
-impl FromScript for Arguments {
-    const TYPE: &'static str = "an array of arguments";
-    fn absent() -> Option<Self> {
-        Some(Self::new())
-    }
-    fn from_script(value: Dynamic) -> Result<Self> {
-        let mut arguments = Self::new();
-        let items = Array::from_script(value)?;
-        for (at, item) in items.into_iter().enumerate() {
-            let place = |error: Error| Error { message: format!("item {at}: {}", error.message), ..error };
-            if item.is_array() {
-                let parts: Vec<Vec<u8>> = Array::from_script(item)?.into_iter().map(word).collect::<Result<_>>().map_err(place)?;
-                match <[Vec<u8>; 2]>::try_from(parts) {
-                    Ok([key, value]) => arguments.pair(key, value).map_err(place)?,
-                    Err(parts) => match <[Vec<u8>; 1]>::try_from(parts) {
-                        Ok([single]) => arguments.single(single).map_err(place)?,
-                        Err(_) => return Err(place(bad_argument("expected `[name]` or `[name, value]`"))),
-                    },
-                }
-            } else {
-                arguments.single(word(item).map_err(place)?).map_err(place)?;
-            }
-        }
-        Ok(arguments)
-    }
-}
-
-impl Arguments {
-    fn new() -> Self {
-        Self { argv: Vec::new(), keys: Vec::new(), flags: Vec::new(), positional: Vec::new(), tags: Vec::new() }
-    }
-    /// A name with its value. What policies could take for something else is refused: they must not see less than the program does.
-    fn pair(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<()> {
-        let (name, text) = (crate::resource::path::to_id(&key), crate::resource::path::to_id(&value));
-        if text.starts_with('-') {
-            return Err(bad_argument(
-                "the value of a pair begins with `-`; give name and value as two arguments, so that policies see both",
-            ));
-        }
-        self.tag(name.clone(), text)?;
-        self.keys.push(name);
-        self.argv.extend([key, value]);
-        Ok(())
-    }
-    fn single(&mut self, argument: Vec<u8>) -> Result<()> {
-        let text = crate::resource::path::to_id(&argument);
-        let number = self.flags.len() + self.positional.len();
-        if text.starts_with("$ARG") || self.keys.contains(&text) {
-            return Err(bad_argument("this argument has the name of another one, as policies see them"));
-        }
-        if !self.tags.iter().any(|(known, _)| *known == text) {
-            self.tag(text.clone(), "true".to_owned())?;
-        }
-        self.tag(format!("$ARG{number}"), text.clone())?;
-        if text.starts_with('-') {
-            self.flags.push(text)
-        } else {
-            self.positional.push(text)
-        }
-        self.argv.push(argument);
-        Ok(())
-    }
-    fn tag(&mut self, name: String, value: String) -> Result<()> {
-        if self.tags.iter().any(|(known, _)| *known == name) {
-            return Err(bad_argument("a name is given twice; policies could see only one of its values"));
-        }
-        self.tags.push((name, value));
-        Ok(())
-    }
-    /// As a shell would need it, so that two different lists never read the same.
-    fn quoted(&self) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-        let quote = |argument: &Vec<u8>| {
-            let text = crate::resource::path::to_id(argument);
-            if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-        };
-        self.argv.iter().map(quote).collect::<Vec<_>>().join(" ")
-    }
-    fn object(&self) -> Value {
-        let set = |items: &[String]| Value::Set(items.iter().cloned().map(Value::String).collect());
-        Value::Object(Box::new(Object {
-            noun: "file_system::Arguments",
-            id: "arguments".to_owned(),
-            attributes: vec![("keys", set(&self.keys)), ("flags", set(&self.flags)), ("positional_values", set(&self.positional))],
-            tags: self.tags.clone(),
-        }))
-    }
-}
-
-/// One argument.
-fn word(value: Dynamic) -> Result<Vec<u8>> {
-    let bytes = if value.is_blob() {
-        value.into_blob().unwrap_or_default()
-    } else if let Ok(int) = value.as_int() {
-        int.to_string().into_bytes()
-    } else {
-        String::from_script(value)?.into_bytes()
-    };
-    if bytes.contains(&0) {
-        return Err(bad_argument("an argument cannot hold a NUL byte"));
-    }
-    Ok(bytes)
-}
-
-/// What the policy is asked, and what the program is started with.
-struct Prepared {
-    granted: Granted<Execute>,
-    folder: Option<Granted<super::file_stat::Stat>>,
-    launch: Launch,
-}
-
-fn prepare(call: &Call<'_>, program: &AbsPath, arguments: Arguments, options: &ExecOptions) -> Result<Prepared> {
-    let owner = owner(options.user.as_ref(), options.group.as_ref())?;
-    let (capabilities, capability_names) = capabilities(&options.capabilities)?;
-    let (environment, variables) = environment(&options.env)?;
-    let file = File::locate(program)?;
-    let cwd = options.cwd.as_ref().map(File::locate_dir).transpose()?;
-    let own = || Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), groups: Vec::new() };
-    let shown = owner.clone().unwrap_or_else(own);
-    let context = vec![
-        ("argv", Value::String(arguments.quoted())),
-        ("argc", Value::Long(i64::try_from(arguments.argv.len()).unwrap_or(i64::MAX))),
-        ("arguments", arguments.object()),
-        ("environment", variables),
-        (
-            "user",
-            Value::Record(vec![
-                ("username", Value::String(names().user(shown.uid).unwrap_or_else(|| shown.uid.to_string()))),
-                ("uid", Value::Long(shown.uid.into())),
-            ]),
-        ),
-        (
-            "group",
-            Value::Record(vec![
-                ("groupname", Value::String(names().group(shown.gid).unwrap_or_else(|| shown.gid.to_string()))),
-                ("gid", Value::Long(shown.gid.into())),
-            ]),
-        ),
-        ("capabilities", Value::Set(capability_names.into_iter().map(Value::String).collect())),
-        ("cwd", Value::String(cwd.as_ref().map_or_else(|| "/".to_owned(), |folder| crate::resource::path::to_id(folder.place())))),
-        ("stdin", Value::Bool(options.stdin.is_some())),
-    ];
-    let folder = cwd.map(|folder| call.permit::<super::file_stat::Stat>(folder)).transpose()?;
-    let granted = call.permit_with::<Execute>(file, context)?;
-    let mut argv = vec![program.as_bytes().to_vec()];
-    argv.extend(arguments.argv);
-    Ok(Prepared { granted, folder, launch: Launch { argv, environment, owner, capabilities } })
-}
-
-/// The user and group that a program runs as, if it is not to run as rex does.
-fn owner(user: Option<&Dynamic>, group: Option<&Dynamic>) -> Result<Option<Owner>> {
-    let number = |value: &Dynamic| value.as_int().ok().and_then(|int| u32::try_from(int).ok()).filter(|id| *id != u32::MAX);
-    let text = |value: &Dynamic| value.as_immutable_string_ref().ok().map(|text| text.to_string());
-    let unknown = |what: &str| Error::new(Kind::NotFound, format!("there is no such {what} on this host"));
-    if user.is_none() && group.is_none() {
-        return Ok(None);
-    }
-    let (uid, primary) = match user {
-        None => (rustix::process::geteuid().as_raw(), None),
-        Some(value) => {
-            let entry = match (number(value), text(value)) {
-                (Some(uid), _) => return_entry(uid, names().user_entry(uid).map(|user| user.gid)),
-                (None, Some(name)) => names().user_named(&name).map(|user| (user.uid, Some(user.gid))).ok_or_else(|| unknown("user"))?,
-                _ => return Err(bad_argument("exec: option `user`: expected a name or a number")),
-            };
-            entry
-        }
-    };
-    let gid = match group {
-        None => primary.ok_or_else(|| bad_argument("exec: a user without a name needs the option `group` too"))?,
-        Some(value) => match (number(value), text(value)) {
-            (Some(gid), _) => gid,
-            (None, Some(name)) => names().gid_of(&name).ok_or_else(|| unknown("group"))?,
-            _ => return Err(bad_argument("exec: option `group`: expected a name or a number")),
+const EXEC_STREAM: Function = Function {
+    name: "exec_stream",
+    doc: "Runs a program and gives each line of its output to the closure as it comes, without the newline.\n\nWrite `exec_stream(program, arguments, |line| …)` or with options before the closure. When the closure returns `false` the program is asked to end (SIGTERM, then SIGKILL). The policy is asked as by [exec].\n\nA map as that of [exec] without `stdout`, with `lines` (how many) and `stopped` (whether the closure did).",
+    body: &with4(
+        exec_stream,
+        [
+            param("program", "The program, an absolute path."),
+            param("arguments", "Its arguments, an array."),
+            param("options", ""),
+            param("closure", "What is done with each line."),
+        ],
+    ),
+    asks: &[ask::<Execute>(), ask::<super::file_stat::Stat>()],
+    fails: &[
+        Kind::NotFound,
+        Kind::NotAFile,
+        Kind::NotADirectory,
+        Kind::Permission,
+        Kind::BadData,
+        Kind::TooLarge,
+        Kind::NotText,
+        Kind::Busy,
+        Kind::Timeout,
+        Kind::ProgramFailed,
+        Kind::Unavailable,
+        Kind::Unsupported,
+        Kind::Limit,
+    ],
+    examples: &[
+        Example {
+            given: &[],
+            script: "let all = [];\nexec_stream(\"/bin/cat\", [], #{stdin: \"a\\nb\", cwd: dir}, |line| { all.push(line); });\nall",
+            gives: r#"["a", "b"]"#,
         },
-    };
-    Ok(Some(Owner { uid, gid, groups: vec![gid] }))
-}
+        Example { given: &[], script: r#"exec_stream("/usr/bin/yes", [], |line| false).stopped"#, gives: "true" },
+    ],
+};
 
-fn return_entry(uid: u32, gid: Option<u32>) -> (u32, Option<u32>) {
-    (uid, gid)
-}
-
-/// Bits and names, each of them known.
-fn capabilities(asked: &[String]) -> Result<(u64, Vec<String>)> {
-    let mut bits = 0;
-    let mut named = Vec::new();
-    for name in asked {
-        let upper = name.to_ascii_uppercase();
-        let bit = rustix::thread::CapabilitySet::from_name(upper.strip_prefix("CAP_").unwrap_or(&upper))
-            .ok_or_else(|| bad_argument(format!("exec: option `capabilities`: there is no capability `{}`", name.escape_debug())))?;
-        bits |= bit.bits();
-        named.push(format!("CAP_{}", upper.strip_prefix("CAP_").unwrap_or(&upper)));
-    }
-    Ok((bits, named))
-}
-
-/// `NAME=value` lines, and the entity that policies see.
-fn environment(map: &Map) -> Result<(Vec<Vec<u8>>, Value)> {
-    let mut lines = Vec::new();
-    let mut tags = Vec::new();
-    for (name, value) in map {
-        let value = String::from_script(value.clone())
-            .map_err(|error| bad_argument(format!("exec: option `env`: `{}`: {}", name.escape_debug(), error.message)))?;
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            return Err(bad_argument("exec: option `env`: a name is empty or holds `=`, or something holds a NUL"));
-        }
-        lines.push(format!("{name}={value}").into_bytes());
-        tags.push((name.to_string(), value));
-    }
-    let names = Value::Set(tags.iter().map(|(name, _)| Value::String(name.clone())).collect());
-    let object = Object { noun: "file_system::Environment", id: "environment".to_owned(), attributes: vec![("names", names)], tags };
-    Ok((lines, Value::Object(Box::new(object))))
-}
+const PIPELINE: Function = Function {
+    name: "pipeline",
+    doc: "Runs programs of which each reads what the one before it writes.\n\nEach is an array: the program, then its arguments. The policy is asked about all of them, as by [exec], before the first starts; `context.stdin` of the second and later ones is true.\n\nA map as that of [exec] of the last program, with `statuses` (the `exit_code` of each) and the stderr of all in one. `ok`: each exited with 0, or was ended by SIGPIPE because the next had enough.",
+    body: &with2(pipeline, [param("programs", "Arrays of program and arguments."), param("options", "")]),
+    asks: &[ask::<Execute>(), ask::<super::file_stat::Stat>()],
+    fails: FAILS,
+    examples: &[
+        Example {
+            given: &[],
+            script: r#"pipeline([["/bin/echo", "b a"], ["/usr/bin/tr", " ", "\n"], ["/usr/bin/sort"]], #{cwd: dir}).stdout"#,
+            gives: r#""a\nb\n""#,
+        },
+        Example { given: &[], script: r#"pipeline([["/usr/bin/yes"], ["/usr/bin/head", "-n1"]]).statuses"#, gives: "[-13, 0]" },
+    ],
+};
 
 fn broker<'a>(call: &'a Call<'_>) -> Result<&'a crate::sys::broker::Broker> {
     call.host.broker.as_ref().ok_or_else(|| Error::new(Kind::Unsupported, "programs cannot be run in this way of running a script"))
@@ -331,83 +171,319 @@ impl Kept {
         self.truncated |= bytes.len() > room;
         self.bytes.extend_from_slice(bytes.get(..bytes.len().min(room)).unwrap_or_default());
     }
+    fn value(self, binary: bool) -> Dynamic {
+        if binary {
+            return self.bytes.into_script();
+        }
+        String::from_utf8(self.bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()).into_script()
+    }
+    fn lossy(&self) -> bool {
+        std::str::from_utf8(&self.bytes).is_err()
+    }
 }
 
 fn exec(call: &Call<'_>, program: AbsPath, arguments: Arguments, options: ExecOptions) -> Result<Map> {
-    let prepared = prepare(call, &program, arguments, &options)?;
+    let how = How {
+        env: &options.env,
+        cwd: options.cwd.as_ref(),
+        user: options.user.as_ref(),
+        group: options.group.as_ref(),
+        capabilities: &options.capabilities,
+        secret: &options.secret,
+    };
+    let prepared = [prepare(call, &program, arguments, &how, options.stdin.is_some())?];
     let (mut out, mut err) = (Kept::default(), Kept::default());
     let began = Instant::now();
-    let done = call.effect(
-        &prepared.granted,
-        || {
-            let (running, set) = start(call, &prepared, &options)?;
-            let running = [running];
-            let set = pipes::Set { running: &running, input: set.0, outputs: set.1, deadline: began + options.timeout };
-            pipes::drive(set, &|| call.check(), &mut |which, bytes| {
-                match which {
-                    pipes::Output::Stdout => out.add(bytes, options.max_output),
-                    pipes::Output::Stderr => err.add(bytes, options.max_output),
-                }
-                Ok(true)
-            })
-        },
-        |done| (0, done.ended.first().map(told).unwrap_or_default()),
-    )?;
-    let Some(ended) = done.ended.first() else { return Err(Error::new(Kind::Internal, "a program without an end")) };
-    limit(ended)?;
-    if done.timed_out {
-        return Err(pipes::too_long(options.timeout).with_path(program.shown()));
+    let ended = run(call, &prepared, options.stdin.as_ref(), options.merge_stderr, options.timeout, &mut |which, bytes| {
+        match which {
+            Output::Stdout => out.add(bytes, options.max_output),
+            Output::Stderr => err.add(bytes, options.max_output),
+        }
+        Ok(true)
+    })?;
+    let [ended] = ended.as_slice() else { return Err(Error::new(Kind::Internal, "a program without an end")) };
+    if options.check {
+        succeeded(ended, &program)?;
     }
-    let ok = ended.code == Some(0);
-    if options.check && !ok {
-        return Err(Error::new(Kind::ProgramFailed, told(ended)).with_path(program.shown()));
-    }
-    let lossy = std::str::from_utf8(&out.bytes).is_err() || std::str::from_utf8(&err.bytes).is_err();
-    let text = |kept: &Kept| String::from_utf8_lossy(&kept.bytes).into_owned().into_script();
-    Ok(record([
-        ("status", ended.code.map(i64::from).into_script()),
-        ("signal", ended.signal.map(i64::from).into_script()),
-        ("stdout", text(&out)),
-        ("stderr", text(&err)),
-        ("truncated", (out.truncated || err.truncated).into_script()),
-        ("lossy", lossy.into_script()),
-        ("duration", began.elapsed().as_secs_f64().into_script()),
-        ("ok", ok.into_script()),
-        ("exit_code", ended.code.or(ended.signal.map(|signal| -signal)).map(i64::from).into_script()),
-    ]))
+    let mut map = outcome(ended, began);
+    results(&mut map, out, err, options.binary);
+    Ok(map)
 }
 
-type Ends<'a> = (Option<(std::os::fd::OwnedFd, &'a [u8])>, Vec<(pipes::Output, std::os::fd::OwnedFd)>);
+/// The third argument of `exec_stream`, which may be left out.
+enum Third {
+    Options(Box<StreamOptions>),
+    Each(FnPtr),
+}
 
-fn start<'a>(call: &Call<'_>, prepared: &Prepared, options: &'a ExecOptions) -> Result<(Running, Ends<'a>)> {
-    let null = crate::sys::broker::null()?;
+impl FromScript for Third {
+    const TYPE: &'static str = StreamOptions::TYPE;
+    const OPTIONS: Option<&'static [OptionRow]> = StreamOptions::OPTIONS;
+    fn absent() -> Option<Self> {
+        StreamOptions::absent().map(|options| Self::Options(Box::new(options)))
+    }
+    fn from_script(value: Dynamic) -> Result<Self> {
+        match value.clone().try_cast::<FnPtr>() {
+            Some(each) => Ok(Self::Each(each)),
+            None => StreamOptions::from_script(value).map(|options| Self::Options(Box::new(options))),
+        }
+    }
+}
+
+fn exec_stream(call: &Call<'_>, program: AbsPath, arguments: Arguments, third: Third, closure: Option<FnPtr>) -> Result<Map> {
+    let (options, each) = match (third, closure) {
+        (Third::Options(options), Some(each)) => (options, each),
+        (Third::Each(each), None) => (Box::default(), each),
+        (Third::Options(_), None) => return Err(bad_argument("exec_stream: `closure` is missing: expected a closure")),
+        (Third::Each(_), Some(_)) => return Err(bad_argument("exec_stream: options: expected a map of options, got closure")),
+    };
+    let how = How {
+        env: &options.env,
+        cwd: options.cwd.as_ref(),
+        user: options.user.as_ref(),
+        group: options.group.as_ref(),
+        capabilities: &options.capabilities,
+        secret: &options.secret,
+    };
+    let prepared = [prepare(call, &program, arguments, &how, options.stdin.is_some())?];
+    let began = Instant::now();
+    let mut lines = Lines { call, each, options: &options, rest: Vec::new(), count: 0, stopped: false };
+    let mut err = Kept::default();
+    let ended = run(call, &prepared, options.stdin.as_ref(), options.merge_stderr, options.timeout, &mut |which, bytes| match which {
+        Output::Stdout => lines.take(bytes),
+        Output::Stderr => {
+            err.add(bytes, options.max_output);
+            Ok(!lines.stopped)
+        }
+    })?;
+    lines.last()?;
+    let [ended] = ended.as_slice() else { return Err(Error::new(Kind::Internal, "a program without an end")) };
+    if options.check && !lines.stopped {
+        succeeded(ended, &program)?;
+    }
+    let mut map = outcome(ended, began);
+    let truncated = err.truncated;
+    map.extend(record([
+        ("truncated", truncated.into_script()),
+        ("stderr", err.value(false)),
+        ("lines", lines.count.into_script()),
+        ("stopped", lines.stopped.into_script()),
+    ]));
+    Ok(map)
+}
+
+/// Output cut into lines.
+struct Lines<'c, 'h> {
+    call: &'c Call<'h>,
+    each: FnPtr,
+    options: &'c StreamOptions,
+    rest: Vec<u8>,
+    count: u64,
+    stopped: bool,
+}
+
+impl Lines<'_, '_> {
+    /// Whether the closure wants more.
+    fn take(&mut self, bytes: &[u8]) -> Result<bool> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.stopped {
+                break;
+            }
+            let (piece, whole) = piece.strip_suffix(b"\n").map_or((piece, false), |line| (line, true));
+            if (self.rest.len() + piece.len()) as u64 > self.options.max_line {
+                return Err(Error::new(Kind::TooLarge, format!("a line of more than {} bytes", self.options.max_line)));
+            }
+            self.rest.extend_from_slice(piece);
+            if whole {
+                self.line()?;
+            }
+        }
+        Ok(!self.stopped)
+    }
+    /// A last line without an end.
+    fn last(&mut self) -> Result<()> {
+        if self.rest.is_empty() || self.stopped { Ok(()) } else { self.line() }
+    }
+    fn line(&mut self) -> Result<()> {
+        let text = match String::from_utf8(std::mem::take(&mut self.rest)) {
+            Ok(text) => text,
+            Err(error) if self.options.lossy => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            Err(_) => {
+                return Err(Error::new(Kind::NotText, "a line with bytes that are not UTF-8").with_hint("`lossy: true` replaces them"));
+            }
+        };
+        self.count += 1;
+        self.stopped = matches!(self.call.invoke(&self.each, vec![text.into_script()])?.as_bool(), Ok(false));
+        Ok(())
+    }
+}
+
+/// Programs with their arguments.
+struct Stages(Vec<(AbsPath, Arguments)>);
+
+/// Most programs in a pipeline.
+const STAGES: usize = 16;
+
+impl FromScript for Stages {
+    const TYPE: &'static str = "an array of arrays, each a program and its arguments";
+    fn from_script(value: Dynamic) -> Result<Self> {
+        let stage = |(at, item): (usize, Dynamic)| {
+            let place = |error: Error| Error { message: format!("item {at}: {}", error.message), ..error };
+            let mut words = Array::from_script(item).map_err(place)?;
+            if words.is_empty() {
+                return Err(place(bad_argument("a program is missing")));
+            }
+            let program = AbsPath::from_script(words.remove(0)).map_err(place)?;
+            let arguments = Arguments::from_script(Dynamic::from_array(words)).map_err(place)?;
+            Ok((program, arguments))
+        };
+        let stages = Array::from_script(value)?.into_iter().enumerate().map(stage).collect::<Result<Vec<_>>>()?;
+        if stages.is_empty() || stages.len() > STAGES {
+            return Err(bad_argument(format!("expected 1 to {STAGES} programs, got {}", stages.len())));
+        }
+        Ok(Self(stages))
+    }
+}
+
+fn pipeline(call: &Call<'_>, stages: Stages, options: PipelineOptions) -> Result<Map> {
+    let how = How {
+        env: &options.env,
+        cwd: options.cwd.as_ref(),
+        user: options.user.as_ref(),
+        group: options.group.as_ref(),
+        capabilities: &options.capabilities,
+        secret: &[],
+    };
+    let last = stages.0.last().map(|(program, _)| program.clone());
+    let prepared = stages
+        .0
+        .into_iter()
+        .enumerate()
+        .map(|(at, (program, arguments))| prepare(call, &program, arguments, &how, at > 0 || options.stdin.is_some()))
+        .collect::<Result<Vec<_>>>()?;
+    let (mut out, mut err) = (Kept::default(), Kept::default());
+    let began = Instant::now();
+    let ended = run(call, &prepared, options.stdin.as_ref(), false, options.timeout, &mut |which, bytes| {
+        match which {
+            Output::Stdout => out.add(bytes, options.max_output),
+            Output::Stderr => err.add(bytes, options.max_output),
+        }
+        Ok(true)
+    })?;
+    let (Some((end, before)), Some(program)) = (ended.split_last(), last) else {
+        return Err(Error::new(Kind::Internal, "a pipeline without an end"));
+    };
+    let had_enough = |ended: &Ended| ended.code == Some(0) || ended.signal == Some(libc::SIGPIPE);
+    let ok = end.code == Some(0) && before.iter().all(had_enough);
+    if options.check && !ok {
+        let failed = if end.code == Some(0) { before.iter().find(|ended| !had_enough(ended)).unwrap_or(end) } else { end };
+        return Err(Error::new(Kind::ProgramFailed, told(failed)).with_path(program.shown()));
+    }
+    let mut map = outcome(end, began);
+    results(&mut map, out, err, options.binary);
+    let statuses: Array = ended.iter().map(|ended| exit_code(ended).into_script()).collect();
+    map.extend(record([("ok", ok.into_script()), ("statuses", Dynamic::from_array(statuses))]));
+    Ok(map)
+}
+
+/// Starts what was granted, connected to each other, goes along with it to its end, and records for each what became of it.
+fn run(
+    call: &Call<'_>,
+    prepared: &[Prepared],
+    stdin: Option<&Content>,
+    merge: bool,
+    timeout: Duration,
+    take: &mut dyn FnMut(Output, &[u8]) -> Result<bool>,
+) -> Result<Vec<Ended>> {
+    let began = Instant::now();
+    // A time that no clock reaches is none.
+    let deadline = began.checked_add(timeout).unwrap_or(began + Duration::from_secs(u64::from(u32::MAX)));
+    let done = start(call, prepared, stdin, merge).and_then(|(running, input, outputs)| {
+        let set = pipes::Set { running: &running, input, outputs, deadline };
+        pipes::drive(set, &|| call.check(), take)
+    });
+    for (at, program) in prepared.iter().enumerate() {
+        let ended = done.as_ref().ok().and_then(|done| done.ended.get(at)).map(told);
+        let detail = [program.told.as_str(), ended.as_deref().unwrap_or("no end")].join("; ");
+        call.tell(&program.granted, began, done.as_ref().err().map(|error| error.kind), &detail)?;
+    }
+    let done = done?;
+    done.ended.iter().try_for_each(limit)?;
+    if done.timed_out {
+        let shown = prepared.first().map(|program| program.shown.clone()).unwrap_or_default();
+        return Err(pipes::too_long(timeout).with_path(shown));
+    }
+    Ok(done.ended)
+}
+
+type Under<'a> = (Vec<Running>, Option<(OwnedFd, &'a [u8])>, Vec<(Output, OwnedFd)>);
+
+fn start<'a>(call: &Call<'_>, prepared: &[Prepared], stdin: Option<&'a Content>, merge: bool) -> Result<Under<'a>> {
+    let root = crate::sys::broker::root()?;
     let (out, out_there) = pipes::pipe()?;
-    let mut outputs = vec![(pipes::Output::Stdout, out)];
-    let err_there = if options.merge_stderr {
+    let mut outputs = vec![(Output::Stdout, out)];
+    let err_there = if merge {
         out_there.try_clone()?
     } else {
         let (err, there) = pipes::pipe()?;
-        outputs.push((pipes::Output::Stderr, err));
+        outputs.push((Output::Stderr, err));
         there
     };
-    let (stdin, input) = match &options.stdin {
-        None => (null, None),
+    let (mut next, input) = match stdin {
+        None => (crate::sys::broker::null()?, None),
         Some(content) => {
             let (there, here) = pipes::pipe()?;
             (there, Some((here, content.as_bytes())))
         }
     };
-    let root;
-    let folder = match prepared.folder.as_ref().and_then(|folder| folder.resource().handle()) {
-        Some(handle) => handle.as_fd(),
-        None => {
-            root = crate::sys::broker::root()?;
-            root.as_fd()
-        }
-    };
-    let streams = Streams { folder, stdin: stdin.as_fd(), stdout: out_there.as_fd(), stderr: err_there.as_fd() };
-    let running = broker(call)?.launch(&prepared.granted, &prepared.launch, &streams)?;
-    Ok((running, (input, outputs)))
+    let mut last = Some(out_there);
+    let mut running = Vec::with_capacity(prepared.len());
+    for (at, program) in prepared.iter().enumerate() {
+        let (read, write) = if at + 1 < prepared.len() {
+            let (read, write) = pipes::pipe()?;
+            (Some(read), write)
+        } else {
+            (None, last.take().ok_or_else(|| Error::new(Kind::Internal, "two last programs"))?)
+        };
+        let folder = program.folder.as_ref().and_then(|folder| folder.resource().handle()).map_or(root.as_fd(), |handle| handle.as_fd());
+        let streams = Streams { folder, stdin: next.as_fd(), stdout: write.as_fd(), stderr: err_there.as_fd() };
+        running.push(broker(call)?.launch(&program.granted, &program.launch, &streams, &|| call.check())?);
+        // What both ends hold would never end.
+        next = match read {
+            Some(read) => read,
+            None => break,
+        };
+    }
+    Ok((running, input, outputs))
+}
+
+/// What every function gives of a program that ended.
+fn outcome(ended: &Ended, began: Instant) -> Map {
+    record([
+        ("status", ended.code.map(i64::from).into_script()),
+        ("signal", ended.signal.map(i64::from).into_script()),
+        ("duration", began.elapsed().as_secs_f64().into_script()),
+        ("ok", (ended.code == Some(0)).into_script()),
+        ("exit_code", exit_code(ended).into_script()),
+    ])
+}
+
+fn results(map: &mut Map, out: Kept, err: Kept, binary: bool) {
+    let (truncated, lossy) = (out.truncated || err.truncated, !binary && (out.lossy() || err.lossy()));
+    map.extend(record([
+        ("truncated", truncated.into_script()),
+        ("lossy", lossy.into_script()),
+        ("stdout", out.value(binary)),
+        ("stderr", err.value(binary)),
+    ]));
+}
+
+fn exit_code(ended: &Ended) -> Option<i64> {
+    ended.code.or(ended.signal.map(|signal| -signal)).map(i64::from)
+}
+
+fn succeeded(ended: &Ended, program: &AbsPath) -> Result<()> {
+    if ended.code == Some(0) { Ok(()) } else { Err(Error::new(Kind::ProgramFailed, told(ended)).with_path(program.shown())) }
 }
 
 /// How it ended, in words for the record.

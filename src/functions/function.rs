@@ -143,6 +143,13 @@ impl<'a> Call<'a> {
         )?;
         result
     }
+    /// Records what became of a granted thing, where success and failure are told in the same words.
+    ///
+    /// # Errors
+    /// [`Kind::Audit`] when it could not be recorded.
+    pub fn tell<A: Action>(&self, granted: &Granted<A>, began: std::time::Instant, failed: Option<Kind>, detail: &str) -> Result<()> {
+        self.host.gate.effect::<A>(&self.site(), granted.resource(), Effect { failed, bytes: 0, duration: began.elapsed(), detail })
+    }
     /// Ends the call when the run has to stop; every loop asks.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ pub mod formats;
 pub mod function;
 pub mod gzip_text;
 pub mod journal;
+pub mod launch;
 pub mod lines;
 pub mod logs;
 pub mod machine;

@@ -72,6 +72,22 @@ impl Policies {
         bounds.dedup();
         bounds
     }
+    /// What permits for a verb reach in any circumstances, so that nobody has to be asked again: those without a condition. Nothing where a forbid
+    /// has a say, since what it takes away cannot be taken away from a bound.
+    #[must_use]
+    pub fn unconditional(&self, namespace: &str, name: &str) -> Vec<Bound> {
+        let rules = self.slice.verb(namespace, name).map_or(&[][..], |verb| verb.rules.as_slice());
+        let mut bounds: Bounds = Vec::new();
+        for rule in rules.iter().filter_map(|index| self.slice.rule(*index)) {
+            if !rule.permit {
+                return Vec::new();
+            }
+            if rule.condition.is_none() {
+                bounds.extend(of_rule(rule));
+            }
+        }
+        bounds
+    }
 }
 
 fn of_rule(rule: &Rule) -> Bounds {
@@ -162,6 +178,9 @@ mod tests {
     use crate::policy::{Attribute, Noun, Scope, Source};
 
     fn hull(text: &str) -> Vec<Bound> {
+        load(text).hull("file_system", "read")
+    }
+    fn load(text: &str) -> Policies {
         const fn attribute(name: &'static str, cedar: &'static str, required: bool) -> Attribute {
             Attribute { name, cedar, required, fixed: false, doc: "" }
         }
@@ -173,7 +192,7 @@ mod tests {
         };
         let schema = crate::policy::schema::render(&[], &[FILE]);
         let scope = Scope { name: "alice".into(), groups: Vec::new() };
-        Policies::load(&[Source { name: "t.cedar".into(), text: text.into() }], &schema, &scope, None).unwrap().hull("file_system", "read")
+        Policies::load(&[Source { name: "t.cedar".into(), text: text.into() }], &schema, &scope, None).unwrap()
     }
     fn of(condition: &str) -> Vec<Bound> {
         hull(&format!("permit(principal, action == file_system::Action::\"read\", resource is file_system::File) when {{ {condition} }};"))
@@ -186,6 +205,18 @@ mod tests {
     }
     fn kind() -> Bound {
         Bound::Kind("file_system::File".into())
+    }
+
+    #[test]
+    fn only_permits_without_a_condition_hold_in_any_circumstances() {
+        let unconditional = |text: &str| load(text).unconditional("file_system", "read");
+        let plain = "permit(principal, action, resource in file_system::Dir::\"/a\");";
+        let conditional = "permit(principal, action, resource) when { principal has uid && principal.uid == 0 };";
+        assert_eq!(unconditional(plain), [within("/a")]);
+        assert_eq!(unconditional(&format!("{plain}\n{conditional}")), [within("/a")]);
+        assert_eq!(unconditional(conditional), []);
+        assert_eq!(unconditional(&format!("{plain}\nforbid(principal, action, resource == file_system::File::\"/a/b\");")), []);
+        assert_eq!(unconditional(&format!("{plain}\nforbid(principal == User::\"bob\", action, resource);")), [within("/a")]);
     }
 
     #[test]

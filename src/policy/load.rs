@@ -275,6 +275,7 @@ fn examine(sources: &[&Source], schema: &str, scope: &Scope) -> Result<(Findings
     let mut warnings = Vec::new();
     look_at_annotations(&placed, sources, &mut wrong, &mut warnings);
     look_at_conditions(&placed, sources, &mut wrong);
+    look_at_programs(&placed, sources, &mut warnings);
     let schema = ValidatorSchema::from_cedarschema_str(schema, Extensions::all_available())
         .map_err(|error| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}")))?
         .0;
@@ -408,6 +409,16 @@ fn look_at_conditions(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<St
                 offset,
                 "`in` tells where `principal`, `action` or `resource` belongs, nothing else",
             ));
+        }
+    }
+}
+
+/// Permits for programs that can run others.
+fn look_at_programs(placed: &[Placed], sources: &[&Source], warnings: &mut Vec<String>) {
+    for item in placed {
+        let Some(source) = sources.get(item.entry.source as usize) else { continue };
+        if let Some(warning) = Rule::new(&item.policy, item.name.clone()).and_then(|rule| super::launchers::warning(&rule)) {
+            warnings.push(pointed(&source.name, &source.text, item.entry.start as usize, &warning));
         }
     }
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod cache;
 mod gate;
 mod hull;
+mod launchers;
 mod load;
 mod pointed;
 pub mod reference;

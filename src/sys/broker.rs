@@ -15,6 +15,7 @@ pub use wire::{Ended, Launch, Limit, Owner};
 use crate::error::{Error, Kind, Result};
 use crate::policy::{Action, Granted};
 use crate::resource::file::File;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, OFlags, SeekFrom};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, WaitOptions};
@@ -74,8 +75,15 @@ impl Broker {
     /// Starts a granted program: exactly the file that was judged.
     ///
     /// # Errors
-    /// [`Kind::NotAFile`], [`Kind::Permission`] and whatever execve(2) reports; [`Kind::Unavailable`] when the broker is gone.
-    pub fn launch<A: Action<On = File>>(&self, granted: &Granted<A>, launch: &Launch, streams: &Streams<'_>) -> Result<Running> {
+    /// [`Kind::NotAFile`], [`Kind::Permission`] and whatever execve(2) reports; [`Kind::Unavailable`] when the broker is gone; those of `check`,
+    /// which is asked while the start takes its time.
+    pub fn launch<A: Action<On = File>>(
+        &self,
+        granted: &Granted<A>,
+        launch: &Launch,
+        streams: &Streams<'_>,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<Running> {
         let file = granted.resource();
         let shown = || file.asked().shown();
         if file.kind() != Some(rustix::fs::FileType::RegularFile) {
@@ -84,8 +92,12 @@ impl Broker {
         let Some(program) = file.handle() else { return Err(Error::new(Kind::NotFound, "no such file or directory").with_path(shown())) };
         let (reply, theirs) = pair()?;
         let fds = [program.as_fd(), streams.folder, streams.stdin, streams.stdout, streams.stderr, theirs.as_fd()];
-        self.send(&wire::Request::Launch(launch.clone()), &fds)?;
+        self.send(&launch.to_bytes(), &fds).map_err(|error| if error.path.is_none() { error.with_path(shown()) } else { error })?;
         drop(theirs);
+        let tick = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        while rustix::event::poll(&mut [PollFd::new(&reply, PollFlags::IN)], Some(&tick)) == Ok(0) {
+            check()?;
+        }
         match wire::receive::<wire::Reply>(&reply)? {
             Some((wire::Reply::Started { pid }, _)) => Ok(Running { reply, pid }),
             Some((wire::Reply::Failed { what, errno }, _)) => Err(Error::os(&what, errno).with_path(shown())),
@@ -96,17 +108,22 @@ impl Broker {
         }
     }
 
-    fn send(&self, request: &wire::Request, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    fn send(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         let socket = self.socket.as_ref().ok_or_else(gone)?;
-        let text = serde_json::to_vec(request).map_err(|error| Error::new(Kind::Internal, format!("a request for the broker: {error}")))?;
+        if request.len() > wire::MAX_REQUEST {
+            return Err(Error::os("execute", libc::E2BIG));
+        }
+        if request.len() <= wire::SHORT {
+            return wire::send(socket, request, fds).map_err(|_| gone());
+        }
         let payload = rustix::fs::memfd_create(c"rex-request", MemfdFlags::CLOEXEC)?;
         let mut file = std::fs::File::from(payload);
-        file.write_all(&text).map_err(Error::from)?;
+        file.write_all(request).map_err(Error::from)?;
         let payload = OwnedFd::from(file);
         rustix::fs::seek(&payload, SeekFrom::Start(0))?;
-        let mut all = vec![payload.as_fd()];
-        all.extend_from_slice(fds);
-        wire::send(socket, b"r", &all).map_err(|_| gone())
+        let mut all = fds.to_vec();
+        all.push(payload.as_fd());
+        wire::send(socket, wire::LONG, &all).map_err(|_| gone())
     }
 
     /// Ends everything that is left and the broker itself.

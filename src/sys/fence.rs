@@ -11,7 +11,7 @@ mod powers;
 mod program;
 
 pub use plan::{Own, Plan, Rights};
-pub(super) use program::{for_program, place, prepare_program, restrict_program};
+pub(super) use program::{Ready, place};
 
 use crate::error::Result;
 

@@ -2,7 +2,7 @@
 
 use super::serve::Rules;
 use super::wire::Launch;
-use crate::sys::fence;
+use crate::sys::fence::Ready;
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -20,12 +20,14 @@ pub(super) struct Open {
 
 /// Where the program's own file is while the kernel starts it.
 const PROGRAM: i32 = 3;
+/// How many times the memory of the run one process may ask for; threads ask for much that they never use.
+const MEMORY_AT_ONCE: u64 = 4;
 /// Where failures are told.
 const FAILURES: i32 = 4;
 
 /// Becomes the program, or says through `failures` what stood in the way.
-pub(super) fn become_program(launch: &Launch, open: &Open, rules: &Rules, failures: &OwnedFd) -> ! {
-    let (what, errno) = match attempt(launch, open, rules, failures) {
+pub(super) fn become_program(launch: &Launch, open: &Open, rules: &Rules, fence: &Ready, failures: &OwnedFd) -> ! {
+    let (what, errno) = match attempt(launch, open, rules, fence, failures) {
         Ok(never) => match never {},
         Err((what, errno)) => (what, errno.raw_os_error()),
     };
@@ -49,22 +51,22 @@ enum Never {}
 
 type Step<T> = std::result::Result<T, (&'static str, Errno)>;
 
-fn attempt(launch: &Launch, open: &Open, rules: &Rules, failures: &OwnedFd) -> Step<Never> {
+fn attempt(launch: &Launch, open: &Open, rules: &Rules, fence: &Ready, failures: &OwnedFd) -> Step<Never> {
     let at = |what: &'static str| move |errno: Errno| (what, errno);
     let argv = strings(&launch.argv)?;
     let environment = strings(&launch.environment)?;
     rustix::process::setsid().map_err(at("setsid"))?;
-    rustix::process::fchdir(&open.folder).map_err(at("chdir"))?;
-    // The program dies with the broker, which ends what is left of it when it can.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(at("prctl"))?;
+    die_with_the_broker()?;
     limits(rules)?;
+    rustix::process::setpriority_process(None, rules.nice).map_err(at("setpriority"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let mut plan = rules.plan.clone();
-    let script = fence::for_program(&mut plan, &open.program).map_err(|_| ("read the program", Errno::NOEXEC))?;
-    let paths = fence::prepare_program(&plan).map_err(|_| ("arm the fence", Errno::PERM))?;
+    // Its own folder of /proc has a name only now.
+    let paths = fence.with_own_process().map_err(|_| ("arm the fence", Errno::PERM))?;
     owner(launch)?;
-    fence::restrict_program(paths, &plan).map_err(|_| ("arm the fence", Errno::PERM))?;
-    descriptors(open, failures, script)?;
+    // As the owner, so that a program begins in no folder that it could not enter.
+    rustix::process::fchdir(&open.folder).map_err(at("enter the folder"))?;
+    fence.restrict(paths).map_err(|_| ("arm the fence", Errno::PERM))?;
+    descriptors(open, failures, fence.script)?;
     signals();
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|text| text.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
@@ -82,7 +84,12 @@ fn strings(items: &[Vec<u8>]) -> Step<Vec<CString>> {
     items.iter().map(|item| CString::new(item.as_slice()).map_err(|_| ("execute", Errno::INVAL))).collect()
 }
 
-/// No core, and the processor time of the run.
+/// The program dies with the broker, which ends what is left of it when it can.
+fn die_with_the_broker() -> Step<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(|errno| ("prctl", errno))
+}
+
+/// No core, the processor time of the run, and memory of one process that a look at all of them could come too late for.
 fn limits(rules: &Rules) -> Step<()> {
     let set = |resource, limit: u64| {
         let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
@@ -91,6 +98,7 @@ fn limits(rules: &Rules) -> Step<()> {
     };
     set(Resource::Core, 0)?;
     set(Resource::Cpu, rules.cpu.max(1))?;
+    set(Resource::Data, rules.memory.saturating_mul(MEMORY_AT_ONCE).max(1 << 30))?;
     set(Resource::Nofile, 1024)
 }
 
@@ -98,6 +106,15 @@ fn limits(rules: &Rules) -> Step<()> {
 fn owner(launch: &Launch) -> Step<()> {
     let wanted = CapabilitySet::from_bits_retain(launch.capabilities);
     let at = |errno: Errno| ("set capabilities", errno);
+    if rustix::process::geteuid().is_root() {
+        // Root gets every capability by execve(2) otherwise (capabilities(7)).
+        let bits = rustix::thread::CapabilitiesSecureBits::NO_ROOT | rustix::thread::CapabilitiesSecureBits::NO_ROOT_LOCKED;
+        match rustix::thread::set_capabilities_secure_bits(bits) {
+            // Without the right to say so, no-new-privs and the bounding set hold it.
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(errno) => return Err(at(errno)),
+        }
+    }
     for capability in CapabilitySet::all().difference(wanted).iter() {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
@@ -115,24 +132,19 @@ fn owner(launch: &Launch) -> Step<()> {
         let uid = Uid::from_raw(owner.uid);
         rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|errno| ("set the user", errno))?;
         // It was taken away by the change of user.
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(|errno| ("prctl", errno))?;
+        die_with_the_broker()?;
     }
     let now = rustix::thread::capabilities(None).map_err(at)?;
     if !now.permitted.contains(wanted) {
         return Err(("set capabilities", Errno::PERM));
     }
     rustix::thread::set_capabilities(None, CapabilitySets { effective: wanted, permitted: wanted, inheritable: wanted }).map_err(at)?;
-    let _ = rustix::thread::clear_ambient_capability_set();
+    match rustix::thread::clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(at(errno)),
+    }
     for capability in wanted.iter() {
         rustix::thread::configure_capability_in_ambient_set(capability, true).map_err(at)?;
-    }
-    if rustix::process::geteuid().is_root() && wanted.is_empty() {
-        // Root gets capabilities back by execve(2) otherwise (capabilities(7)).
-        let bits = rustix::thread::CapabilitiesSecureBits::NO_ROOT | rustix::thread::CapabilitiesSecureBits::NO_ROOT_LOCKED;
-        match rustix::thread::set_capabilities_secure_bits(bits) {
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(errno) => return Err(at(errno)),
-        }
     }
     Ok(())
 }
@@ -176,14 +188,15 @@ fn descriptors(open: &Open, failures: &OwnedFd, script: bool) -> Step<()> {
 /// Every signal as a program expects it: nothing blocked, nothing ignored.
 fn signals() {
     #[expect(unsafe_code, reason = "signal dispositions are in no safe crate of the graph")]
-    // SAFETY: a set made by sigemptyset; SIG_DFL is no handler; numbers that are no signal fail with EINVAL.
+    // SAFETY: a set made by sigemptyset; all zeroes is SIG_DFL without flags or mask, in the kernel's own form and longer than it on any architecture.
     unsafe {
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
         for signal in 1..=64 {
             if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-                libc::signal(signal, libc::SIG_DFL);
+                // signal(3) leaves out those that the C library keeps for itself, which may have been ignored by whoever started rex.
+                libc::syscall(libc::SYS_rt_sigaction, signal, [0u64; 8].as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
             }
         }
     }

@@ -1,14 +1,16 @@
 //! The broker's own life: requests in, programs started, watched and ended.
 
-use super::wire::{Ended, Launch, Limit, Reply, Request};
+use super::wire::{Ended, LONG, Launch, Limit, Reply};
 use super::{child, tree, wire};
 use crate::policy::Bound;
 use crate::resource::path::to_id;
-use crate::sys::fence::Plan;
+use crate::sys::fence::{Plan, Ready};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::{HashMap, HashSet};
+use std::io::Read as _;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// What the broker holds to, whatever it is asked.
@@ -24,6 +26,8 @@ pub struct Rules {
     pub memory: u64,
     /// Seconds of processor time of each.
     pub cpu: u64,
+    /// The priority of rex, which programs have too.
+    pub nice: i32,
 }
 
 /// A program under way.
@@ -34,21 +38,41 @@ struct Program {
     limit: Option<Limit>,
 }
 
+impl Program {
+    fn number(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+}
+
+/// Fences that are ready, by the program's file as it is now, and how often each was used.
+type Fences = HashMap<[u64; 6], (Ready, u32)>;
+
+/// The priority of the broker.
+const NICE: i32 = -10;
 /// How often memory and number of processes are looked at.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(40);
 /// How long what is left of a program may take to die.
 const DYING: Duration = Duration::from_secs(3);
+/// The same when the run is over: nobody waits, and nobody comes after.
+const AT_LAST: Duration = Duration::from_secs(60);
+/// How long a process may take to become its program. Only a file system that hangs needs longer.
+const START: Duration = Duration::from_secs(10);
+/// A fence grows by one rule with each use and is then made anew.
+const USES: u32 = 100;
+/// Fences kept ready.
+const KEPT: usize = 32;
 
 /// Serves until rex is gone, then ends everything.
 pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
     let mut programs: Vec<Program> = Vec::new();
-    if prepare().is_ok() {
+    if prepare(requests).is_ok() {
+        let mut fences = Fences::new();
         let mut looked = Instant::now();
         loop {
             let (request, ended, said) = wait(requests, &programs);
             if request {
                 match wire::packet(requests) {
-                    Ok(Some((_, fds))) => programs.extend(start(fds, rules)),
+                    Ok(Some((bytes, fds))) => programs.extend(start(bytes, fds, rules, &mut fences)),
                     _ => break,
                 }
             }
@@ -62,12 +86,12 @@ pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
                 finish(&program, &programs);
             }
             if !programs.is_empty() && looked.elapsed() >= LOOK {
-                looked = Instant::now();
                 hold_limits(&mut programs, rules);
+                looked = Instant::now();
             }
         }
     }
-    tree::kill(&HashSet::new(), DYING);
+    tree::kill(&|_| true, AT_LAST);
     #[expect(unsafe_code, reason = "the broker must not run what rex does when it ends")]
     // SAFETY: _exit(2) ends the process and touches no memory.
     unsafe {
@@ -75,15 +99,32 @@ pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
     }
 }
 
-/// Every orphan falls to this process; nothing of rex stays open but its standard error.
-fn prepare() -> rustix::io::Result<()> {
+/// Every orphan falls to this process; nothing of rex stays open; what ends rex by a signal does not end the one who cleans up after it.
+fn prepare(requests: &OwnedFd) -> rustix::io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::thread::set_name(c"rex broker")?;
-    let null = super::null().map_err(|_| rustix::io::Errno::NOENT)?;
+    // A signal to rex's process group, by a terminal or whoever ends a session, is not for it.
+    rustix::process::setsid()?;
+    // Before what it has to end, however much of it there is; without the right to, like everything else.
+    let _ = rustix::process::setpriority_process(None, NICE);
+    let null = super::null().map_err(|_| Errno::NOENT)?;
     rustix::stdio::dup2_stdin(&null)?;
     // A caller that waits for the end of the output must not wait for the broker.
     rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)
+    rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
+    let own = libc::c_uint::try_from(requests.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    #[expect(unsafe_code, reason = "close_range(2) and signal dispositions are in no safe crate of the graph")]
+    // SAFETY: the descriptors belong to values of rex that this process never uses or drops, since it never returns from here; SIG_IGN is no handler.
+    unsafe {
+        // Where the call is missing (before Linux 5.9) they stay open and are still closed when a program begins.
+        libc::syscall(libc::SYS_close_range, 3, own - 1, 0);
+        libc::syscall(libc::SYS_close_range, own + 1, libc::c_uint::MAX, 0);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1, libc::SIGUSR2] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+    Ok(())
 }
 
 /// Waits for anything: a request, programs that ended, rex saying something about one.
@@ -93,30 +134,28 @@ fn wait(requests: &OwnedFd, programs: &[Program]) -> (bool, Vec<usize>, Vec<usiz
         fds.push(PollFd::new(&program.pidfd, PollFlags::IN));
         fds.push(PollFd::new(&program.reply, PollFlags::IN));
     }
-    let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let tick = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
     let _ = rustix::event::poll(&mut fds, (!programs.is_empty()).then_some(&tick));
     let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
     let of = |offset: usize| (0..programs.len()).filter(|at| ready.get(1 + 2 * at + offset) == Some(&true)).collect();
     (ready.first() == Some(&true), of(0), of(1))
 }
 
-fn start(mut fds: Vec<OwnedFd>, rules: &Rules) -> Option<Program> {
-    if fds.len() != 7 {
+fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, rules: &Rules, fences: &mut Fences) -> Option<Program> {
+    let bytes = if bytes == LONG && fds.len() == 7 { wire::long(fds.pop()?)? } else { bytes };
+    if fds.len() != 6 {
         return None;
     }
     let reply = fds.pop()?;
     let mut fds = fds.into_iter();
-    let Some(Request::Launch(launch)) = fds.next().and_then(wire::request) else {
+    let (program, folder, stdin, stdout, stderr) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?, fds.next()?);
+    let Some(launch) = Launch::of_bytes(&bytes).filter(|_| permitted(&program, &rules.programs)) else {
         wire::tell(&reply, &Reply::Refused);
         return None;
     };
-    let (program, folder, stdin, stdout, stderr) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?, fds.next()?);
-    if !permitted(&program, &rules.programs) {
-        wire::tell(&reply, &Reply::Refused);
-        return None;
-    }
     let open = child::Open { program, folder, stdin, stdout, stderr };
-    match spawn(&launch, &open, rules) {
+    let started = fence(&open.program, rules, fences).and_then(|fence| spawn(&launch, &open, rules, fence));
+    match started {
         Ok((pid, pidfd)) => {
             wire::tell(&reply, &Reply::Started { pid: pid.as_raw_nonzero().get() });
             Some(Program { pid, pidfd, reply, limit: None })
@@ -144,36 +183,66 @@ fn permitted(program: &OwnedFd, programs: &[Bound]) -> bool {
 
 type Failure = (String, i32);
 
+/// The fence of a program, made once for a file that stays as it is.
+fn fence<'f>(program: &OwnedFd, rules: &Rules, fences: &'f mut Fences) -> Result<&'f Ready, Failure> {
+    let stat = rustix::fs::fstat(program).map_err(|errno| ("start".to_owned(), errno.raw_os_error()))?;
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the fields differ between architectures; only equality matters")]
+    let key =
+        [stat.st_dev as u64, stat.st_ino as u64, stat.st_size as u64, stat.st_ctime as u64, stat.st_ctime_nsec as u64, stat.st_mode.into()];
+    if fences.get(&key).is_some_and(|(_, uses)| *uses >= USES) {
+        fences.remove(&key);
+    }
+    if fences.len() >= KEPT {
+        fences.clear();
+    }
+    let slot = match fences.entry(key) {
+        std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+        std::collections::hash_map::Entry::Vacant(place) => {
+            let ready = Ready::for_program(&rules.plan, program)
+                .map_err(|error| (error.message.split(": ").next().unwrap_or_default().to_owned(), error.errno.unwrap_or(libc::EPERM)))?;
+            place.insert((ready, 0))
+        }
+    };
+    slot.1 += 1;
+    Ok(&slot.0)
+}
+
 /// The program in a process of its own; what goes wrong before it begins comes back through a pipe that its beginning closes.
-fn spawn(launch: &Launch, open: &child::Open, rules: &Rules) -> Result<(Pid, OwnedFd), Failure> {
-    let failed = |errno: rustix::io::Errno| ("start".to_owned(), errno.raw_os_error());
+fn spawn(launch: &Launch, open: &child::Open, rules: &Rules, fence: &Ready) -> Result<(Pid, OwnedFd), Failure> {
+    let failed = |errno: Errno| ("start".to_owned(), errno.raw_os_error());
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
     #[expect(unsafe_code, reason = "between fork and exec there is work that no safe interface offers")]
     // SAFETY: the broker has one thread, so the child has the whole state of the process.
     let forked = unsafe { libc::fork() };
     match forked {
-        -1 => Err(failed(rustix::io::Errno::AGAIN)),
+        -1 => Err(failed(Errno::AGAIN)),
         0 => {
             drop(read);
-            child::become_program(launch, open, rules, &write)
+            child::become_program(launch, open, rules, fence, &write)
         }
         pid => {
             drop(write);
-            let pid = Pid::from_raw(pid).ok_or_else(|| failed(rustix::io::Errno::AGAIN))?;
+            let pid = Pid::from_raw(pid).ok_or_else(|| failed(Errno::AGAIN))?;
+            let abandon = || {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                // One that the kernel itself holds on to is not waited for.
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+            };
+            let time = Timespec { tv_sec: i64::try_from(START.as_secs()).unwrap_or(10), tv_nsec: 0 };
+            if !matches!(rustix::event::poll(&mut [PollFd::new(&read, PollFlags::IN)], Some(&time)), Ok(1)) {
+                abandon();
+                return Err(failed(Errno::TIMEDOUT));
+            }
             let mut said = Vec::new();
-            let _ = std::io::Read::read_to_end(&mut std::fs::File::from(read), &mut said);
+            let _ = std::fs::File::from(read).read_to_end(&mut said);
             if !said.is_empty() {
                 let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-                return Err(serde_json::from_slice(&said).unwrap_or_else(|_| failed(rustix::io::Errno::IO)));
+                return Err(serde_json::from_slice(&said).unwrap_or_else(|_| failed(Errno::IO)));
             }
-            match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-                Ok(pidfd) => Ok((pid, pidfd)),
-                Err(errno) => {
-                    let _ = rustix::process::kill_process(pid, Signal::KILL);
-                    let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-                    Err(failed(errno))
-                }
-            }
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| (pid, pidfd)).map_err(|errno| {
+                abandon();
+                failed(errno)
+            })
         }
     }
 }
@@ -186,8 +255,8 @@ fn listen(program: &Program, programs: &[Program]) {
         }
         _ => {
             let _ = rustix::process::pidfd_send_signal(program.pidfd.as_fd(), Signal::KILL);
-            let others = programs.iter().filter(|other| other.pid != program.pid).map(|other| other.pid.as_raw_nonzero().get()).collect();
-            tree::kill(&others, DYING);
+            let alone = programs.len() == 1;
+            tree::kill(&|child| alone || child.pid == program.number() || child.session == program.number(), DYING);
         }
     }
 }
@@ -195,8 +264,12 @@ fn listen(program: &Program, programs: &[Program]) {
 /// What is left of a program that ended is killed, and rex is told.
 fn finish(program: &Program, others: &[Program]) {
     let status = rustix::process::waitpid(Some(program.pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status);
-    let spared: HashSet<i32> = others.iter().map(|other| other.pid.as_raw_nonzero().get()).collect();
-    let left = tree::kill(&spared, DYING);
+    let left = if others.is_empty() {
+        if nobody_left() { 0 } else { tree::kill(&|_| true, DYING) }
+    } else {
+        // Orphans in sessions of their own may be of any program: they go with the last one at the latest.
+        tree::kill(&|child| child.session == program.number(), DYING)
+    };
     let ended = Ended {
         code: status.and_then(|status| status.exit_status()),
         signal: status.and_then(|status| status.terminating_signal()).or(if status.is_none() { Some(libc::SIGKILL) } else { None }),
@@ -206,9 +279,20 @@ fn finish(program: &Program, others: &[Program]) {
     wire::tell(&program.reply, &Reply::Ended(ended));
 }
 
+/// Whether this process has no child any more, and so nothing at all below it: the kernel itself says so (wait(2)).
+fn nobody_left() -> bool {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Err(Errno::CHILD) => return true,
+            _ => return false,
+        }
+    }
+}
+
 fn hold_limits(programs: &mut [Program], rules: &Rules) {
-    tree::reap(&programs.iter().map(|program| program.pid.as_raw_nonzero().get()).collect());
-    let (count, bytes) = tree::weigh(rustix::process::getpid().as_raw_nonzero().get());
+    let leaders: HashSet<i32> = programs.iter().map(Program::number).collect();
+    let (count, bytes) = tree::weigh(&leaders, rules.children);
     let limit = if count > rules.children {
         Limit::Children
     } else if bytes > rules.memory {
@@ -216,11 +300,15 @@ fn hold_limits(programs: &mut [Program], rules: &Rules) {
     } else {
         return;
     };
-    for program in programs {
+    for program in programs.iter_mut() {
         program.limit = Some(limit);
     }
+    for program in programs.iter() {
+        // At once, before anything is looked for.
+        let _ = rustix::process::kill_process_group(program.pid, Signal::KILL);
+    }
     // The leaders end with the rest, and are then reported.
-    tree::kill(&HashSet::new(), DYING);
+    tree::kill(&|_| true, DYING);
 }
 
 /// Sleeps.

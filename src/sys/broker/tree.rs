@@ -5,77 +5,128 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// A process as /proc/PID/stat tells it.
-struct Process {
-    pid: i32,
-    parent: i32,
+pub(super) struct Process {
+    pub pid: i32,
+    pub parent: i32,
+    /// A program begins one of its own (setsid(2)); what it starts stays in it unless it begins another.
+    pub session: i32,
+    group: i32,
     state: u8,
     /// Bytes of memory in use.
     resident: u64,
 }
 
-/// Every process of the host that can be seen. Its number, parent, state and size (proc_pid_stat(5)).
-fn all() -> Vec<Process> {
-    let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let read = |name: &str| {
-        let pid: i32 = name.parse().ok()?;
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold anything.
-        let rest = stat.get(stat.iter().rposition(|byte| *byte == b')')? + 2..)?;
-        let rest = std::str::from_utf8(rest).ok()?;
-        let fields: Vec<&str> = rest.split(' ').collect();
-        let pages: u64 = fields.get(21)?.parse().unwrap_or(0);
-        Some(Process {
-            pid,
-            parent: fields.get(1)?.parse().ok()?,
-            state: *fields.first()?.as_bytes().first()?,
-            resident: pages * rustix::param::page_size() as u64,
-        })
-    };
-    folder.flatten().filter_map(|entry| read(entry.file_name().to_str()?)).collect()
+impl Process {
+    fn dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
 }
 
-/// What is below `top`, but for what is below one of `spared`.
-fn below(top: i32, spared: &HashSet<i32>) -> Vec<Process> {
+/// One process (proc_pid_stat(5)).
+fn process(pid: i32) -> Option<Process> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    let rest = stat.get(stat.iter().rposition(|byte| *byte == b')')? + 2..)?;
+    let fields: Vec<&str> = std::str::from_utf8(rest).ok()?.split(' ').collect();
+    let pages: u64 = fields.get(21)?.parse().unwrap_or(0);
+    Some(Process {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        state: *fields.first()?.as_bytes().first()?,
+        resident: pages * rustix::param::page_size() as u64,
+    })
+}
+
+/// Every process of the host that can be seen.
+fn all() -> Vec<Process> {
+    let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
+    folder.flatten().filter_map(|entry| process(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// What is below this process, under those of its children that `mine` says yes to.
+fn below(mine: &dyn Fn(&Process) -> bool) -> Vec<Process> {
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     for process in all() {
         children.entry(process.parent).or_default().push(process);
     }
-    let (mut found, mut todo) = (Vec::new(), vec![top]);
-    while let Some(parent) = todo.pop() {
-        for process in children.remove(&parent).unwrap_or_default() {
-            if !spared.contains(&process.pid) {
-                todo.push(process.pid);
-                found.push(process);
-            }
+    let mut found: Vec<Process> = children.remove(&own()).unwrap_or_default().into_iter().filter(mine).collect();
+    let mut at = 0;
+    while let Some(parent) = found.get(at).map(|process| process.pid) {
+        found.extend(children.remove(&parent).unwrap_or_default());
+        at += 1;
+    }
+    found
+}
+
+fn own() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Children of a process as the kernel lists them (CONFIG_PROC_CHILDREN): without a look at every process of the host. It may miss some while others end.
+fn children(pid: i32) -> std::io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        let text = std::fs::read_to_string(task.path().join("children"))?;
+        found.extend(text.split(' ').filter_map(|pid| pid.trim().parse::<i32>().ok()));
+    }
+    Ok(found)
+}
+
+/// What is below this process, at the price of what there is. No more than so many that are alive: what forks faster than it is counted has no end.
+fn look(most: u32) -> Vec<Process> {
+    let Ok(first) = children(own()) else { return below(&|_| true) };
+    let mut found: Vec<Process> = Vec::new();
+    let mut alive = 0;
+    let mut todo = first;
+    while let Some(pid) = todo.pop() {
+        if let Some(process) = process(pid) {
+            alive += u32::from(!process.dead());
+            todo.extend(children(pid).unwrap_or_default());
+            found.push(process);
+        }
+        if alive > most {
+            break;
         }
     }
     found
 }
 
-/// How many processes there are below `top`, and how much memory they use together.
-pub(super) fn weigh(top: i32) -> (u32, u64) {
-    let found = below(top, &HashSet::new());
-    let alive = found.iter().filter(|process| !matches!(process.state, b'Z' | b'X'));
-    alive.fold((0, 0), |(count, bytes), process| (count + 1, bytes + process.resident))
+/// How many processes there are below this one (or just more than `most`), and how much memory they use together. Orphans that ended are taken leave of; leaders of programs are
+/// waited for elsewhere.
+pub(super) fn weigh(leaders: &HashSet<i32>, most: u32) -> (u32, u64) {
+    let found = look(most);
+    reap(&found, leaders);
+    found.iter().filter(|process| !process.dead()).fold((0, 0), |(count, bytes), process| (count + 1, bytes + process.resident))
 }
 
-/// Kills everything below this process but what is below `spared`, and reaps what falls to it; how many were alive. Whatever forks is stopped first, until a
-/// look finds nothing new, so that no fork outruns it. What the kernel itself holds on to (a dead file server) is left after `patience`.
-pub(super) fn kill(spared: &HashSet<i32>, patience: Duration) -> u32 {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
+/// Kills what is below this process under those of its children that `mine` says yes to, and takes leave of it; how many were alive. A process group
+/// gets its signal as one, so that no fork in it outruns it; what makes groups of its own is stopped first, until a look finds nothing new.
+/// What the kernel itself holds on to (a dead file server) is left after `patience`.
+pub(super) fn kill(mine: &dyn Fn(&Process) -> bool, patience: Duration) -> u32 {
     let until = Instant::now() + patience;
     let mut alive: HashSet<i32> = HashSet::new();
+    let mut groups: HashSet<i32> = HashSet::new();
     loop {
-        let found = below(own, spared);
+        let found = below(mine);
         let mut new = false;
-        for process in found.iter().filter(|process| !matches!(process.state, b'Z' | b'X')) {
+        for process in found.iter().filter(|process| !process.dead()) {
             new |= alive.insert(process.pid);
-            signal(process.pid, Signal::STOP);
+            // It is in a session that began below this process, and so is all of its group.
+            match Pid::from_raw(process.group) {
+                Some(group) if process.group > 1 && process.session != session() => {
+                    if groups.insert(process.group) || !new {
+                        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+                    }
+                }
+                _ => signal(process.pid, Signal::STOP),
+            }
         }
         if !new {
             found.iter().for_each(|process| signal(process.pid, Signal::KILL));
         }
-        reap(spared);
+        reap(&found, &HashSet::new());
         if found.is_empty() || Instant::now() >= until {
             return u32::try_from(alive.len()).unwrap_or(u32::MAX);
         }
@@ -85,6 +136,11 @@ pub(super) fn kill(spared: &HashSet<i32>, patience: Duration) -> u32 {
     }
 }
 
+/// The session of this process.
+fn session() -> i32 {
+    rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get())
+}
+
 fn signal(pid: i32, signal: Signal) {
     // Its parent is this process or one that is stopped, so the number is still its own.
     if let Some(pid) = Pid::from_raw(pid) {
@@ -92,12 +148,9 @@ fn signal(pid: i32, signal: Signal) {
     }
 }
 
-/// Takes the exit status of orphans that fell to this process; leaders of programs under way are waited for elsewhere.
-pub(super) fn reap(leaders: &HashSet<i32>) {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    for process in all() {
-        if process.parent == own && process.state == b'Z' && !leaders.contains(&process.pid) {
-            let _ = rustix::process::waitpid(Pid::from_raw(process.pid), rustix::process::WaitOptions::NOHANG);
-        }
+fn reap(found: &[Process], leaders: &HashSet<i32>) {
+    let own = own();
+    for process in found.iter().filter(|process| process.parent == own && process.dead() && !leaders.contains(&process.pid)) {
+        let _ = rustix::process::waitpid(Pid::from_raw(process.pid), rustix::process::WaitOptions::NOHANG);
     }
 }

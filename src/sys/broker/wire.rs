@@ -1,4 +1,4 @@
-//! What rex and the broker say to each other: one packet with descriptors; what is long goes in a memfd.
+//! What rex and the broker say to each other: one packet with descriptors; a request that is long goes in a memfd.
 
 use crate::error::{Error, Kind, Result};
 use rustix::io::Errno;
@@ -8,15 +8,19 @@ use std::io::{IoSlice, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Longest packet; long requests are in a memfd.
+/// Longest packet; longer requests are in a memfd.
 const PACKET: usize = 8192;
-/// Longest request: ARG_MAX of Linux is a quarter of the stack, mostly 2 MiB; numbers as text take four times that.
-const MAX_REQUEST: u64 = 16 << 20;
+/// Longest request in the packet itself.
+pub(super) const SHORT: usize = PACKET - 64;
+/// What stands in the packet of a long request; no request is that short.
+pub(super) const LONG: &[u8] = b"long";
+/// Longest request: execve(2) takes three quarters of 8 MiB at most, whatever the size of the stack.
+pub(super) const MAX_REQUEST: usize = 8 << 20;
 /// Most descriptors in one packet.
 const MAX_FDS: usize = 8;
 
 /// Whom a program runs as.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,
     pub gid: u32,
@@ -25,7 +29,7 @@ pub struct Owner {
 }
 
 /// A program to start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// argv, its first item included, without NUL bytes.
     pub argv: Vec<Vec<u8>>,
@@ -37,9 +41,54 @@ pub struct Launch {
     pub capabilities: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-pub(super) enum Request {
-    Launch(Launch),
+impl Launch {
+    /// As bytes: numbers, then every string with a NUL behind it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let strings = self.argv.iter().chain(&self.environment);
+        let mut bytes = Vec::with_capacity(64 + strings.clone().map(|text| text.len() + 1).sum::<usize>());
+        let mut number = |value: u64| bytes.extend_from_slice(&value.to_le_bytes());
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        number(self.capabilities);
+        number(u64::from(self.owner.is_some()));
+        if let Some(owner) = &self.owner {
+            number(owner.uid.into());
+            number(owner.gid.into());
+            number(count(owner.groups.len()));
+            owner.groups.iter().for_each(|group| number((*group).into()));
+        }
+        number(count(self.argv.len()));
+        number(count(self.environment.len()));
+        for text in strings {
+            bytes.extend_from_slice(text);
+            bytes.push(0);
+        }
+        bytes
+    }
+    /// Nothing where it is not whole, or more than whole.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut number = || {
+            let (first, more) = rest.split_first_chunk::<8>()?;
+            rest = more;
+            Some(u64::from_le_bytes(*first))
+        };
+        let capabilities = number()?;
+        let owner = if number()? == 1 {
+            let (uid, gid) = (u32::try_from(number()?).ok()?, u32::try_from(number()?).ok()?);
+            let count = number()?;
+            let groups = (0..count).map(|_| u32::try_from(number()?).ok()).collect::<Option<_>>()?;
+            Some(Owner { uid, gid, groups })
+        } else {
+            None
+        };
+        let (argv, environment) = (usize::try_from(number()?).ok()?, usize::try_from(number()?).ok()?);
+        let mut strings: Vec<Vec<u8>> = rest.strip_suffix(&[0])?.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+        if argv == 0 || strings.len() != argv.checked_add(environment)? {
+            return None;
+        }
+        let environment = strings.split_off(argv);
+        Some(Self { argv: strings, environment, owner, capabilities })
+    }
 }
 
 /// A limit of the run that a program and its children reached.
@@ -131,8 +180,31 @@ pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T
 }
 
 /// A request from its memfd.
-pub(super) fn request(payload: OwnedFd) -> Option<Request> {
-    let mut text = Vec::new();
-    std::fs::File::from(payload).take(MAX_REQUEST).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+pub(super) fn long(payload: OwnedFd) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::from(payload).take(MAX_REQUEST as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_request_comes_out_as_it_went_in_and_half_of_one_does_not() {
+        let text = |text: &str| text.as_bytes().to_vec();
+        let owner = Owner { uid: 7, gid: 8, groups: vec![8, 9] };
+        let launch =
+            Launch { argv: vec![text("/x"), text(""), vec![255, 10]], environment: vec![text("A=")], owner: Some(owner), capabilities: 5 };
+        let bytes = launch.to_bytes();
+        assert_eq!(Launch::of_bytes(&bytes).unwrap(), launch);
+        for length in 0..bytes.len() {
+            assert_eq!(Launch::of_bytes(bytes.get(..length).unwrap()), None, "{length}");
+        }
+        let more = [bytes.as_slice(), b"more\0"].concat();
+        assert_eq!(Launch::of_bytes(&more), None);
+        let plain = Launch { owner: None, environment: Vec::new(), ..launch };
+        assert_eq!(Launch::of_bytes(&plain.to_bytes()).unwrap(), plain);
+    }
 }

@@ -238,28 +238,58 @@ const NO_PROGRAM: &[i64] = &[
 /// A new user namespace, which would give a process capabilities of its own (clone(2)).
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 
+/// The filters of a program, compiled.
+pub(super) type Filters = Vec<BpfProgram>;
+
+/// Bit of the calls of the x32 ABI, which the kernel counts as this architecture's own (syscall(2)).
+const X32: i64 = 0x4000_0000;
+/// Calls that have another number there: ioctl, ptrace, kexec_load, process_vm_readv, process_vm_writev, as arch/x86/entry/syscalls/syscall_64.tbl has them.
+const X32_IOCTL: i64 = 514;
+const X32_REFUSED: &[i64] = &[521, 528, 539, 540];
+
 /// The filter of a program: a list of what it may not do, since what programs do is theirs to say.
-pub(super) fn restrict_program(plan: &Plan) -> Result<bool> {
-    let Some(arch) = target() else { return Ok(false) };
+pub(super) fn of_program(plan: &Plan) -> Result<Filters> {
+    let Some(arch) = target() else { return Ok(Vec::new()) };
     let mut refused = Rules::new();
     for call in NO_PROGRAM {
         refused.insert(*call, Vec::new());
     }
     refused.insert(libc::SYS_clone, vec![when(vec![is(0, Op::MaskedEq(CLONE_NEWUSER), CLONE_NEWUSER)?])?]);
-    if !plan.calls.network {
-        let families = [libc::AF_INET, libc::AF_INET6, libc::AF_PACKET, libc::AF_VSOCK, libc::AF_NETLINK];
-        refused.insert(libc::SYS_socket, each(0, &families)?);
-    }
+    refused.insert(libc::SYS_socket, other_sockets(plan.calls)?);
     // Typing into the caller's terminal.
-    refused.insert(libc::SYS_ioctl, each(1, &[libc::TIOCSTI as i32, libc::TIOCSETD as i32, libc::TIOCLINUX as i32])?);
+    let terminals = each(1, &[libc::TIOCSTI as i32, libc::TIOCSETD as i32, libc::TIOCLINUX as i32])?;
+    refused.insert(libc::SYS_ioctl, terminals.clone());
     if !plan.calls.chmod && !plan.calls.change {
         CHMOD.iter().chain([&libc::SYS_fchmod]).for_each(|call| drop(refused.insert(*call, Vec::new())));
+    }
+    if cfg!(target_arch = "x86_64") {
+        let same: Vec<(i64, Vec<SeccompRule>)> = refused.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
+        refused.extend(same);
+        refused.insert(X32_IOCTL | X32, terminals);
+        refused.extend(X32_REFUSED.iter().map(|call| (call | X32, Vec::new())));
     }
     let refused = program(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()), arch)?;
     let mut no_clone3 = Rules::new();
     no_clone3.insert(libc::SYS_clone3, Vec::new());
+    no_clone3.insert(libc::SYS_clone3 | X32, Vec::new());
     let no_clone3 = program(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), arch)?;
-    apply(&[no_clone3, refused])
+    Ok(vec![no_clone3, refused])
+}
+
+/// Sockets that no permitted operation needs. Those of this host (AF_UNIX) lead to services that do as root what they are told, so they need a permit
+/// for services, the journal or the network too.
+fn other_sockets(calls: Calls) -> Result<Vec<SeccompRule>> {
+    let families: &[i32] = match (calls.network, calls.unix_sockets) {
+        (true, _) => &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK],
+        (false, true) => &[libc::AF_UNIX],
+        (false, false) => return Ok(Vec::new()),
+    };
+    Ok(vec![when(families.iter().map(|family| is(0, Op::Ne, u64::from(family.unsigned_abs()))).collect::<Result<_>>()?)?])
+}
+
+/// Whether the kernel has it.
+pub(super) fn restrict_program(filters: &Filters) -> Result<bool> {
+    Ok(!filters.is_empty() && apply(filters)?)
 }
 
 /// Whether the kernel has it.

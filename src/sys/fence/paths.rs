@@ -48,6 +48,15 @@ pub(super) fn abi() -> u32 {
     u32::try_from(version).unwrap_or(0)
 }
 
+/// The same rules and one more: what is in a folder may be read. The rules that it is made of get it too.
+pub(super) fn and_read(rules: &RulesetCreated, folder: &Path) -> Result<RulesetCreated> {
+    let rules = rules.try_clone().map_err(Error::from)?;
+    match nearest(folder, Rights::READ) {
+        Some((handle, _)) => rules.add_rule(PathBeneath::new(handle, of(Rights::READ))).map_err(failed),
+        None => Ok(rules),
+    }
+}
+
 /// Whether the kernel holds it.
 pub(super) fn restrict(rules: RulesetCreated) -> Result<bool> {
     let status = rules.restrict_self().map_err(failed)?;

@@ -161,6 +161,13 @@ impl Plan {
         Self { paths: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE }
     }
 
+    /// Lets programs that run start these too.
+    #[must_use]
+    pub fn starting(mut self, programs: &[Bound]) -> Self {
+        self.things(programs, Rights::READ_FILE.and(Rights::EXECUTE));
+        self
+    }
+
     pub(super) fn allow(&mut self, path: &Path, rights: Rights) {
         let known = self.paths.entry(path.to_path_buf()).or_default();
         *known = known.and(rights);

@@ -1,6 +1,6 @@
 //! The fence of a program that policy permits: the hull of the run, and what the program, its interpreter and its libraries need to start.
 
-use super::calls;
+use super::calls::{self, Filters};
 use super::paths;
 use super::plan::{Plan, Rights};
 use crate::error::{Error, Kind, Result};
@@ -26,24 +26,52 @@ const LIBRARIES: &[&str] = &[
     "/etc/ld.so.conf.d",
 ];
 /// What every program expects to be there.
-const BASICS: &[&str] = &[
-    "/usr/share/locale",
-    "/usr/share/zoneinfo",
-    "/etc/localtime",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/etc/group",
-    "/proc/self",
-    "/proc/thread-self",
-];
+const BASICS: &[&str] = &["/usr/share", "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
+/// What programs that may use the network read about it.
+const NETWORK: &[&str] =
+    &["/etc/hosts", "/etc/host.conf", "/etc/resolv.conf", "/etc/services", "/etc/protocols", "/etc/gai.conf", "/etc/ssl", "/etc/pki"];
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 /// Interpreters of interpreters; the kernel follows at most four (fs/exec.c).
 const DEPTH: usize = 4;
 
+/// The fence of one program file, ready to be put in force in any process that becomes it.
+pub(in crate::sys) struct Ready {
+    paths: RulesetCreated,
+    filters: Filters,
+    /// Whether it is a script, whose interpreter opens it once more.
+    pub script: bool,
+}
+
+impl Ready {
+    pub(in crate::sys) fn for_program(plan: &Plan, program: &OwnedFd) -> Result<Self> {
+        let mut plan = plan.clone();
+        // A program ends no process that is not its own, whatever a script may: the broker is one of them.
+        plan.calls.signals = false;
+        let script = needs(&mut plan, program)?;
+        Ok(Self { paths: paths::prepare(&plan)?, filters: calls::of_program(&plan)?, script })
+    }
+    /// The paths, and the process's own folder of /proc.
+    pub(in crate::sys) fn with_own_process(&self) -> Result<RulesetCreated> {
+        let own = rustix::process::getpid().as_raw_nonzero();
+        paths::and_read(&self.paths, Path::new(&format!("/proc/{own}")))
+    }
+    /// Arms it in the process that is about to become the program.
+    pub(in crate::sys) fn restrict(&self, paths: RulesetCreated) -> Result<()> {
+        rustix::thread::set_no_new_privs(true).map_err(|errno| Error::new(Kind::Layer, format!("no-new-privs: {errno}")))?;
+        paths::restrict(paths)?;
+        calls::restrict_program(&self.filters)?;
+        Ok(())
+    }
+}
+
 /// Adds what this program needs to start; whether it is a script.
-pub(in crate::sys) fn for_program(plan: &mut Plan, program: &OwnedFd) -> Result<bool> {
-    for path in LIBRARIES.iter().chain(BASICS) {
-        plan.allow(Path::new(path), Rights::READ);
+fn needs(plan: &mut Plan, program: &OwnedFd) -> Result<bool> {
+    let network: &[&str] = if plan.calls.network { NETWORK } else { &[] };
+    for path in LIBRARIES.iter().chain(BASICS).chain(network) {
+        // /lib and /etc/localtime are links on many hosts, and a rule is about the thing itself.
+        if let Ok(path) = std::fs::canonicalize(path) {
+            plan.allow(&path, Rights::READ);
+        }
     }
     for path in DEVICES {
         plan.allow(Path::new(path), Rights::READ_FILE.and(Rights::WRITE));
@@ -78,7 +106,7 @@ pub(in crate::sys) fn place(file: &OwnedFd) -> Result<PathBuf> {
 fn again(file: &OwnedFd) -> Result<OwnedFd> {
     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    rustix::fs::open(name, flags, rustix::fs::Mode::empty()).map_err(|errno| Error::os("open", errno.raw_os_error()))
+    rustix::fs::open(name, flags, rustix::fs::Mode::empty()).map_err(|errno| Error::os("read the program", errno.raw_os_error()))
 }
 
 /// What runs a program: the first line of a script (execve(2)), or the loader that an ELF file names (elf(5)).
@@ -99,16 +127,4 @@ fn loader(elf: &object::elf::FileHeader64<object::Endianness>, head: &[u8]) -> O
     let name = segment.data(endian, head).ok()?;
     let name = name.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
     Some(PathBuf::from(std::ffi::OsString::from_vec(name.to_vec())))
-}
-
-pub(in crate::sys) fn prepare_program(plan: &Plan) -> Result<RulesetCreated> {
-    paths::prepare(plan)
-}
-
-/// Arms it in the process that is about to become the program.
-pub(in crate::sys) fn restrict_program(paths: RulesetCreated, plan: &Plan) -> Result<()> {
-    rustix::thread::set_no_new_privs(true).map_err(|errno| Error::new(Kind::Layer, format!("no-new-privs: {errno}")))?;
-    paths::restrict(paths)?;
-    calls::restrict_program(plan)?;
-    Ok(())
 }
