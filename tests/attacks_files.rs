@@ -286,3 +286,24 @@ fn an_offset_beyond_every_file_is_told_in_words() {
         rex.run(&format!("{call}(\"{{data}}/log\", #{{offset: 100}}).len() < 20")).gives(true);
     }
 }
+
+#[test]
+fn a_huge_glob_or_a_huge_patience_is_no_fault_of_rex() {
+    let rex = Rex::new().policy(ALLOW_ALL).file("log", "abc\n");
+    let calls = [
+        r#"find("{data}", #{name: big})"#,
+        r#"find("{data}", #{path: big})"#,
+        r#"find("{data}", #{iname: big})"#,
+        r#"find_files(big, "{data}")"#,
+        r#"glob("{data}/" + big + "*")"#,
+        r#"df(#{path: "{data}", timeout: 9223372036854775807})"#,
+    ];
+    for call in calls {
+        let run = rex.run(&format!(
+            "let big = \"a\"; for i in 0..20 {{ big += big; }} let kind = \"none\"; try {{ {call}; }} catch (e) {{ kind = e.kind; }} kind"
+        ));
+        let kind = run.ends(0).value();
+        assert!(["none", "bad_argument"].contains(&kind.as_str().unwrap()), "{call}: {run:#?}");
+        assert_eq!(kind == "bad_argument", call.contains("big"), "{call}: {run:#?}");
+    }
+}
