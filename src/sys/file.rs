@@ -83,7 +83,13 @@ pub fn read<A: Action<On = File>>(
     let mut file = open(granted)?;
     if offset > 0 {
         use std::io::Seek;
-        file.seek(std::io::SeekFrom::Start(offset)).map_err(|error| Error::from(error).with_path(shown()))?;
+        file.seek(std::io::SeekFrom::Start(offset)).map_err(|error| match error.raw_os_error() {
+            // The kernel says no more than this, and only of a place that no file of this filesystem has.
+            Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => {
+                Error::new(Kind::BadArgument, format!("`offset` {offset} is beyond the largest file there can be")).with_path(shown())
+            }
+            _ => Error::from(error).with_path(shown()),
+        })?;
     }
     let hint = granted.resource().stat().map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(offset));
     let wanted = length.unwrap_or(u64::MAX);
