@@ -367,6 +367,12 @@ fn value(out: &mut String, item: &Value, cap: usize, depth: usize) {
 /// A JSON string of ASCII only: nothing in it can steer a terminal, break a line, or need a byte order mark (RFC 5424 §6.4).
 fn string(out: &mut String, text: &str, cap: usize) {
     out.push('"');
+    // Nearly all of them are like this.
+    if text.len() <= cap && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     let start = out.len();
     let mut done = 0;
     for (at, c) in text.char_indices() {

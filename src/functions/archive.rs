@@ -225,6 +225,8 @@ struct Collector<'c, 'h> {
     /// The archive itself: the one that is there, and the one that is being written.
     avoid: Option<(u64, u64)>,
     own: Option<(u64, u64)>,
+    /// For the contents of members.
+    buffer: Vec<u8>,
 }
 
 /// A directory on the way: its names still to be visited, and its own name in the archive.
@@ -245,6 +247,7 @@ impl<'c, 'h> Collector<'c, 'h> {
             linked: HashMap::new(),
             avoid: None,
             own: None,
+            buffer: Vec::new(),
         })
     }
 
@@ -315,7 +318,8 @@ impl<'c, 'h> Collector<'c, 'h> {
             if self.exclude.as_mut().is_some_and(|exclude| exclude.fits(&name, true)) {
                 continue;
             }
-            let mut entry = match File::entry(&level.dir, &next) {
+            // To judge it, it is only looked at.
+            let mut entry = match if out.is_some() { File::entry(&level.dir, &next) } else { File::glimpse(&level.dir, &next) } {
                 Err(error) if error.kind == Kind::NotFound || self.passes(&error) => continue,
                 entry => entry?,
             };
@@ -460,14 +464,14 @@ impl<'c, 'h> Collector<'c, 'h> {
         }
         let check = || self.call.check();
         // What is added to it meanwhile is not put in.
-        let done = sys::fresh::pour(&mut std::io::Read::take(source, member.size), out, &check)?;
+        let done = sys::fresh::pour_through(&mut self.buffer, &mut std::io::Read::take(source, member.size), out, &check)?;
         if done < member.size && self.options.keep_going {
             self.skipped.add(
                 file.asked().as_bytes(),
                 Kind::Changed.name(),
                 "it became shorter while it was read; zeros stand in for its end",
             );
-            sys::fresh::pour(&mut std::io::Read::take(std::io::repeat(0), member.size - done), out, &check)?;
+            sys::fresh::pour_through(&mut self.buffer, &mut std::io::Read::take(std::io::repeat(0), member.size - done), out, &check)?;
         }
         out.end_member()
     }

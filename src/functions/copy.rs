@@ -355,7 +355,7 @@ impl Copier<'_, '_> {
             totals.files += 1;
         } else {
             // What this user may not read is found before anything is made.
-            drop(sys::file::open(&from)?);
+            sys::file::may_read(&from)?;
         }
         Ok(())
     }
@@ -437,7 +437,8 @@ impl Copier<'_, '_> {
                 continue;
             };
             let folder = level.from.resource();
-            let entry = match File::entry(folder, &name.bytes) {
+            // To judge it, it is only looked at.
+            let entry = match if act { File::entry(folder, &name.bytes) } else { File::glimpse(folder, &name.bytes) } {
                 Ok(entry) => entry,
                 // It went meanwhile.
                 Err(error) if error.kind == Kind::NotFound => continue,

@@ -405,7 +405,13 @@ const SIZES: &[(&str, f64)] = &[
 ];
 const AGES: &[(&str, f64)] = &[("s", 1.0), ("m", 60.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0), ("w", 604_800.0)];
 
+/// As long as a path: no longer one fits anything, and a very long one does not become a matcher at all.
+pub const MOST_GLOB: usize = 4096;
+
 fn glob(pattern: &str, option: &str, ignore_case: bool, whole_path: bool) -> Result<GlobMatcher> {
+    if pattern.len() > MOST_GLOB {
+        return Err(bad_argument(format!("option `{option}`: a glob is longer than {MOST_GLOB} bytes")));
+    }
     GlobBuilder::new(pattern)
         .case_insensitive(ignore_case)
         .literal_separator(whole_path)

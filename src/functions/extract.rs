@@ -11,13 +11,13 @@ use super::attributes::{Chmod, Chown};
 use super::compress::located;
 use super::file_read::Read;
 use super::file_stat::Stat;
-use super::file_write::{Create, Write, allow_new};
+use super::file_write::{Create, Write};
 use super::function::{Call, Example, Function, param, with3};
 use super::handle::Target;
 use super::value::{IntoScript, Map, name_value, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Action, Answer, Ask, Granted, ask};
+use crate::policy::{Action, Answer, Ask, Granted, Walk, ask};
 use crate::resource::file::{DIR, FILE, File};
 use crate::resource::path::{AbsPath, to_id};
 use crate::sys;
@@ -158,7 +158,10 @@ fn extract(call: &Call<'_>, archive: Target, dir: &AbsPath, options: &ExtractOpt
         return Err(bad_argument("options `preserve_ownership` and `set_id`: of zip archives neither owners nor set-user-id are read"));
     }
     let mut plan = Plan::new(options, form)?;
-    let archive = call.permit::<Read>(located(archive)?)?;
+    let archive = located(archive)?;
+    // What comes out of it is on record as of any walk: the archive, each denial, each change, and how much was allowed.
+    let walk = call.walk::<Read>(&archive)?;
+    let archive = walk.permit(archive)?;
     let shown = to_id(archive.resource().asked().as_bytes());
     let caps = Caps {
         // What is passed over is unpacked too.
@@ -201,7 +204,7 @@ fn extract(call: &Call<'_>, archive: Target, dir: &AbsPath, options: &ExtractOpt
 
     let mut plan = Plan::new(options, form)?;
     let mut skipped = Skipped::default();
-    let mut maker = Maker::new(call, options, dir)?;
+    let mut maker = Maker::new(call, &walk, options, dir)?;
     let mut done = maker.folder_itself();
     if done.is_ok() {
         done = sys::archive::each(sys::file::open(&archive)?, form, bounds, &check, &mut |member, data| {
@@ -236,6 +239,8 @@ fn extract(call: &Call<'_>, archive: Target, dir: &AbsPath, options: &ExtractOpt
         ("bytes", maker.count.bytes.into_script()),
     ]);
     skipped.put_in(&mut map);
+    drop(maker);
+    walk.finish()?;
     Ok(map)
 }
 
@@ -505,6 +510,7 @@ struct Pending {
 /// The second round: judges what is there now, and makes.
 struct Maker<'c, 'h> {
     call: &'c Call<'h>,
+    walk: &'c Walk<'c, Read>,
     options: &'c ExtractOptions,
     dir: &'c AbsPath,
     root: File,
@@ -519,12 +525,15 @@ struct Maker<'c, 'h> {
     count: Count,
     /// The archive itself could not be read on.
     broken: bool,
+    /// For the contents of members.
+    buffer: Vec<u8>,
 }
 
 impl<'c, 'h> Maker<'c, 'h> {
-    fn new(call: &'c Call<'h>, options: &'c ExtractOptions, dir: &'c AbsPath) -> Result<Self> {
+    fn new(call: &'c Call<'h>, walk: &'c Walk<'c, Read>, options: &'c ExtractOptions, dir: &'c AbsPath) -> Result<Self> {
         Ok(Self {
             call,
+            walk,
             options,
             dir,
             root: File::locate_dir(dir)?,
@@ -536,6 +545,7 @@ impl<'c, 'h> Maker<'c, 'h> {
             held: 0,
             count: Count::default(),
             broken: false,
+            buffer: vec![0; 128 << 10],
         })
     }
 
@@ -553,7 +563,7 @@ impl<'c, 'h> Maker<'c, 'h> {
     }
 
     fn make_dir(&mut self, absent: File) -> Result<Identity> {
-        let granted = self.call.permit::<Create>(absent)?;
+        let granted = self.walk.permit_as::<Create>(absent)?;
         let made = self.call.effect(&granted, || sys::extract::make_dir(&granted), |_| (0, "directory"))?;
         self.count.dirs += 1;
         Ok(made)
@@ -606,6 +616,15 @@ impl<'c, 'h> Maker<'c, 'h> {
         })
     }
 
+    /// Asks for both verbs that a new file needs, in the order of [`super::file_write::allow_new`].
+    fn allow_new(&self, file: File) -> Result<Granted<Write>> {
+        if self.call.host.gate.would::<Write>(&file) != Answer::Yes {
+            return self.walk.permit_as::<Write>(file);
+        }
+        let file = self.walk.permit_as::<Create>(file)?.into_resource();
+        self.walk.permit_as::<Write>(file)
+    }
+
     fn member(&mut self, member: &Member, placed: &Placed, data: &mut dyn Data) -> Result<()> {
         let Some((leaf, folders)) = placed.names.split_last() else { return Ok(()) };
         let key = self.hasher.hash_one(placed.path().as_slice());
@@ -613,7 +632,7 @@ impl<'c, 'h> Maker<'c, 'h> {
             if matches!(self.stack.go(&self.root, &placed.names)?, Reach::Whole) && !self.dirs.contains_key(&key) {
                 let dir = self.stack.top(&self.root);
                 if !is_known(self.call, dir) {
-                    drop(self.call.permit::<Create>(File::absent_below(&self.root, &placed.path(), &DIR)?)?);
+                    drop(self.walk.permit_as::<Create>(File::absent_below(&self.root, &placed.path(), &DIR)?)?);
                 }
                 return Ok(());
             }
@@ -635,7 +654,7 @@ impl<'c, 'h> Maker<'c, 'h> {
         let absent = || File::absent_entry(folder, leaf, &FILE);
         if member.what == What::Symlink {
             let there = here.is_some();
-            let granted = self.call.permit::<Create>(if let Some(entry) = here { entry } else { absent()? })?;
+            let granted = self.walk.permit_as::<Create>(if let Some(entry) = here { entry } else { absent()? })?;
             if there {
                 let same = granted.resource().kind() == Some(FileType::Symlink) && sys::dir::link_target(&granted)? == member.target;
                 return if same { Ok(()) } else { Err(exists()) };
@@ -649,7 +668,7 @@ impl<'c, 'h> Maker<'c, 'h> {
         let mut birth = birth(self.options, member)?;
         let granted = match here {
             None => {
-                let granted = allow_new(self.call, absent()?)?;
+                let granted = self.allow_new(absent()?)?;
                 if member.what == What::File {
                     drop(self.permit_special(&birth, absent()?, What::File)?);
                 }
@@ -660,7 +679,7 @@ impl<'c, 'h> Maker<'c, 'h> {
                 let is_own = own.is_some();
                 birth.anew = own.is_some_and(|(_, new)| *new);
                 let entry = if birth.anew && member.what == What::File { self.permit_special(&birth, entry, What::File)? } else { entry };
-                let granted = self.call.permit::<Write>(entry)?;
+                let granted = self.walk.permit_as::<Write>(entry)?;
                 if granted.resource().kind() != Some(FileType::RegularFile) || !(self.options.overwrite || is_own) {
                     return Err(exists());
                 }
@@ -697,13 +716,14 @@ impl<'c, 'h> Maker<'c, 'h> {
     fn file(&mut self, granted: &Granted<Write>, birth: Birth, data: &mut dyn Data, key: u64) -> Result<()> {
         let check = || self.call.check();
         let mut broken = false;
+        let buffer = &mut self.buffer;
         let (made, bytes) = self
             .call
             .effect(
                 granted,
                 || {
                     sys::fresh::make(granted, birth, |sink| {
-                        fill(sink, data, &check, &mut broken)?;
+                        fill(sink, data, buffer, &check, &mut broken)?;
                         Ok((sink.identity()?, sink.bytes()))
                     })
                 },
@@ -729,7 +749,7 @@ impl<'c, 'h> Maker<'c, 'h> {
                     },
                 };
                 let found = self.permit_special(&birth, found, What::Dir)?;
-                let granted = self.call.permit::<Create>(found)?;
+                let granted = self.walk.permit_as::<Create>(found)?;
                 sys::extract::settle(&granted, made, birth)
             };
             match settle() {
@@ -743,15 +763,14 @@ impl<'c, 'h> Maker<'c, 'h> {
 }
 
 /// Puts the data of a member into a file, its holes as holes. `broken` tells errors of the archive from those of the file.
-fn fill(sink: &mut Sink<'_>, data: &mut dyn Data, check: &dyn Fn() -> Result<()>, broken: &mut bool) -> Result<()> {
-    let mut buffer = vec![0; 128 << 10];
+fn fill(sink: &mut Sink<'_>, data: &mut dyn Data, buffer: &mut [u8], check: &dyn Fn() -> Result<()>, broken: &mut bool) -> Result<()> {
     loop {
         check()?;
         let zeros = data.hole();
         if zeros > 0 {
             sink.skip(zeros)?;
         }
-        let count = match data.read(&mut buffer) {
+        let count = match data.read(buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             read => read.map_err(|error| {
                 *broken = true;

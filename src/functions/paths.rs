@@ -287,6 +287,9 @@ fn unescaped(text: &str) -> Vec<u8> {
 }
 
 fn matcher(text: &str) -> Result<GlobMatcher> {
+    if text.len() > super::dir::MOST_GLOB {
+        return Err(bad_argument(format!("a glob is longer than {} bytes", super::dir::MOST_GLOB)));
+    }
     GlobBuilder::new(text)
         .literal_separator(true)
         .backslash_escape(true)

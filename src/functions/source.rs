@@ -8,7 +8,7 @@ use super::function::Call;
 use super::handle::Handle;
 use super::value::{Array, Dynamic, FromScript, ImmutableString, Map, plain_type};
 use crate::error::{Error, Kind, Result, bad_argument};
-use crate::policy::{Action, Answer, Ask, Granted, Resource, Walk, ask};
+use crate::policy::{Action, Answer, Ask, Granted, Resource, Walk, Weighed, ask};
 use crate::resource::file::{FILE, File};
 use crate::resource::path::AbsPath;
 use crate::sys;
@@ -283,7 +283,12 @@ pub fn sight(call: &Call<'_>, file: File) -> Result<Sight> {
 /// # Errors
 /// As [`sight`].
 pub fn sight_on_walk(call: &Call<'_>, walk: &Walk<'_, Read>, file: File) -> Result<Sight> {
-    if only_redacted(call, &file) { redacted(call, walk.permit_as(file)?) } else { walk.permit(file).map(Sight::Whole) }
+    // Asked once in the usual case; a denial is recorded only when it is known what is denied.
+    match walk.weigh::<Read>(file, false)? {
+        Weighed::Granted(file) => Ok(Sight::Whole(file)),
+        Weighed::Denied(file) if only_redacted(call, &file) => redacted(call, walk.permit_as(file)?),
+        Weighed::Denied(file) => walk.permit(file).map(Sight::Whole),
+    }
 }
 
 /// Whether `read` is denied where `redacted_read` is permitted.

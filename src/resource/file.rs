@@ -64,7 +64,7 @@ pub struct File {
     hold: Hold,
     stat: Option<Stat>,
     /// Its folder and its name there: where only the last name is missing, for making it; where the name itself is meant, for removing and moving it.
-    spot: Option<(OwnedFd, Vec<u8>)>,
+    spot: Option<(Arc<OwnedFd>, Vec<u8>)>,
     why_not: Option<Error>,
     /// What an absent thing is taken for.
     expected: &'static Noun,
@@ -109,7 +109,7 @@ impl File {
                 continue;
             };
             if path::is_same(&folder, &name, handle) {
-                found.spot = Some((folder, name));
+                found.spot = Some((Arc::new(folder), name));
                 return Ok(found);
             }
         }
@@ -134,7 +134,7 @@ impl File {
                 place,
                 hold: Hold::Nothing,
                 stat: None,
-                spot: parent.map(|parent| (parent, leaf)),
+                spot: parent.map(|parent| (Arc::new(parent), leaf)),
                 why_not: Some(why.with_path(path.shown())),
                 asked: path.clone(),
                 expected,
@@ -247,8 +247,8 @@ impl File {
     /// As [`File::entry`].
     pub fn entry_named(folder: &Self, name: &[u8]) -> Result<Self> {
         let mut entry = Self::entry(folder, name)?;
-        let at = folder.handle().ok_or_else(|| Error::new(Kind::NotFound, "no such directory"))?;
-        entry.spot = Some((at.try_clone()?, name.to_vec()));
+        let at = folder.shared().ok_or_else(|| Error::new(Kind::NotFound, "no such directory"))?;
+        entry.spot = Some((Arc::clone(at), name.to_vec()));
         Ok(entry)
     }
 
@@ -257,7 +257,7 @@ impl File {
     /// # Errors
     /// [`Kind::BadArgument`] for a name that is none.
     pub fn absent_entry(folder: &Self, name: &[u8], expected: &'static Noun) -> Result<Self> {
-        let Some(at) = folder.handle() else { return Err(Error::new(Kind::NotFound, "no such directory")) };
+        let Some(at) = folder.shared() else { return Err(Error::new(Kind::NotFound, "no such directory")) };
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
             return Err(crate::error::bad_argument(format!("`{}` is no name for a file", String::from_utf8_lossy(name).escape_debug())));
         }
@@ -270,7 +270,7 @@ impl File {
             asked,
             stat: None,
             hold: Hold::Nothing,
-            spot: Some((at.try_clone()?, name.to_vec())),
+            spot: Some((Arc::clone(at), name.to_vec())),
             expected,
         })
     }
@@ -291,18 +291,13 @@ impl File {
     /// # Errors
     /// When there are too many open files.
     pub fn twin(&self) -> Result<Self> {
-        let copy = |handle: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(handle, 3);
-        let spot = match &self.spot {
-            Some((folder, name)) => Some((copy(folder)?, name.clone())),
-            None => None,
-        };
         Ok(Self {
             asked: self.asked.clone(),
             place: self.place.clone(),
             id: self.id.clone(),
             hold: self.shared().map_or(Hold::Nothing, |handle| Hold::Pinned(Arc::clone(handle))),
             stat: self.stat,
-            spot,
+            spot: self.spot.clone(),
             why_not: self.why_not.clone(),
             expected: self.expected,
         })
@@ -360,7 +355,15 @@ impl File {
     /// The pinned folder and last name: of a thing that is not there yet, and of one that was found by its name.
     #[must_use]
     pub fn spot(&self) -> Option<(&OwnedFd, &[u8])> {
-        self.spot.as_ref().map(|(folder, name)| (folder, name.as_slice()))
+        self.spot.as_ref().map(|(folder, name)| (folder.as_ref(), name.as_slice()))
+    }
+    /// Where a thing is that was only seen and is not pinned: for asking the kernel more about the name.
+    #[must_use]
+    pub fn seen(&self) -> Option<(&OwnedFd, &[u8])> {
+        match &self.hold {
+            Hold::Seen { folder, pin } if pin.get().is_none() => Some((folder, self.name())),
+            _ => None,
+        }
     }
     #[must_use]
     pub fn kind(&self) -> Option<FileType> {

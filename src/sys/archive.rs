@@ -7,6 +7,9 @@ use super::{tar, zip};
 use crate::error::{Error, Kind, Result};
 use std::io::{self, Read};
 
+/// Bytes of an archive read at a time.
+const BLOCK: usize = 128 << 10;
+
 /// What a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -127,7 +130,8 @@ pub fn each(
         Form::Tar => {
             let plain = Plain::new(Checked::new(file, check), bounds.caps)?;
             let packed = plain.format() != Format::Plain;
-            let mut reader = tar::Reader::new(plain);
+            // Headers are small, and so are most members.
+            let mut reader = tar::Reader::new(io::BufReader::with_capacity(BLOCK, plain));
             let mut count = 0;
             while let Some(member) = reader.next_member()? {
                 count += 1;

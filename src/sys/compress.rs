@@ -5,6 +5,9 @@ use super::stream::from_io;
 use crate::error::{Error, Kind, Result};
 use std::io::{self, Write};
 
+/// Bytes of a plain stream written at a time: the parts of an archive are small.
+const BLOCK: usize = 128 << 10;
+
 /// What is packed into, and how well.
 #[derive(Clone, Debug)]
 pub struct Packing {
@@ -25,7 +28,7 @@ impl Packing {
 
 /// A writer whose bytes come out packed.
 pub enum Packer<W: Write> {
-    Plain(W),
+    Plain(io::BufWriter<W>),
     Gzip(flate2::write::GzEncoder<W>),
     Zstd(zstd::stream::write::Encoder<'static, W>),
     Xz(liblzma::write::XzEncoder<W>),
@@ -36,7 +39,7 @@ impl<W: Write> Packer<W> {
     /// [`Kind::Unsupported`] for bzip2, which is only read; what the library reports.
     pub fn new(to: W, packing: &Packing) -> Result<Self> {
         Ok(match packing.format {
-            Format::Plain => Self::Plain(to),
+            Format::Plain => Self::Plain(io::BufWriter::with_capacity(BLOCK, to)),
             Format::Gzip => {
                 let mut header = flate2::GzBuilder::new().mtime(u32::try_from(packing.mtime).unwrap_or(0));
                 if let Some(name) = &packing.name {
@@ -60,7 +63,7 @@ impl<W: Write> Packer<W> {
     /// Those of the writer below.
     pub fn finish(self) -> Result<W> {
         match self {
-            Self::Plain(to) => Ok(to),
+            Self::Plain(to) => to.into_inner().map_err(io::IntoInnerError::into_error),
             Self::Gzip(encoder) => encoder.finish(),
             Self::Zstd(encoder) => encoder.finish(),
             Self::Xz(encoder) => encoder.finish(),

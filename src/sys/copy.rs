@@ -18,6 +18,8 @@ use std::os::unix::fs::FileExt;
 
 /// Bytes that the kernel is asked to copy at a time; between, the run can be stopped.
 const PIECE: u64 = 16 << 20;
+/// From this length on a clone is tried.
+const WORTH_CLONING: u64 = 16 << 10;
 /// Bytes read and written at a time where the kernel cannot copy.
 const BUFFER: usize = 256 << 10;
 const ACCESS_LIST: &std::ffi::CStr = c"system.posix_acl_access";
@@ -135,20 +137,25 @@ fn in_place<W: Action<On = File>>(from: &std::fs::File, target: &Granted<W>, pla
 /// Copies contents; gives their length. `fresh`: the target is new and empty, so that what is not written reads as zeros.
 fn pour(from: &std::fs::File, to: &std::fs::File, fresh: bool, watch: &Watch) -> Result<u64> {
     watch.check()?;
-    let size = u64::try_from(rustix::fs::fstat(from)?.st_size).unwrap_or(0);
+    let stat = rustix::fs::fstat(from)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
     if size == 0 {
         // Files of procfs say so and have more.
         let length = stream(from, to, watch)?;
         set_length(to, length, fresh)?;
         return Ok(length);
     }
-    if fresh && rustix::fs::ioctl_ficlone(to, from).is_ok() {
+    // Small files are as quickly copied as cloned, and most filesystems cannot clone.
+    if fresh && size >= WORTH_CLONING && rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(u64::try_from(rustix::fs::fstat(to)?.st_size).unwrap_or(0));
     }
     // What is added to the source from now on is not copied: it might never end.
     let mut copy = Copy { from, to, at: 0, by_kernel: true, buffer: Vec::new() };
+    // What takes as many blocks (of 512 bytes, stat(2)) as it is long has no holes worth looking for.
+    let holes = fresh && u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size;
+    let mut filled = 0;
     while copy.at < size {
-        let end = match if fresh { rustix::fs::seek(from, SeekFrom::Data(copy.at)) } else { Err(Errno::INVAL) } {
+        let end = match if holes { rustix::fs::seek(from, SeekFrom::Data(copy.at)) } else { Err(Errno::INVAL) } {
             Ok(data) if data >= size => {
                 copy.at = size;
                 break;
@@ -164,11 +171,16 @@ fn pour(from: &std::fs::File, to: &std::fs::File, fresh: bool, watch: &Watch) ->
             }
             Err(_) => size,
         };
-        if !copy.up_to(end, watch)? {
+        let whole = copy.up_to(end, watch)?;
+        filled = copy.at;
+        if !whole {
             break;
         }
     }
-    set_length(to, copy.at, fresh)?;
+    // A new file is as long as what was written last reaches.
+    if !fresh || filled < copy.at {
+        set_length(to, copy.at, fresh)?;
+    }
     Ok(copy.at)
 }
 
@@ -236,7 +248,8 @@ fn from_read(error: std::io::Error) -> Error {
 
 /// Reads to the end and writes it.
 fn stream(mut from: &std::fs::File, to: &std::fs::File, watch: &Watch) -> Result<u64> {
-    let mut buffer = vec![0; BUFFER];
+    // Most files that say they are empty are; one that is not gets more room.
+    let mut buffer = vec![0; 1 << 10];
     let mut length: u64 = 0;
     let mut writer = to;
     loop {
@@ -246,6 +259,7 @@ fn stream(mut from: &std::fs::File, to: &std::fs::File, watch: &Watch) -> Result
             Ok(count) => {
                 writer.write_all(buffer.get(..count).unwrap_or_default()).map_err(from_write)?;
                 length += count as u64;
+                buffer.resize(BUFFER, 0);
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(from_read(error)),
@@ -256,8 +270,8 @@ fn stream(mut from: &std::fs::File, to: &std::fs::File, watch: &Watch) -> Result
 /// Gives a copy what belongs to it besides its contents. The owner first: a change of it takes set-user-id away; the times last.
 fn finish(from: &std::fs::File, to: &std::fs::File, plan: &Plan) -> Result<()> {
     let os = |what: &'static str| move |errno: Errno| Error::os(what, errno.raw_os_error());
-    let now = rustix::fs::fstat(to)?;
     if let Some((uid, gid)) = plan.owner {
+        let now = rustix::fs::fstat(to)?;
         let owner = (now.st_uid != uid).then(|| Uid::from_raw(uid));
         let group = (now.st_gid != gid).then(|| Gid::from_raw(gid));
         if owner.is_some() || group.is_some() {

@@ -7,6 +7,10 @@ use std::io::{self, BufRead, BufReader, Read};
 /// Bytes of compressed data read at a time.
 const BLOCK: usize = 64 << 10;
 
+/// Bytes that tell the format, and bytes read first.
+const MARK: usize = 6;
+const HEAD: usize = 4 << 10;
+
 /// What a stream is packed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -80,8 +84,18 @@ impl<'a> Plain<'a> {
     /// # Errors
     /// What the reader reports.
     pub fn new<R: Read + 'a>(mut reader: R, caps: Caps) -> Result<Self> {
-        let mut head = Vec::with_capacity(6);
-        Read::by_ref(&mut reader).take(6).read_to_end(&mut head).map_err(from_io)?;
+        // More than the mark is asked for: most of many small files are had with this one read.
+        let mut head = vec![0; HEAD];
+        let mut have = 0;
+        while have < MARK {
+            match reader.read(head.get_mut(have..).unwrap_or_default()) {
+                Ok(0) => break,
+                Ok(count) => have += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(from_io(error)),
+            }
+        }
+        head.truncate(have);
         let format = Format::of(&head);
         let whole = io::Cursor::new(head).chain(reader);
         let inner: Box<dyn Read + 'a> = match format {

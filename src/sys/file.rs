@@ -5,8 +5,10 @@ use crate::limits::Watch;
 use crate::policy::Granted;
 use crate::policy::{Access, Action, Resource};
 use crate::resource::file::File;
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::io::Errno;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 
 /// Room made for contents before any are there.
 const MOST_AT_FIRST: u64 = 16 << 20;
@@ -18,6 +20,25 @@ const MOST_AT_FIRST: u64 = 16 << 20;
 pub fn open<A: Action<On = File>>(granted: &Granted<A>) -> Result<std::fs::File> {
     let flags = if A::ACCESS == Access::ReadOnly { OFlags::RDONLY } else { OFlags::RDWR };
     open_as(granted, flags)
+}
+
+/// Whether this user may read a granted regular file, as far as that can be told without opening it; for a walk that judges many files first and
+/// opens them later.
+///
+/// # Errors
+/// As [`open`].
+pub fn may_read<A: Action<On = File>>(granted: &Granted<A>) -> Result<()> {
+    let file = granted.resource();
+    let (Some((folder, name)), Some(FileType::RegularFile)) = (file.seen(), file.kind()) else {
+        return open_as(granted, OFlags::RDONLY).map(drop);
+    };
+    let flags = AtFlags::EACCESS | AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::accessat(folder, std::ffi::OsStr::from_bytes(name), rustix::fs::Access::READ_OK, flags) {
+        Ok(()) => Ok(()),
+        // Kernels before 5.8 have no faccessat2(2).
+        Err(Errno::NOSYS | Errno::INVAL) => open_as(granted, OFlags::RDONLY).map(drop),
+        Err(errno) => Err(Error::os("open", errno.raw_os_error()).with_path(file.asked().shown())),
+    }
 }
 
 pub(super) fn open_as<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags) -> Result<std::fs::File> {
@@ -62,7 +83,13 @@ pub fn read<A: Action<On = File>>(
     let mut file = open(granted)?;
     if offset > 0 {
         use std::io::Seek;
-        file.seek(std::io::SeekFrom::Start(offset)).map_err(|error| Error::from(error).with_path(shown()))?;
+        file.seek(std::io::SeekFrom::Start(offset)).map_err(|error| match error.raw_os_error() {
+            // The kernel says no more than this, and only of a place that no file of this filesystem has.
+            Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => {
+                Error::new(Kind::BadArgument, format!("`offset` {offset} is beyond the largest file there can be")).with_path(shown())
+            }
+            _ => Error::from(error).with_path(shown()),
+        })?;
     }
     let hint = granted.resource().stat().map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(offset));
     let wanted = length.unwrap_or(u64::MAX);

@@ -152,11 +152,19 @@ pub fn make<A: Action<On = File>, T>(granted: &Granted<A>, birth: Birth, fill: i
 /// # Errors
 /// Those of both sides and of the check.
 pub fn pour(from: &mut dyn Read, to: &mut dyn Write, check: Check<'_>) -> Result<u64> {
-    let mut buffer = vec![0; BLOCK];
+    pour_through(&mut Vec::new(), from, to, check)
+}
+
+/// The same with a buffer of the caller's, for many small things.
+///
+/// # Errors
+/// As [`pour`].
+pub fn pour_through(buffer: &mut Vec<u8>, from: &mut dyn Read, to: &mut dyn Write, check: Check<'_>) -> Result<u64> {
+    buffer.resize(BLOCK, 0);
     let mut bytes = 0;
     loop {
         check()?;
-        let count = match from.read(&mut buffer) {
+        let count = match from.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             done => done.map_err(super::stream::from_io)?,
         };
