@@ -579,8 +579,11 @@ fn list(call: &Call<'_>, target: Target, options: &ListOptions, form: Form) -> R
 
 fn entry(member: &Member, path: &[u8]) -> Map {
     let id = |id: u64| if id == u64::MAX { Dynamic::UNIT } else { id.into_script() };
+    let name = path.strip_suffix(b"/").unwrap_or(path);
+    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
     let mut map = record([
         ("path", name_value(path)),
+        ("name", name_value(name)),
         ("type", member.what.word().into_script()),
         ("size", member.size.into_script()),
         ("mode", member.mode.into_script()),
