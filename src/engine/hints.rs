@@ -79,7 +79,10 @@ pub fn unknown_function(signature: &str) -> Error {
         return bad_argument(format!("{name}: these arguments do not fit: {}", function.signature()));
     }
     let types = signature.split_once('(').map_or("", |(_, types)| types.trim_end().strip_suffix(')').unwrap_or(types));
-    let types: Vec<&str> = types.split(", ").filter(|kind| !kind.is_empty()).map(plain_type).collect();
+    let types: Vec<&str> = types.split(", ")
+        .filter(|kind| !kind.is_empty())
+        .map(|kind| if kind.contains("ImmutableString") { "string" } else { plain_type(kind) })
+        .collect();
     if LANGUAGE.contains(&name.as_str()) {
         let error = Error::new(Kind::Script, format!("`{name}` is not for ({})", types.join(", ")));
         return match types.first() {
@@ -162,9 +165,19 @@ pub fn of_compile(kind: &ParseErrorType, script: &str, at: Option<(u32, u32)>) -
     let (before, from) = line.split_at_checked(cut).unwrap_or((line, ""));
     match kind {
         ParseErrorType::VariableUndefined(name) => {
+            // A letter before a text, as Python has it.
+            let text_follows = from.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(['"', '`', '\'']));
+            match name.as_str() {
+                "f" if text_follows => return Some("text with values in it is written in backticks: `…${name}…`".to_owned()),
+                "r" if text_follows => return Some("text in which a backslash is itself is written in backticks: `…`".to_owned()),
+                _ => {}
+            }
             return flag_hint(name)
                 .or_else(|| in_table(VALUES, name).map(str::to_owned))
                 .or_else(|| functions::by_name(name).map(|function| format!("a function is called with parentheses: `{}`", function.signature())));
+        }
+        ParseErrorType::MismatchedType(wanted, _) if wanted.contains("iterable") => {
+            return Some("of a map `for k in m.keys()`, of a number `for i in range(0, n)`".to_owned());
         }
         ParseErrorType::ModuleUndefined(name) => return flag_hint(&format!("{name}::")),
         ParseErrorType::BadInput(LexError::MalformedChar(_)) => return Some("text is written in double quotes: \"…\"".to_owned()),
@@ -172,17 +185,6 @@ pub fn of_compile(kind: &ParseErrorType, script: &str, at: Option<(u32, u32)>) -
             return Some("a backslash is written `\\\\` in quotes (`\"\\\\[\"`), and as it is in backticks".to_owned());
         }
         _ => {}
-    }
-    // A letter before a text, as Python has it.
-    let prefix = |letter: &str| {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        before.trim_end().strip_suffix(letter).is_some_and(|rest| !rest.ends_with(is_word)) && from.starts_with(['"', '`', '\''])
-    };
-    if prefix("f") {
-        return Some("text with values in it is written in backticks: `…${name}…`".to_owned());
-    }
-    if prefix("r") {
-        return Some("text in which a backslash is itself is written in backticks: `…`".to_owned());
     }
     let sign: String = from.chars().take(2).collect();
     let either = |signs: [&str; 2]| signs.contains(&sign.as_str()) || signs.iter().any(|sign| before.trim_end().ends_with(sign));
@@ -198,3 +200,6 @@ pub fn of_compile(kind: &ParseErrorType, script: &str, at: Option<(u32, u32)>) -
     let word: String = from.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     in_table(VALUES, &word).map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,11 @@ mod thrown;
 pub use library::Library;
 
 use crate::error::{Error, Kind};
-use crate::functions::convert;
+use crate::functions::{convert, say};
 use crate::functions::function::Host;
 use crate::functions::value::Dynamic;
 use crate::limits::{Limits, Stop};
+use crate::output::Form;
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
     BasicStringPackage, BasicTimePackage, BitFieldPackage, LogicPackage, MoreStringPackage, Package,
@@ -152,7 +153,7 @@ impl Runner {
         let result = result.and_then(|value| self.finish(value));
         match result {
             Ok((text, value)) => Outcome { text, value, exit: None, failure: None },
-            Err(error) => self.ended(*error),
+            Err(error) => self.ended(*error, ast),
         }
     }
 
@@ -170,7 +171,9 @@ impl Runner {
             return Ok((None, serde_json::Value::Null));
         }
         let typed = convert::to_json(&value);
-        let text = convert::display(&value);
+        // For people, what is a table is shown as one.
+        let sheet = if self.host.out.form() == Form::Human { say::sheet(&value) } else { None };
+        let text = sheet.unwrap_or_else(|| convert::display(&value));
         match self.host.watch.check() {
             Ok(()) => Ok((Some(text), typed)),
             Err(_) => Err(ended()),
@@ -178,7 +181,7 @@ impl Runner {
     }
 
     /// What an error of the engine means.
-    fn ended(&self, error: EvalAltResult) -> Outcome {
+    fn ended(&self, error: EvalAltResult, ast: &AST) -> Outcome {
         let at = nearest_place(&error);
         let fail = |error: Error, thrown| Outcome {
             failure: Some(Failure { error, at, thrown }),
@@ -218,10 +221,13 @@ impl Runner {
             EvalAltResult::Exit(..) | EvalAltResult::Return(..) => {
                 Outcome { text: None, value: serde_json::Value::Null, exit: None, failure: None }
             }
-            EvalAltResult::ErrorDataRace(name, _) => {
-                let name = name.split('\'').nth(1).filter(|name| !name.is_empty());
-                let what = name.map_or_else(|| "a variable".to_owned(), |name| format!("`{name}`"));
-                fail(with_hint(Error::new(Kind::Script, format!("{what} is in use by the call that it is used in")), &error), None)
+            // Rhai tells the function only, not the place.
+            EvalAltResult::ErrorDataRace(what, _) => {
+                let name = what.split('\'').nth(1).unwrap_or("the call");
+                let message = format!("the closure of `{name}` uses a variable that the call is working on");
+                let at = at.or_else(|| check::only_call(ast, name).and_then(place));
+                let error = with_hint(Error::new(Kind::Script, message), &error);
+                Outcome { failure: Some(Failure { error, at, thrown: None }), ..Outcome::failed(Error::new(Kind::Script, "")) }
             }
             other => fail(with_hint(Error::new(Kind::Script, engine_message(other)), other), None),
         }

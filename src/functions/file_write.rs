@@ -134,7 +134,7 @@ const WRITE: Function = Function {
     examples: &[
         Example {
             given: &[],
-            script: r#"write(dir + "/new", "a\n"); write(dir + "/new", "b\n"); cat(dir + "/new")"#,
+            script: r#"write(dir + "/new", "a\n", #{replace: true}); write(dir + "/new", "b\n", #{append: true}); cat(dir + "/new")"#,
             gives: r#""a\nb\n""#,
         },
         Example { given: &[("old", "long contents\n")], script: r#"write(dir + "/old", "new\n", #{replace: true}).atomic"#, gives: "true" },

@@ -208,7 +208,8 @@ fn round(_: &Call<'_>, number: Dynamic, digits: Option<u64>) -> Result<Dynamic> 
     if number.is_int() {
         return Ok(number);
     }
-    let float = f64::from_script(number)?;
+    let float = f64::from_script(number)
+        .map_err(|error| Error { message: format!("round: number: {}", error.message), ..error })?;
     match digits.map(usize::try_from) {
         None => Ok(float.round().into_script()),
         // By way of the decimal form, so that the result is the number that is written like that.
