@@ -79,7 +79,8 @@ pub fn unknown_function(signature: &str) -> Error {
         return bad_argument(format!("{name}: these arguments do not fit: {}", function.signature()));
     }
     let types = signature.split_once('(').map_or("", |(_, types)| types.trim_end().strip_suffix(')').unwrap_or(types));
-    let types: Vec<&str> = types.split(", ")
+    let types: Vec<&str> = types
+        .split(", ")
         .filter(|kind| !kind.is_empty())
         .map(|kind| if kind.contains("ImmutableString") { "string" } else { plain_type(kind) })
         .collect();
@@ -143,9 +144,9 @@ pub fn flag_hint(name: &str) -> Option<String> {
 pub fn of_run(error: &EvalAltResult) -> Option<String> {
     use EvalAltResult as E;
     match error {
-        E::ErrorDataRace(..) => Some(
-            "the closure uses the variable that the call begins with: `let ks = m.keys(); ks.map(|k| m[k])`, or a loop".to_owned(),
-        ),
+        E::ErrorDataRace(..) => {
+            Some("the closure uses the variable that the call begins with: `let ks = m.keys(); ks.map(|k| m[k])`, or a loop".to_owned())
+        }
         E::ErrorFor(..) => Some("of a map `for k in m.keys()`, of a number `for i in range(0, n)`".to_owned()),
         E::ErrorVariableNotFound(name, _) => flag_hint(name).or_else(|| in_table(VALUES, name).map(str::to_owned)),
         E::ErrorModuleNotFound(name, _) => flag_hint(&format!("{name}::")),
@@ -172,9 +173,9 @@ pub fn of_compile(kind: &ParseErrorType, script: &str, at: Option<(u32, u32)>) -
                 "r" if text_follows => return Some("text in which a backslash is itself is written in backticks: `…`".to_owned()),
                 _ => {}
             }
-            return flag_hint(name)
-                .or_else(|| in_table(VALUES, name).map(str::to_owned))
-                .or_else(|| functions::by_name(name).map(|function| format!("a function is called with parentheses: `{}`", function.signature())));
+            return flag_hint(name).or_else(|| in_table(VALUES, name).map(str::to_owned)).or_else(|| {
+                functions::by_name(name).map(|function| format!("a function is called with parentheses: `{}`", function.signature()))
+            });
         }
         ParseErrorType::MismatchedType(wanted, _) if wanted.contains("iterable") => {
             return Some("of a map `for k in m.keys()`, of a number `for i in range(0, n)`".to_owned());

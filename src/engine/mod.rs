@@ -11,9 +11,9 @@ mod thrown;
 pub use library::Library;
 
 use crate::error::{Error, Kind};
-use crate::functions::{convert, say};
 use crate::functions::function::Host;
 use crate::functions::value::Dynamic;
+use crate::functions::{convert, say};
 use crate::limits::{Limits, Stop};
 use crate::output::Form;
 use rhai::packages::{

@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::function::{Call, Example, Function, param, with1, with2, with3};
-use super::value::{FromScript, Dynamic, ImmutableString, IntoScript, Map};
+use super::value::{Dynamic, FromScript, ImmutableString, IntoScript, Map};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::sys;
@@ -208,8 +208,7 @@ fn round(_: &Call<'_>, number: Dynamic, digits: Option<u64>) -> Result<Dynamic> 
     if number.is_int() {
         return Ok(number);
     }
-    let float = f64::from_script(number)
-        .map_err(|error| Error { message: format!("round: number: {}", error.message), ..error })?;
+    let float = f64::from_script(number).map_err(|error| Error { message: format!("round: number: {}", error.message), ..error })?;
     match digits.map(usize::try_from) {
         None => Ok(float.round().into_script()),
         // By way of the decimal form, so that the result is the number that is written like that.

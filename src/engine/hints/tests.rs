@@ -1,3 +1,4 @@
+//! Each hint, as a script that goes wrong gets it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 use super::*;
 use crate::engine::{Failure, Runner};

@@ -262,8 +262,8 @@ impl KeyEdit<'_> {
             return Ok(());
         }
         let headers: Vec<&[u8]> = entries.iter().filter_map(|entry| self.header(entry)).collect();
-        let parts = self.key.match_indices('.').map(|(at, _)| self.key.split_at(at));
-        let Some((section, rest)) = parts.filter(|(section, _)| headers.contains(&section.as_bytes())).last() else { return Ok(()) };
+        let mut parts = self.key.rmatch_indices('.').map(|(at, _)| self.key.split_at(at));
+        let Some((section, rest)) = parts.find(|(section, _)| headers.contains(&section.as_bytes())) else { return Ok(()) };
         // php.ini has keys with the section's name in them.
         let inside = KeyEdit { section: Some(section), ..*self };
         let whole = inside.region(text, entries).is_some_and(|region| {
