@@ -169,6 +169,8 @@ fn a_source_that_is_swapped_for_a_link_never_brings_what_is_denied() {
             }
         }
         told.remove("done"); told.remove("denied"); told.remove("exists"); told.remove("changed");
+        // The file that the name led to has lost it by the time it is opened, again and again.
+        told.remove("not_found");
         told.keys()"#;
     let run = rex.run(script);
     stop.store(true, Ordering::Relaxed);

@@ -2,7 +2,24 @@
 
 use crate::functions;
 use crate::functions::function::Function;
-use rhai::{AST, ASTNode, Expr, Stmt};
+use rhai::{AST, ASTNode, Expr, Position, Stmt};
+
+/// Where a function is called, if that is in one place only.
+#[must_use]
+pub fn only_call(ast: &AST, wanted: &str) -> Option<Position> {
+    let mut found = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(
+            ASTNode::Expr(Expr::FnCall(call, position) | Expr::MethodCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)),
+        ) = path.last()
+            && call.name.as_str() == wanted
+        {
+            found.push(*position);
+        }
+        true
+    });
+    if let [position] = found.as_slice() { Some(*position) } else { None }
+}
 
 /// Functions of the table that the script calls, in the order of first use, with the line.
 #[must_use]

@@ -3,6 +3,7 @@
 pub mod check;
 mod datetime;
 mod handle;
+mod hints;
 mod library;
 mod register;
 mod thrown;
@@ -10,10 +11,11 @@ mod thrown;
 pub use library::Library;
 
 use crate::error::{Error, Kind};
-use crate::functions::convert;
 use crate::functions::function::Host;
-use crate::functions::value::{Dynamic, nearest};
+use crate::functions::value::Dynamic;
+use crate::functions::{convert, say};
 use crate::limits::{Limits, Stop};
+use crate::output::Form;
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
     BasicStringPackage, BasicTimePackage, BitFieldPackage, LogicPackage, MoreStringPackage, Package,
@@ -115,7 +117,8 @@ impl Runner {
                 ParseErrorType::BadInput(rhai::LexError::ImproperSymbol(ref symbol, _)) if symbol == "eval" => {
                     Error::new(Kind::Compile, "`eval` is not part of the language here")
                 }
-                ref kind => Error::new(Kind::Compile, lower_first(&kind.to_string())),
+                ref kind => Error::new(Kind::Compile, lower_first(&kind.to_string()))
+                    .with_hint(hints::of_compile(kind, script, at).unwrap_or_default()),
             };
             Box::new(Failure { error, at, thrown: None })
         })
@@ -152,7 +155,7 @@ impl Runner {
         let result = result.and_then(|value| self.finish(value));
         match result {
             Ok((text, value)) => Outcome { text, value, exit: None, failure: None },
-            Err(error) => self.ended(*error),
+            Err(error) => self.ended(*error, ast),
         }
     }
 
@@ -170,7 +173,9 @@ impl Runner {
             return Ok((None, serde_json::Value::Null));
         }
         let typed = convert::to_json(&value);
-        let text = convert::display(&value);
+        // For people, what is a table is shown as one.
+        let sheet = if self.host.out.form() == Form::Human { say::sheet(&value) } else { None };
+        let text = sheet.unwrap_or_else(|| convert::display(&value));
         match self.host.watch.check() {
             Ok(()) => Ok((Some(text), typed)),
             Err(_) => Err(ended()),
@@ -178,8 +183,8 @@ impl Runner {
     }
 
     /// What an error of the engine means.
-    fn ended(&self, error: EvalAltResult) -> Outcome {
-        let at = place(innermost(&error).position()).or_else(|| place(error.position()));
+    fn ended(&self, error: EvalAltResult, ast: &AST) -> Outcome {
+        let at = nearest_place(&error);
         let fail = |error: Error, thrown| Outcome {
             failure: Some(Failure { error, at, thrown }),
             ..Outcome::failed(Error::new(Kind::Script, ""))
@@ -208,18 +213,31 @@ impl Runner {
             }
             EvalAltResult::ErrorTooManyVariables(_) => fail(Error::new(Kind::Limit, "too many variables"), None),
             EvalAltResult::ErrorTooManyModules(_) => fail(Error::new(Kind::Limit, "too many modules"), None),
-            EvalAltResult::ErrorFunctionNotFound(signature, _) => fail(unknown_function(signature), None),
+            EvalAltResult::ErrorFunctionNotFound(signature, _) => fail(hints::unknown_function(signature), None),
             EvalAltResult::ErrorParsing(kind, _) => fail(Error::new(Kind::Compile, lower_first(&kind.to_string())), None),
             EvalAltResult::ErrorModuleNotFound(name, _) => {
-                fail(Error::new(Kind::Script, format!("no module `{}` in the library of this host", name.escape_debug())), None)
+                let error_here = Error::new(Kind::Script, format!("no module `{}` in the library of this host", name.escape_debug()));
+                fail(with_hint(error_here, &error), None)
             }
             EvalAltResult::LoopBreak(..) => fail(Error::new(Kind::Script, "`break` or `continue` outside a loop"), None),
             EvalAltResult::Exit(..) | EvalAltResult::Return(..) => {
                 Outcome { text: None, value: serde_json::Value::Null, exit: None, failure: None }
             }
-            other => fail(Error::new(Kind::Script, engine_message(other)), None),
+            // Rhai tells the function only, not the place.
+            EvalAltResult::ErrorDataRace(what, _) => {
+                let name = what.split('\'').nth(1).unwrap_or("the call");
+                let message = format!("the closure of `{name}` uses a variable that the call is working on");
+                let at = at.or_else(|| check::only_call(ast, name).and_then(place));
+                let error = with_hint(Error::new(Kind::Script, message), &error);
+                Outcome { failure: Some(Failure { error, at, thrown: None }), ..Outcome::failed(Error::new(Kind::Script, "")) }
+            }
+            other => fail(with_hint(Error::new(Kind::Script, engine_message(other)), other), None),
         }
     }
+}
+
+fn with_hint(error: Error, of: &EvalAltResult) -> Error {
+    error.with_hint(hints::of_run(innermost(of)).unwrap_or_default())
 }
 
 /// Rhai's own words for an error, without the position, in our style.
@@ -253,25 +271,6 @@ fn lower_first(text: &str) -> String {
     format!("{first}{}", chars.as_str().replace('\n', " "))
 }
 
-/// `name (i64, map)` → an error that names the nearest function.
-fn unknown_function(signature: &str) -> Error {
-    let name: String = signature.split([' ', '(']).next().unwrap_or("").chars().take(64).collect();
-    if let Some(function) = crate::functions::by_name(&name) {
-        return crate::error::bad_argument(format!("{name}: these arguments do not fit: {}", function.signature()));
-    }
-    let error = Error::new(Kind::Script, format!("unknown function `{}`", name.escape_debug()));
-    let known = crate::functions::all().map(|function| function.name).chain(register::LANGUAGE.iter().copied());
-    match nearest(&name, known) {
-        Some(near) => error.with_hint(format!("did you mean `{near}`?")),
-        None if !signature.contains("()") && signature.contains('(') => {
-            let types = signature.split_once('(').map_or("", |(_, types)| types.trim_end_matches(')'));
-            let plain: Vec<&str> = types.split(", ").map(crate::functions::value::plain_type).collect();
-            Error { message: format!("{} for ({})", error.message, plain.join(", ")), ..error }
-        }
-        None => error,
-    }
-}
-
 fn set_limits(engine: &mut Engine, limits: &Limits) {
     engine
         .set_max_operations(limits.operations)
@@ -300,6 +299,15 @@ fn innermost(error: &EvalAltResult) -> &EvalAltResult {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => innermost(inner),
         other => other,
     }
+}
+
+/// The place of the innermost frame that has one.
+fn nearest_place(error: &EvalAltResult) -> Option<(u32, u32)> {
+    let inside = match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => nearest_place(inner),
+        _ => None,
+    };
+    inside.or_else(|| place(error.position()))
 }
 
 fn place(position: Position) -> Option<(u32, u32)> {

@@ -1,7 +1,7 @@
 //! Puts the function table into the engine: one raw fn per number of arguments, so that wrong calls get our messages and not "Function not found".
 
 use super::thrown::{Thrown, is_fatal};
-use crate::error::{Error, bad_argument};
+use crate::error::{Error, Kind, bad_argument};
 use crate::functions::convert;
 use crate::functions::function::{Call, Function, Host};
 use crate::functions::order;
@@ -49,7 +49,6 @@ pub const LANGUAGE: &[&str] = &[
     "abs",
     "min",
     "max",
-    "round",
     "floor",
     "ceiling",
     "sqrt",
@@ -119,7 +118,7 @@ fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[
                     function.signature()
                 )));
             }
-            function.body.call(&call, &mut values)
+            function.body.call(&call, &mut values).map_err(|error| explained(function, error))
         });
         result.map_err(|error| {
             // A closure's own error goes on as it was thrown.
@@ -134,6 +133,17 @@ fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[
         types,
         rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },
     );
+}
+
+/// An error of a function, with what the function itself does not know of its call.
+fn explained(function: &Function, mut error: Error) -> Error {
+    if error.kind == Kind::BadArgument && error.message.starts_with("option `") {
+        error.message = format!("{}: {}", function.name, error.message);
+    }
+    if error.kind == Kind::NotFound && error.hint.is_none() && error.path.as_ref().is_some_and(|path| path.contains(['*', '?'])) {
+        error.hint = Some(format!("paths are literal: `for p in glob(…) {{ {}(p) }}`", function.name));
+    }
+    error
 }
 
 /// `sort(array)` and `array.sort()`: as the language sorts an array where it is, and the sorted array is its value too, so that it can be used in an
@@ -178,6 +188,15 @@ fn count_words(least: usize, most: usize) -> String {
 /// A leading array of flags, as scripts for the reference write it, becomes the trailing map of options.
 fn take_flags(function: &Function, shape: Shape, values: &mut Vec<Dynamic>) -> Result<(), Error> {
     let Some(rows) = shape.options else { return Ok(()) };
+    // `head(path, 3)` is what everybody tries first.
+    if matches!(function.name, "head" | "tail")
+        && let [_, last] = values.as_mut_slice()
+        && last.is_int()
+    {
+        let n = std::mem::take(last);
+        *last = Dynamic::from_map(std::iter::once(("n".into(), n)).collect());
+        return Ok(());
+    }
     let Some(first) = values.first().filter(|value| value.is_array()) else { return Ok(()) };
     let flags: Array = first.as_array_ref().map(|array| array.clone()).unwrap_or_default();
     // An empty array is a list of no flags only where a command's own first argument is no array, and no options follow at the end.
@@ -267,10 +286,36 @@ pub fn language(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
         );
     }
     entries(engine, thrown);
+    numbers(engine, thrown);
     engine.register_fn("to_string", |map: &mut Map| convert::display_map(map));
     engine.register_fn("print", |map: &mut Map| convert::display_map(map));
     engine.register_fn("to_string", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
     engine.register_fn("print", |array: &mut Array| convert::display(&Dynamic::from_array(array.clone())));
+}
+
+/// Numbers from text: as the language has them, but with errors that have a `kind` where they are caught.
+fn numbers(engine: &mut Engine, thrown: &Arc<Thrown>) {
+    fn raised(thrown: &Thrown, context: &NativeCallContext, name: &str, text: &str, what: &str) -> Box<EvalAltResult> {
+        let position = context.call_position();
+        let number = |n: Option<usize>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let shown: String = text.chars().take(40).collect();
+        let wrong = Error::new(Kind::Script, format!("{name}: `{}` is not {what}", shown.escape_debug()));
+        raise(wrong, thrown, (number(position.line()), number(position.position())), position)
+    }
+    let failed = Arc::clone(thrown);
+    engine.register_fn("parse_int", move |context: NativeCallContext, text: &str| -> Result<i64, Box<EvalAltResult>> {
+        text.trim().parse().map_err(|_| raised(&failed, &context, "parse_int", text, "a whole number"))
+    });
+    let failed = Arc::clone(thrown);
+    engine.register_fn("parse_int", move |context: NativeCallContext, text: &str, radix: i64| -> Result<i64, Box<EvalAltResult>> {
+        let base = u32::try_from(radix).ok().filter(|base| (2..=36).contains(base));
+        let number = base.and_then(|base| i64::from_str_radix(text.trim(), base).ok());
+        number.ok_or_else(|| raised(&failed, &context, "parse_int", text, &format!("a whole number to the base {radix}")))
+    });
+    let failed = Arc::clone(thrown);
+    engine.register_fn("parse_float", move |context: NativeCallContext, text: &str| -> Result<f64, Box<EvalAltResult>> {
+        text.trim().parse().map_err(|_| raised(&failed, &context, "parse_float", text, "a number"))
+    });
 }
 
 /// For scripts that were written for a map from name to entry, as the reference's `ls` gives: the names, the entries, and an entry by its name, of

@@ -529,12 +529,12 @@ macro_rules! lister {
 }
 
 lister! { TAR_LIST tar_list "tar_list" Tar
-    "What is in a tar archive: plain, or packed with gzip, zstd, bzip2 or xz, whatever its name.\n\nAn array of maps: `path` (as it is stored, without `/` at the end), `type` (file, dir, symlink, hard_link, fifo, char_device, block_device), `size`, `mode`, `owner`, `group`, `uid`, `gid`, `mtime`, and `target` of links. A name that is not UTF-8 is a blob. An archive that is damaged or cut short is the error `bad_data`."
+    "What is in a tar archive: plain, or packed with gzip, zstd, bzip2 or xz, whatever its name.\n\nAn array of maps: `path` (as it is stored, without `/` at the end), `name` (its last part), `type` (file, dir, symlink, hard_link, fifo, char_device, block_device), `size`, `mode`, `owner`, `group`, `uid`, `gid`, `mtime`, and `target` of links. A name that is not UTF-8 is a blob. An archive that is damaged or cut short is the error `bad_data`."
     &[
         Example {
             given: &[("d/a", "1"), ("d/b", "22")],
-            script: r#"tar_create(dir + "/x.tar", dir + "/d", #{relative_to: dir}); tar_list(dir + "/x.tar", #{pattern: "**/b"}).map(|m| [m.path, m.type, m.size])"#,
-            gives: r#"[["d/b", "file", 2]]"#,
+            script: r#"tar_create(dir + "/x.tar", dir + "/d", #{relative_to: dir}); tar_list(dir + "/x.tar", #{pattern: "**/b"}).map(|m| [m.path, m.name, m.type, m.size])"#,
+            gives: r#"[["d/b", "b", "file", 2]]"#,
         },
         Example {
             given: &[("x.tar", "this is no archive")],
@@ -583,8 +583,11 @@ fn list(call: &Call<'_>, target: Target, options: &ListOptions, form: Form) -> R
 
 fn entry(member: &Member, path: &[u8]) -> Map {
     let id = |id: u64| if id == u64::MAX { Dynamic::UNIT } else { id.into_script() };
+    let name = path.strip_suffix(b"/").unwrap_or(path);
+    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
     let mut map = record([
         ("path", name_value(path)),
+        ("name", name_value(name)),
         ("type", member.what.word().into_script()),
         ("size", member.size.into_script()),
         ("mode", member.mode.into_script()),

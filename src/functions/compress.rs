@@ -93,7 +93,7 @@ options! {
 
 const GZIP: Function = Function {
     name: "gzip",
-    doc: "Packs a file with gzip into a new file.\n\nWithout `to` the name is that of the file with `.gz` added. The file itself stays, unless `keep: false` has it removed at the end: under the name that was given, if that is still the file that was read. A link is not removed. \
+    doc: "Packs a file with gzip into a new file; the file itself stays.\n\nWithout `to` the name is that of the file with `.gz` added. `keep: false` has the file removed at the end: under the name that was given, if that is still the file that was read. A link is not removed. \
           The new file has the permission bits and the time of the old one. It gets its name when it is complete, so a result that is cut short or has old bytes at its end cannot be. \
           What is there already is the error `exists`, or with `force` replaced, with its owner and mode kept.\n\n\
           A map: `changed`, `created`, `path`, `bytes_in`, `bytes_out`, `removed` (whether the file that was read is gone).",

@@ -83,6 +83,12 @@ impl DateTime {
     pub fn parse_in(text: &str, format: Option<&str>, zone: &TimeZone) -> Result<Self> {
         let wrong = |form: &str| Error::new(Kind::BadData, format!("not a point in time in the form {form}"));
         match format {
+            // A civil time is taken as one of UTC, but not one that names another zone.
+            None if !text.contains('[') && text.parse::<Timestamp>().is_err() => {
+                let civil: civil::DateTime =
+                    text.parse().map_err(|_| wrong("of RFC 3339, e.g. `2026-01-31T14:30:00+05:00`, or `2026-01-31 14:30:00`"))?;
+                Ok(Self(TimeZone::UTC.to_timestamp(civil).map_err(|_| out_of_range())?))
+            }
             None | Some("RFC3339") => text.parse().map(Self).map_err(|_| wrong("of RFC 3339, e.g. `2026-01-31T14:30:00+05:00`")),
             Some("RFC2822") => jiff::fmt::rfc2822::parse(text).map(|time| Self(time.timestamp())).map_err(|_| wrong("of RFC 2822")),
             Some(format) => {

@@ -330,6 +330,13 @@ impl Span {
         };
         let text = value.as_immutable_string_ref().map_err(|_| form())?;
         let text = text.trim();
+        // As in find(1): without a unit `+25` is days there, and blocks of a size.
+        if let Some((sign, rest)) = text.split_at_checked(1).filter(|(sign, _)| matches!(*sign, "+" | "-")) {
+            let unit = if option == "size" { "b" } else { "d" };
+            let unit = if rest.ends_with(|c: char| c.is_ascii_digit()) { unit } else { "" };
+            let sign = if sign == "+" { '>' } else { '<' };
+            return Err(form().with_hint(format!("`{option}: \"{sign}{}{unit}\"`", rest.escape_debug())));
+        }
         let number = |text: &str| -> Result<f64> {
             let text = text.trim();
             let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

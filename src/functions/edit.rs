@@ -190,7 +190,7 @@ const SET_KEY: Function = Function {
           `auto` takes `.toml` for `toml`; `.env`, `environment`, `os-release` and files in `/etc/default` and `/etc/sysconfig` for `env`; `ssh_config`, `sshd_config` and their \
           folders for `ssh`; `.service` and the other units for `unit`; `.ini`, `.cfg`, `.cnf`, `.repo` and whatever has a `section` for `ini`; the rest for `conf`, which is \
           `key = value`, `key: value` or `key value` as most lines of the file are. YAML and JSON are not changed by this function. Keys are compared \
-          exactly, those of `ssh` without regard to case. What would not be read back as the value is not written; an INI value that may go on in the next line and a key \
+          exactly, those of `ssh` without regard to case. In `toml`, `server.port` is also `port` of the table `server`, if that is there. What would not be read back as the value is not written; an INI value that may go on in the next line and a key \
           that several lines have are errors `bad_data`.\n\n\
           Writes, checks and records as [edit_line] does, and gives the same map.",
     body: &with4(

@@ -36,24 +36,28 @@ impl Delimiter {
     }
 }
 
-/// The number of a field: 0 is the line.
+/// The number of a field: 0 is the line, -1 the last one.
 #[derive(Clone, Copy)]
-struct Field(usize);
+struct Field(i64);
 
 impl FromScript for Field {
-    const TYPE: &'static str = "the number of a field, from 1, or 0 for the whole line";
+    const TYPE: &'static str = "the number of a field: from 1, from -1 backwards, or 0 for the whole line";
     fn from_script(value: Dynamic) -> Result<Self> {
-        let number = i64::from_script(value)?;
-        usize::try_from(number).map(Self).map_err(|_| bad_argument(format!("expected {}, got {number}", Self::TYPE)))
+        i64::from_script(value).map(Self)
     }
 }
 
 impl Field {
     fn of<'t>(self, line: &'t str, delimiter: &'t Delimiter) -> Option<&'t str> {
-        match self.0.checked_sub(1) {
-            None => Some(line),
-            Some(at) if delimiter.0 == " " => line.split([' ', '\t', '\n']).filter(|field| !field.is_empty()).nth(at),
-            Some(at) => line.split(delimiter.0.as_str()).nth(at),
+        let at = usize::try_from(self.0.unsigned_abs()).ok()?;
+        let Some(at) = at.checked_sub(1) else { return Some(line) };
+        let blanks = delimiter.0 == " ";
+        let mut words = line.split([' ', '\t', '\n']).filter(|field| !field.is_empty());
+        match (blanks, self.0 < 0) {
+            (true, false) => words.nth(at),
+            (true, true) => words.nth_back(at),
+            (false, false) => line.split(delimiter.0.as_str()).nth(at),
+            (false, true) => line.rsplit(delimiter.0.as_str()).nth(at),
         }
     }
 }
@@ -83,7 +87,7 @@ options! {
     }
 }
 
-const FIELD: super::function::Param = param("field", "Which field, from 1; 0 is the whole line.");
+const FIELD: super::function::Param = param("field", "Which field, from 1; -1 is the last one, 0 the whole line.");
 const DELIMITER: super::function::Param = param("delimiter", "What stands between two fields; one space means blanks, however many.");
 const SOURCE: super::function::Param = param("source", "A file, an open file, an array of lines, or text.");
 
@@ -96,6 +100,7 @@ const AWK_FIELD: Function = Function {
     examples: &[
         Example { given: &[("f", "a  1\nb\nc\t3\n")], script: r#"awk_field(2, " ", dir + "/f")"#, gives: r#"["1", "3"]"# },
         Example { given: &[("f", "a,,c\n")], script: r#"awk_field(2, ",", dir + "/f")"#, gives: r#"[""]"# },
+        Example { given: &[], script: r#"awk_field(-1, " ", ["a  b", "c d e "])"#, gives: r#"["b", "e"]"# },
     ],
 };
 

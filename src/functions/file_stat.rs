@@ -116,6 +116,8 @@ fn kind_of(call: &Call<'_>, path: &AbsPath, follow: bool) -> Result<Option<FileT
     match call.permit::<Stat>(File::locate_with(path, follow)?) {
         Ok(file) => Ok(file.resource().kind()),
         Err(error) if matches!(error.kind, Kind::NotFound | Kind::NotADirectory) => Ok(None),
+        // Links that lead in a circle lead nowhere. In /proc the same errno is for links that rex does not follow.
+        Err(error) if error.errno == Some(libc::ELOOP) && !path.as_bytes().starts_with(b"/proc/") => Ok(None),
         Err(error) => Err(error),
     }
 }

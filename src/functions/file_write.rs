@@ -83,6 +83,12 @@ pub struct Bits(pub u32);
 impl FromScript for Bits {
     const TYPE: &'static str = "permission bits (0 to 0o777)";
     fn from_script(value: Dynamic) -> Result<Self> {
+        if let Ok(text) = value.as_immutable_string_ref() {
+            let digits = text.strip_prefix("0o").unwrap_or(&text);
+            let bits = u32::from_str_radix(digits, 8).ok().filter(|bits| *bits <= 0o777 && !digits.starts_with('+'));
+            let wrong = || bad_argument("expected permission bits: 0 to 0o777, or octal text such as \"0750\"");
+            return bits.map(Self).ok_or_else(wrong);
+        }
         let bits = i64::from_script(value)?;
         u32::try_from(bits).ok().filter(|bits| *bits <= 0o777).map(Self).ok_or_else(|| {
             bad_argument(format!("expected {}, got {bits}", Self::TYPE))
@@ -128,7 +134,7 @@ const WRITE: Function = Function {
     examples: &[
         Example {
             given: &[],
-            script: r#"write(dir + "/new", "a\n"); write(dir + "/new", "b\n"); cat(dir + "/new")"#,
+            script: r#"write(dir + "/new", "a\n", #{replace: true}); write(dir + "/new", "b\n", #{append: true}); cat(dir + "/new")"#,
             gives: r#""a\nb\n""#,
         },
         Example { given: &[("old", "long contents\n")], script: r#"write(dir + "/old", "new\n", #{replace: true}).atomic"#, gives: "true" },

@@ -354,6 +354,10 @@ fn argument<T: FromScript>(call: &Call<'_>, params: &[Param], at: usize, value: 
     let function = call.function.name;
     match value {
         None => T::absent().ok_or_else(|| crate::error::bad_argument(format!("{function}: `{name}` is missing: expected {}", T::TYPE))),
+        // Errors of options say themselves what they are about.
+        Some(value) if T::OPTIONS.is_some() => {
+            T::from_script(value).map_err(|error| Error { message: format!("{function}: {}", error.message), ..error })
+        }
         Some(value) => T::from_script(value).map_err(|error| Error { message: format!("{function}: {name}: {}", error.message), ..error }),
     }
 }

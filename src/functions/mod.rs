@@ -35,7 +35,7 @@ pub mod paths;
 pub mod order;
 pub mod processes;
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 pub mod handle;
 pub mod say;
 pub mod search;

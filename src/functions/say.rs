@@ -247,6 +247,42 @@ pub fn align(cells: &[Vec<(String, bool)>], header: bool, separator: &str) -> Ve
         .collect()
 }
 
+/// Columns of a table for people; with more the lines would not fit.
+const MOST_COLUMNS: usize = 12;
+/// A wider cell would push all others aside, and nothing is cut off in the value of a run.
+const WIDEST: usize = 120;
+
+/// A final value for people: maps with the same keys as a table, one map as a line for each key. Nothing for what is better shown as it is.
+#[must_use]
+pub fn sheet(value: &Dynamic) -> Option<String> {
+    let plain = |value: &Dynamic| if value.is_unit() { String::new() } else { display(value) };
+    if let Some(map) = value.read_lock::<Map>() {
+        // An error that was caught reads as a sentence.
+        let error = map.contains_key("kind") && map.contains_key("message");
+        let lines: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {}", plain(value))).collect();
+        let flat = lines.iter().all(|line| !line.contains(char::is_control));
+        return (flat && !error && !lines.is_empty()).then(|| lines.join("\n"));
+    }
+    let rows = value.read_lock::<Array>()?;
+    let columns: Vec<_> = rows.first()?.read_lock::<Map>()?.keys().cloned().collect();
+    if columns.is_empty() || columns.len() > MOST_COLUMNS {
+        return None;
+    }
+    let mut cells = vec![columns.iter().map(|name| (name.to_string(), false)).collect::<Vec<_>>()];
+    for row in rows.iter() {
+        let row = row.read_lock::<Map>()?;
+        if !row.keys().eq(columns.iter()) {
+            return None;
+        }
+        let line: Vec<(String, bool)> = row.values().map(|value| (plain(value), value.is_int() || value.is_float())).collect();
+        if line.iter().any(|(text, _)| text.width() > WIDEST || text.contains(char::is_control)) {
+            return None;
+        }
+        cells.push(line);
+    }
+    Some(align(&cells, true, "  ").join("\n"))
+}
+
 fn rhai_is_map(value: &Dynamic) -> bool {
     value.is_map()
 }

@@ -22,12 +22,13 @@ options! {
 
 const HEAD: Function = Function {
     name: "head",
-    doc: "The first lines of a text, as an array of strings.\n\nOnly these are read; of an open file those from its place on, and it is left behind them. Line ends, `\\n` or `\\r\\n`, are not part of lines.",
+    doc: "The first lines of a text, as an array of strings.\n\nOnly these are read; of an open file those from its place on, and it is left behind them. Line ends, `\\n` or `\\r\\n`, are not part of lines. An int instead of options is `n`.",
     body: &with2(head, [param("source", "The text: the path of a file, an open file, an array of lines, or text."), param("options", "")]),
     asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],
     examples: &[
         Example { given: &[("f", "a\nb\nc\n")], script: r#"head(dir + "/f", #{n: 2})"#, gives: r#"["a", "b"]"# },
+        Example { given: &[("f", "a\nb\nc\n")], script: r#"head(dir + "/f", 2)"#, gives: r#"["a", "b"]"# },
         Example { given: &[("f", "a\nb\nc\n")], script: r#"head([head::n(1)], dir + "/f")"#, gives: r#"["a"]"# },
     ],
 };
@@ -54,7 +55,7 @@ options! {
 
 const TAIL: Function = Function {
     name: "tail",
-    doc: "The last lines of a text, as an array of strings.\n\nReads a file from its end, so that it costs the same for a large file (under redacted reading from its beginning). Of an open file only what is behind its place is looked at, lines are counted from there, and it is left at its end. Line ends, `\\n` or `\\r\\n`, are not part of lines.",
+    doc: "The last lines of a text, as an array of strings.\n\nReads a file from its end, so that it costs the same for a large file (under redacted reading from its beginning). Of an open file only what is behind its place is looked at, lines are counted from there, and it is left at its end. Line ends, `\\n` or `\\r\\n`, are not part of lines. An int instead of options is `n`.",
     body: &with2(tail, [param("source", "The text: the path of a file, an open file, an array of lines, or text."), param("options", "")]),
     asks: READS,
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::NotAFile, Kind::TooLarge, Kind::NotText, Kind::Permission],

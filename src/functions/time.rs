@@ -84,7 +84,7 @@ const EPOCH_SECONDS: Function = plain(
 );
 const PARSE_DATETIME: Function = plain(
     "parse_datetime",
-    "A point in time from text.\n\nThe offset in the text counts. Without a format the text is RFC 3339; `RFC2822` or a strptime format may be given.",
+    "A point in time from text.\n\nThe offset in the text counts. Without a format the text is RFC 3339, or a date, or a date and time of UTC; `RFC2822` or a strptime format may be given.",
     &with3(
         parse_datetime,
         [
@@ -96,6 +96,8 @@ const PARSE_DATETIME: Function = plain(
     &[Kind::BadData],
     &[
         Example { given: &[], script: r#"parse_datetime("2026-01-31T14:30:00+05:00").to_string()"#, gives: r#""2026-01-31T09:30:00Z""# },
+        Example { given: &[], script: r#"parse_datetime("2026-11-24 06:00:00").to_string()"#, gives: r#""2026-11-24T06:00:00Z""# },
+        Example { given: &[], script: r#"parse_datetime("2026-01-01").to_string()"#, gives: r#""2026-01-01T00:00:00Z""# },
         Example { given: &[], script: r#"parse_datetime("31/01/2026 08:05", "%d/%m/%Y %H:%M").minute"#, gives: "5" },
         Example {
             given: &[],

@@ -259,14 +259,14 @@ impl<'a> OptionReader<'a> {
     /// # Errors
     /// [`Kind::BadArgument`] for anything but a map, and for keys that are not in the table.
     pub fn new(value: Dynamic, rows: &'a [OptionRow]) -> Result<Self> {
-        let map = Map::from_script(value).map_err(|error| bad_argument(format!("options: {error}")))?;
+        let map = Map::from_script(value).map_err(|error| bad_argument(format!("options: {}", error.message)))?;
         for key in map.keys() {
             if !rows.iter().any(|row| row.name == key.as_str()) {
-                let hint = nearest(key, rows.iter().map(|row| row.name));
+                let near = || nearest(key, rows.iter().map(|row| row.name)).map(|name| format!("did you mean `{name}`?"));
                 let known = rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
                 let shown: String = key.chars().take(40).collect();
                 return Err(Error::new(Kind::BadArgument, format!("unknown option `{}`; the options are: {known}", shown.escape_debug()))
-                    .with_hint(hint.map_or_else(String::new, |name| format!("did you mean `{name}`?"))));
+                    .with_hint(other_name(key, rows).map(str::to_owned).or_else(near).unwrap_or_default()));
             }
         }
         Ok(Self { map, rows })
@@ -284,14 +284,71 @@ impl<'a> OptionReader<'a> {
     }
 }
 
+/// What options are called elsewhere: the name, an option that a function has, and what is to be written if it has it.
+const OTHER_NAMES: &[(&str, &str, &str)] = &[
+    ("min_size", "size", "`size: \">1M\"`"),
+    ("larger_than", "size", "`size: \">1M\"`"),
+    ("bigger_than", "size", "`size: \">1M\"`"),
+    ("max_size", "size", "`size: \"<1M\"`"),
+    ("smaller_than", "size", "`size: \"<1M\"`"),
+    ("older_than", "mtime", "`mtime: \">25d\"`"),
+    ("min_age", "mtime", "`mtime: \">25d\"`"),
+    ("newer_than", "mtime", "`mtime: \"<1d\"`"),
+    ("max_age", "mtime", "`mtime: \"<1d\"`"),
+    ("delimiter", "delim", "did you mean `delim`?"),
+    ("separator", "delim", "did you mean `delim`?"),
+    ("sep", "delim", "did you mean `delim`?"),
+    ("sep", "separator", "did you mean `separator`?"),
+    ("delim", "separator", "did you mean `separator`?"),
+    ("delimiter", "separator", "did you mean `separator`?"),
+    ("depth", "max_depth", "did you mean `max_depth`?"),
+    ("maxdepth", "max_depth", "did you mean `max_depth`?"),
+    ("human", "si", "`human_size(bytes)` makes text of a size"),
+    ("human", "long", "`human_size(bytes)` makes text of a size"),
+    ("human", "max_depth", "`human_size(bytes)` makes text of a size"),
+    ("timeout", "seconds", "did you mean `seconds`?"),
+    ("seconds", "timeout", "did you mean `timeout`?"),
+    ("regexp", "pattern", "did you mean `pattern`?"),
+    ("regex", "pattern", "did you mean `pattern`?"),
+    ("regexp", "regex", "did you mean `regex`?"),
+    ("regex", "fixed", "patterns are regular expressions unless `fixed: true` is given"),
+    ("regexp", "fixed", "patterns are regular expressions unless `fixed: true` is given"),
+    ("literal", "fixed", "did you mean `fixed`?"),
+    ("gzip", "compress", "`compress: \"gz\"`"),
+    ("count", "n", "did you mean `n`?"),
+    ("lines", "n", "did you mean `n`?"),
+    ("limit", "n", "did you mean `n`?"),
+    ("n", "limit", "did you mean `limit`?"),
+    ("n", "count", "did you mean `count`?"),
+    ("max", "limit", "did you mean `limit`?"),
+    ("count", "limit", "did you mean `limit`?"),
+    ("max_count", "limit", "did you mean `limit`?"),
+    ("overwrite", "force", "did you mean `force`?"),
+    ("overwrite", "replace", "did you mean `replace`?"),
+    ("recurse", "recursive", "did you mean `recursive`?"),
+    ("exist_ok", "parents", "did you mean `parents`?"),
+    ("permissions", "mode", "did you mean `mode`?"),
+    ("perms", "mode", "did you mean `mode`?"),
+];
+
+fn other_name(written: &str, rows: &[OptionRow]) -> Option<&'static str> {
+    let fits = |(name, option, _): &&(&str, &str, &str)| *name == written && rows.iter().any(|row| row.name == *option);
+    OTHER_NAMES.iter().find(fits).map(|(.., hint)| *hint)
+}
+
 /// The candidate most like a misspelt word, if any is like it.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word: String = word.chars().take(64).collect();
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4 || (word.len() >= 3 && candidate.starts_with(&word)))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4 || is_part(&word, candidate) || is_part(candidate, &word))
         .min()
         .map(|(_, candidate)| candidate)
+}
+
+/// Whether a word begins or ends with a shorter one that is long enough to say something.
+fn is_part(part: &str, whole: &str) -> bool {
+    part.len() >= 3 && (whole.starts_with(part) || whole.ends_with(part))
 }
 
 /// The name of an option from that of its field: without the mark of a raw identifier.

@@ -2,14 +2,14 @@
 
 use super::convert;
 use super::function::{Call, Example, Function, param, with1, with2, with3};
-use super::value::{Dynamic, ImmutableString, IntoScript, Map};
+use super::value::{Dynamic, FromScript, ImmutableString, IntoScript, Map};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::sys;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use std::io;
 
-pub const FUNCTIONS: &[Function] = &[TEMPLATE, HUMAN_SIZE, PARSE_SIZE, HUMAN_DURATION, PARSE_DURATION, RANDOM_ALPHANUMERIC, UUID];
+pub const FUNCTIONS: &[Function] = &[TEMPLATE, HUMAN_SIZE, ROUND, PARSE_SIZE, HUMAN_DURATION, PARSE_DURATION, RANDOM_ALPHANUMERIC, UUID];
 
 /// Steps that one template may take.
 const FUEL: u64 = 10_000_000;
@@ -71,6 +71,9 @@ fn template(call: &Call<'_>, text: ImmutableString, values: Map, options: Templa
     if text.len() > MAX_TEMPLATE {
         return Err(Error::new(Kind::TooLarge, format!("template: the template is larger than {MAX_TEMPLATE} bytes"))
             .with_hint("use several, one for each part"));
+    }
+    if text.starts_with('/') && !text.contains(char::is_whitespace) && !["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) {
+        return Err(bad_argument("template: text: this is a path, and a template is text").with_hint("template(cat(path), #{…})"));
     }
     let values = Dynamic::from_map(values);
     convert::check_depth(&values)?;
@@ -186,6 +189,32 @@ fn human_size(_: &Call<'_>, bytes: f64, options: HumanSizeOptions) -> Result<Str
     };
     let sign = if bytes < 0.0 { "-" } else { "" };
     Ok(format!("{sign}{left:.digits$} {unit}"))
+}
+
+const ROUND: Function = Function {
+    name: "round",
+    doc: "A number rounded, to a whole one or to so many digits behind the point.\n\nAn int stays as it is.",
+    body: &with2(round, [param("number", "An int or a float."), param("digits", "0 to 15; none if left out.")]),
+    asks: &[],
+    fails: &[],
+    examples: &[
+        Example { given: &[], script: "round(2.345678, 2)", gives: "2.35" },
+        Example { given: &[], script: "round(2.5)", gives: "3.0" },
+        Example { given: &[], script: "round(7, 2)", gives: "7" },
+    ],
+};
+
+fn round(_: &Call<'_>, number: Dynamic, digits: Option<u64>) -> Result<Dynamic> {
+    if number.is_int() {
+        return Ok(number);
+    }
+    let float = f64::from_script(number).map_err(|error| Error { message: format!("round: number: {}", error.message), ..error })?;
+    match digits.map(usize::try_from) {
+        None => Ok(float.round().into_script()),
+        // By way of the decimal form, so that the result is the number that is written like that.
+        Some(Ok(digits @ 0..=15)) => Ok(format!("{float:.digits$}").parse().unwrap_or(float).into_script()),
+        Some(_) => Err(bad_argument("round: digits: expected 0 to 15")),
+    }
 }
 
 const PARSE_SIZE: Function = Function {

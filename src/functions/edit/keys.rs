@@ -88,6 +88,9 @@ pub fn set_key(bytes: &[u8], edit: &KeyEdit<'_>) -> Result<Edited> {
         .filter(|entry| !entry.comment && region.holds(entry))
         .filter_map(|entry| Some((entry, edit.parts(&entry.text, sign)?)))
         .collect();
+    if found.is_empty() {
+        edit.is_no_path(&text, &entries, sign)?;
+    }
     let line = match edit.value {
         None => {
             for (entry, _) in found.iter().rev() {
@@ -251,6 +254,24 @@ impl KeyEdit<'_> {
         let ranges: Vec<Range<usize>> =
             headers.iter().zip(ends).filter(|((_, name), _)| same(name)).map(|((start, _), end)| *start..end).collect();
         (!ranges.is_empty()).then_some(Region { ranges })
+    }
+
+    /// Refuses a key such as `database.port` where a section `database` is there: it would be a new key before the first section.
+    fn is_no_path(&self, text: &Text<'_>, entries: &[Entry], sign: Option<u8>) -> Result<()> {
+        if self.section.is_some() || self.form == Form::Ssh {
+            return Ok(());
+        }
+        let headers: Vec<&[u8]> = entries.iter().filter_map(|entry| self.header(entry)).collect();
+        let mut parts = self.key.rmatch_indices('.').map(|(at, _)| self.key.split_at(at));
+        let Some((section, rest)) = parts.find(|(section, _)| headers.contains(&section.as_bytes())) else { return Ok(()) };
+        // php.ini has keys with the section's name in them.
+        let inside = KeyEdit { section: Some(section), ..*self };
+        let whole = inside.region(text, entries).is_some_and(|region| {
+            entries.iter().any(|entry| !entry.comment && region.holds(entry) && inside.parts(&entry.text, sign).is_some())
+        });
+        let key = if whole { self.key } else { rest.trim_start_matches('.') };
+        Err(bad_argument(format!("`key`: there is no key `{}`, but a section `{section}`; nothing was written", self.key))
+            .with_hint(format!("set_key(path, \"{key}\", …, #{{section: \"{section}\"}})")))
     }
 
     /// Whether the file writes `key = value` (or `key: value`); of a plain file that is what most of its lines do.

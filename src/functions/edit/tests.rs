@@ -407,3 +407,27 @@ fn options_that_would_have_no_effect_are_refused() {
     }
     assert_eq!(folder.text("f"), "a=1\n");
 }
+
+#[test]
+fn a_key_with_the_name_of_a_section_is_refused_or_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::new("permit(principal, action, resource);");
+    let at = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let set = |path: &std::path::Path, key: &str| rig.call("set_key", [path.to_str().unwrap().into(), key.into(), Dynamic::from_int(30)]);
+    let ini = at("a.ini", "x.y = 1\n[database]\npool_size = 5\n[opcache]\nopcache.enable = 0\n");
+    let error = set(&ini, "database.pool_size").unwrap_err();
+    assert_eq!(error.kind, Kind::BadArgument);
+    assert_eq!(error.hint.as_deref(), Some("set_key(path, \"pool_size\", …, #{section: \"database\"})"));
+    let error = set(&ini, "opcache.enable").unwrap_err();
+    assert_eq!(error.hint.as_deref(), Some("set_key(path, \"opcache.enable\", …, #{section: \"opcache\"})"));
+    let _ = set(&ini, "x.y").unwrap();
+    assert!(std::fs::read_to_string(&ini).unwrap().starts_with("x.y = 30\n"));
+    let toml = at("a.toml", "\"a.b\" = 1\n[server]\nport = 1\n[a]\nb = 2\n");
+    let _ = set(&toml, "server.port").unwrap();
+    let _ = set(&toml, "a.b").unwrap();
+    assert_eq!(std::fs::read_to_string(&toml).unwrap(), "\"a.b\" = 30\n[server]\nport = 30\n[a]\nb = 2\n");
+}

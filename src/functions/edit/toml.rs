@@ -16,7 +16,20 @@ const DEEPEST: usize = 32;
 pub fn set_key(bytes: &[u8], section: &[String], key: &str, value: Option<&Value>, comment: bool) -> Result<Edited> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::new(Kind::NotText, "bytes that are not UTF-8; nothing was written"))?;
     let document = parse(text)?;
-    let place = place(&document, section)?;
+    let mut place = place(&document, section)?;
+    // `server.port` is the key `port` of the table `server`, unless a key is written like that.
+    let mut path = section.to_vec();
+    let mut key = key;
+    if place.get(key).is_none()
+        && let Some((tables, last)) = key.rsplit_once('.')
+    {
+        path.extend(tables.split('.').map(str::to_owned));
+        match self::place(&document, &path) {
+            Ok(found @ (Place::Table(_) | Place::Inline(_))) if !last.is_empty() => (place, key) = (found, last),
+            _ => path.truncate(section.len()),
+        }
+    }
+    let section = path.as_slice();
     let (at, new) = match (place.get(key), value) {
         (None, None) => return Ok(Edited { bytes: bytes.to_vec(), line: None }),
         (Some(Item::Value(old)), Some(value)) if same(old, value) => {
