@@ -14,8 +14,8 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["join"], "`join_lines(list, \", \")`; of paths `join_path`"),
     (&["get", "getitem", "get_or", "getOrDefault"], "`map[key] ?? default`"),
     (
-        &["exec", "system", "run", "popen", "spawn", "shell", "sh", "bash", "subprocess", "command", "sudo"],
-        "no function runs programs; `rex functions` lists what there is",
+        &["system", "run", "popen", "spawn", "shell", "sh", "bash", "subprocess", "command", "sudo"],
+        "`exec(\"/usr/bin/program\", [\"argument\", …])` runs a program, without a shell",
     ),
     (&["http_get", "http_post", "http", "curl", "wget", "fetch", "download", "request"], "no function uses the network like this"),
     (&["log", "logger", "console_log"], "`info(message)`, `warn`, `error`"),

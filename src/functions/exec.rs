@@ -80,7 +80,6 @@ const FAILS: &[Kind] = &[
     Kind::ProgramFailed,
     Kind::Unavailable,
     Kind::Unsupported,
-    Kind::Limit,
 ];
 
 const EXEC: Function = Function {
@@ -126,7 +125,6 @@ const EXEC_STREAM: Function = Function {
         Kind::ProgramFailed,
         Kind::Unavailable,
         Kind::Unsupported,
-        Kind::Limit,
     ],
     examples: &[
         Example {

@@ -304,6 +304,10 @@ const DELETED_BUT_OPEN: Function = Function {
 
 fn deleted_but_open(call: &Call<'_>, options: DeletedOptions) -> Result<Array> {
     let check = || call.check();
+    if call.host.gate.policies().hull(ListFds::NAMESPACE, ListFds::NAME).is_empty() {
+        // Then the kernel keeps processes from this one too, and there is none to ask about but itself.
+        drop(call.permit::<ListFds>(Process::this())?);
+    }
     let table = kernel::Table::open()?;
     let wanted = kernel::Wanted { max_command: JUDGED, ..kernel::Wanted::default() };
     let mut users: HashMap<i64, String> = HashMap::new();
