@@ -18,7 +18,7 @@ fn hint(script: &str) -> String {
 fn names_of_other_tools_lead_to_what_there_is() {
     for (script, part) in [
         ("rename(1, 2)", "`mv(from, to)`"),
-        ("exec(\"ls\")", "no function runs programs"),
+        ("system(\"ls\")", "runs a program, without a shell"),
         ("let x = [1]; append(x, 2)", "list.push(item)"),
         ("sum([1])", "reduce"),
         ("makedirs(1)", "`mkdir(path, #{parents: true})`"),
