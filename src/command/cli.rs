@@ -1,5 +1,6 @@
 //! The owner's own command line, parsed by clap: a grammar of its own that no request ever reaches.
 
+use super::policy::PolicyCommand;
 use crate::error::Exit;
 use crate::os::process::Environment;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -99,19 +100,6 @@ pub enum OutputFormat {
     Ndjson,
 }
 
-#[derive(Subcommand)]
-pub enum PolicyCommand {
-    /// Parse and strictly validate policies; exit 78 when they would stop everything.
-    Check {
-        /// Files, or folders of *.cedar files; without any, those of rex.toml.
-        files: Vec<PathBuf>,
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
-    /// Print the Cedar schema that policies are validated against.
-    Schema,
-}
-
 /// Which records to show.
 #[derive(Args)]
 pub struct AuditArgs {
@@ -163,8 +151,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
     };
     match cli.command {
         Command::Run(args) => super::local::run(args, environment),
-        Command::Policy(PolicyCommand::Check { files, config }) => super::policy::check(&files, config.as_deref()),
-        Command::Policy(PolicyCommand::Schema) => super::show(&crate::terms::schema()),
+        Command::Policy(command) => super::policy::run(command),
         Command::Audit(args) => super::audit::run(&args),
         Command::Functions { json, name } => match super::verbs::functions(json, name.as_deref()) {
             Ok(code) => code,

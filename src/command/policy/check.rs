@@ -1,4 +1,4 @@
-//! `rex policy`: what the owner does with policies before they count.
+//! `rex policy check`: parses and validates policies, and prints every fault with its place.
 
 use crate::error::{Error, Exit, Kind, Result};
 use crate::os::trusted::Owner;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 /// Parses and validates; prints every fault with its place. Exit 78 when there is one.
 #[must_use]
-pub fn check(files: &[PathBuf], config: Option<&Path>) -> u8 {
+pub fn run(files: &[PathBuf], config: Option<&Path>) -> u8 {
     match try_check(files, config) {
         Ok(policies) => {
             for warning in &policies.warnings {
-                super::say(&format!("warning: {}", warning.trim_end()));
+                super::super::say(&format!("warning: {}", warning.trim_end()));
             }
-            super::show(&format!(
+            super::super::show(&format!(
                 "{} policies are valid ({} warnings), digest {}\n",
                 policies.total,
                 policies.warnings.len(),
@@ -26,7 +26,7 @@ pub fn check(files: &[PathBuf], config: Option<&Path>) -> u8 {
             let text = format!("rex: {}\n", error.message);
             let _ = crate::output::write_all(rustix::stdio::stderr(), crate::output::neutralise(&text).as_bytes());
             if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
-                super::say(&format!("  hint: {hint}"));
+                super::super::say(&format!("  hint: {hint}"));
             }
             if error.kind == Kind::Config { Exit::ConfigInvalid as u8 } else { error.kind.exit() as u8 }
         }
