@@ -8,4 +8,5 @@ pub mod program;
 pub mod process;
 pub mod script;
 pub mod secret;
+pub mod swap;
 pub mod trusted;
