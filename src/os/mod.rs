@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod descriptors;
 pub mod digest;
+pub mod places;
 pub mod private;
 pub mod program;
 pub mod process;

@@ -3,17 +3,11 @@
 mod check;
 
 use clap::Subcommand;
-use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum PolicyCommand {
-    /// Parse and strictly validate policies; exit 78 when they would stop everything.
-    Check {
-        /// Files, or folders of *.cedar files; without any, those of rex.toml.
-        files: Vec<PathBuf>,
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
+    /// Find what is wrong with policies: faults (exit 78), and what is most likely not meant.
+    Check(check::CheckArgs),
     /// Print the Cedar schema that policies are validated against.
     Schema,
 }
@@ -22,7 +16,7 @@ pub enum PolicyCommand {
 #[must_use]
 pub fn run(command: PolicyCommand) -> u8 {
     match command {
-        PolicyCommand::Check { files, config } => check::run(&files, config.as_deref()),
+        PolicyCommand::Check(args) => check::run(&args),
         PolicyCommand::Schema => super::show(&crate::terms::schema()),
     }
 }
