@@ -7,6 +7,7 @@ pub mod places;
 pub mod private;
 pub mod program;
 pub mod process;
+pub mod replace;
 pub mod script;
 pub mod secret;
 pub mod trusted;

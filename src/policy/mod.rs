@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cache;
+pub mod format;
 mod gate;
 mod hull;
 mod launchers;

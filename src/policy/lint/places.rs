@@ -131,9 +131,9 @@ fn here(
             format!("`{path}` goes through a link on this host, to `{}`, and rules are about canonical paths: {}", found.real, never(item));
         notes.push(Note::new("link", message).at(place).help(format!("write \"{}\"", found.real.escape_debug())));
     } else if !found.exists {
-        // What is yet to be made need not be there.
+        // What is yet to be made need not be there, and to forbid what may come is prudent.
         let makes = item.shape.verbs.iter().filter_map(|number| view.verbs.get(*number)).any(|verb| verb.uid.id == "create");
-        if !makes {
+        if item.rule.permit && !makes {
             notes.push(Note::new("missing", format!("there is no `{path}` on this host")).at(place));
         }
     } else if let Some(kind) = kind
