@@ -2,13 +2,18 @@
 
 mod bounds;
 mod cache;
+pub mod format;
 mod gate;
 mod hull;
 mod launchers;
+pub mod lint;
 mod load;
+mod pattern;
 mod pointed;
+mod possible;
 pub mod reference;
 pub mod schema;
+mod shape;
 mod slice;
 mod values;
 mod words;

@@ -2,34 +2,33 @@
 
 mod activate;
 mod check;
+mod format;
+mod schema;
 
 use crate::error::{Error, Exit, Kind};
 use activate::ActivateArgs;
 use clap::Subcommand;
-use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum PolicyCommand {
-    /// Parse and strictly validate policies; exit 78 when they would stop everything.
-    Check {
-        /// Files, or folders of *.cedar files; without any, those of rex.toml.
-        files: Vec<PathBuf>,
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
     /// Check, test and put a set in force at once; the set before is kept.
     Activate(ActivateArgs),
+    /// Find what is wrong with policies: faults (exit 78), and what is most likely not meant.
+    Check(check::CheckArgs),
+    /// Write policies in one style, in place; comments stay. What does not parse is refused (exit 78), and then nothing is written.
+    Format(format::FormatArgs),
     /// Print the Cedar schema that policies are validated against.
-    Schema,
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command; gives the exit code.
 #[must_use]
 pub fn run(command: PolicyCommand) -> u8 {
     match command {
-        PolicyCommand::Check { files, config } => check::run(&files, config.as_deref()),
         PolicyCommand::Activate(args) => activate::run(&args),
-        PolicyCommand::Schema => super::show(&crate::terms::schema()),
+        PolicyCommand::Check(args) => check::run(&args),
+        PolicyCommand::Format(args) => format::run(&args),
+        PolicyCommand::Schema(args) => schema::run(&args),
     }
 }
 
