@@ -348,16 +348,27 @@ impl Gate {
         } else {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
-        self.conclude::<A>(site, on, &full, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
+        self.conclude::<A>(site, on, &full, context, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
     }
 
     /// What follows from an answer: its record, and the error if it is a denial or something stands in the way.
-    fn conclude<A: Action>(&self, site: &Site<'_>, on: &A::On, full: &Full, remembered: bool, record_allowed: bool) -> Result<()> {
+    fn conclude<A: Action>(
+        &self,
+        site: &Site<'_>,
+        on: &A::On,
+        full: &Full,
+        context: &[(&'static str, Value)],
+        remembered: bool,
+        record_allowed: bool,
+    ) -> Result<()> {
         let ask = &const { ask::<A>() };
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
         let denied = full.verdict.why.is_some();
         if denied || record_allowed || obstacle.is_some() {
             let shown = on.shown();
+            // An attribute that cannot be had is not on record.
+            let attributes: Vec<(&'static str, Value)> =
+                A::On::RECORDED.iter().filter_map(|name| Some((*name, Resource::attribute(on, name).ok()??))).collect();
             let question = Question {
                 site,
                 ask,
@@ -365,6 +376,8 @@ impl Gate {
                 id: Resource::id(on),
                 shown_as: on.shown_as(),
                 shown: &shown,
+                context,
+                attributes: &attributes,
                 remembered,
             };
             if denied {
@@ -401,6 +414,8 @@ impl Gate {
             line: question.site.line,
             column: question.site.column,
             remembered: question.remembered,
+            context: if full.instead.is_none() { question.context } else { &[] },
+            attributes: question.attributes,
             reference,
             note: full.verdict.note.as_deref(),
             obstacle,
@@ -494,6 +509,8 @@ struct Question<'a> {
     id: &'a str,
     shown_as: &'static str,
     shown: &'a str,
+    context: &'a [(&'static str, Value)],
+    attributes: &'a [(&'static str, Value)],
     remembered: bool,
 }
 

@@ -455,7 +455,7 @@ pub(super) fn fits(value: &Value, cedar: &str) -> bool {
     match value {
         Value::Bool(_) => name == "Bool",
         Value::Long(_) => name == "Long",
-        Value::String(_) => name == "String",
+        Value::String(_) | Value::Masked(..) => name == "String",
         Value::Datetime(_) => name == "datetime",
         Value::Ip(_) => name == "ipaddr",
         Value::Entity(noun, _) => *noun == cedar,

@@ -75,7 +75,7 @@ impl<A: Action> Walk<'_, A> {
         if !on_record && full.verdict.why.is_some() {
             return Ok(Weighed::Denied(on));
         }
-        let answer = self.gate.conclude::<B>(&self.site, &on, &full, false, false);
+        let answer = self.gate.conclude::<B>(&self.site, &on, &full, &[], false, false);
         self.count::<B>(answer.as_ref().map(|()| full.verdict.deciders.as_slice()));
         match answer {
             Ok(()) => Ok(Weighed::Granted(Granted { resource: on, verb: PhantomData })),
