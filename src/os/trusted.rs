@@ -312,6 +312,16 @@ pub fn open_any(path: &Path) -> Result<std::fs::File> {
     rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from).map_err(|errno| failed("open", path, errno))
 }
 
+/// Makes a file that is not there yet, readable for its owner and group; whoever types the command vouches for the folder.
+///
+/// # Errors
+/// [`Kind::Exists`] when something has that name, also a dangling link; else the system's own error.
+pub fn create_new(path: &Path) -> Result<std::fs::File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640));
+    made.map(std::fs::File::from).map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(shown(path)))
+}
+
 /// The path without links, where it can be had.
 #[must_use]
 pub fn canonical(path: PathBuf) -> PathBuf {

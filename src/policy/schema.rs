@@ -484,7 +484,7 @@ fn object_fits(object: &super::words::Object) -> bool {
 }
 
 /// The fields of a record type's inside: name, whether required, type.
-fn fields(inner: &str) -> Vec<(&str, bool, &str)> {
+pub(super) fn fields(inner: &str) -> Vec<(&str, bool, &str)> {
     let (mut depth, mut start, mut parts) = (0_i32, 0, Vec::new());
     for (at, letter) in inner.char_indices() {
         match letter {

@@ -1,6 +1,8 @@
 //! `rex policy`: what the owner does with policies before they count; one file per command.
 
 mod check;
+mod learn;
+mod records;
 
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ pub enum PolicyCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Propose the narrowest policy for what records show was denied.
+    Learn(learn::LearnArgs),
     /// Print the Cedar schema that policies are validated against.
     Schema,
 }
@@ -23,6 +27,7 @@ pub enum PolicyCommand {
 pub fn run(command: PolicyCommand) -> u8 {
     match command {
         PolicyCommand::Check { files, config } => check::run(&files, config.as_deref()),
+        PolicyCommand::Learn(args) => learn::run(&args),
         PolicyCommand::Schema => super::show(&crate::terms::schema()),
     }
 }
