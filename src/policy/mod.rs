@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cache;
+pub mod compare;
 mod gate;
 mod hull;
 mod launchers;

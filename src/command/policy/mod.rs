@@ -1,8 +1,10 @@
 //! `rex policy`: what the owner does with policies before they count; one file per command.
 
 mod check;
+mod diff;
 mod learn;
 mod records;
+mod unused;
 
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -18,6 +20,10 @@ pub enum PolicyCommand {
     },
     /// Propose the narrowest policy for what records show was denied.
     Learn(learn::LearnArgs),
+    /// List rules that decided nothing in the records, and rules that cannot decide anything.
+    Unused(unused::UnusedArgs),
+    /// Show what a new set of policies permits or denies that the old one did not; exit 1 when they differ.
+    Diff(diff::DiffArgs),
     /// Print the Cedar schema that policies are validated against.
     Schema,
 }
@@ -28,6 +34,8 @@ pub fn run(command: PolicyCommand) -> u8 {
     match command {
         PolicyCommand::Check { files, config } => check::run(&files, config.as_deref()),
         PolicyCommand::Learn(args) => learn::run(&args),
+        PolicyCommand::Unused(args) => unused::run(&args),
+        PolicyCommand::Diff(args) => diff::run(&args),
         PolicyCommand::Schema => super::show(&crate::terms::schema()),
     }
 }

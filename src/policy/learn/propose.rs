@@ -162,7 +162,9 @@ fn weigh(seen: Seen, wanted: &Wanted, replay: &mut Replay) -> Result<Weighed> {
     }
     let (kind, id) = &seen.asked.resource;
     let file = kind.starts_with("file_system::");
-    let sensitive = if file { sensitive::reason(id, ask.access, &wanted.own) } else { None };
+    // To run a program is not to change it.
+    let access = if ask.name == "execute" { Access::ReadOnly } else { ask.access };
+    let sensitive = if file { sensitive::reason(id, access, &wanted.own) } else { None };
     if let Some(why) = sensitive.filter(|_| !wanted.include.iter().any(|named| named == id || *named == entity(kind, id))) {
         return left(&seen, format!("{why}; to have it all the same: --include {}", write::literal(id)));
     }
