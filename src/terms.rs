@@ -367,7 +367,8 @@ impl Recorder for Records {
 }
 
 /// Values of the policy language for a record. Of the environment of a program only the names are recorded, its arguments as `argv` alone.
-fn told(values: &[(&'static str, Value)]) -> Option<serde_json::Map<String, serde_json::Value>> {
+#[must_use]
+pub fn told(values: &[(&'static str, Value)]) -> Option<serde_json::Map<String, serde_json::Value>> {
     use serde_json::Value as Json;
     fn json(value: &Value) -> Json {
         match value {

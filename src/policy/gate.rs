@@ -1,12 +1,14 @@
 //! The gate: the only place where a permission comes into being. It asks the policies, writes the record, and hands out [`Granted`].
 
 mod judge;
+mod learning;
 mod named;
 mod record;
 mod replay;
 mod walk;
 
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
+pub use learning::Learning;
 pub(super) use replay::Recorded;
 pub use replay::Replayed;
 pub use walk::{Walk, Weighed};
@@ -140,6 +142,8 @@ pub struct Gate {
     watch: Arc<Watch>,
     rules: Rules,
     clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    /// Of a learning run of the host's owner.
+    learning: Option<Learning>,
     memory: Mutex<HashMap<u64, Remembered>>,
     hasher: RandomState,
     denials: Mutex<Vec<Denial>>,
@@ -202,6 +206,7 @@ impl Gate {
             watch,
             rules,
             clock: Box::new(now),
+            learning: None,
             memory: Mutex::default(),
             hasher: RandomState::new(),
             denials: Mutex::default(),
@@ -367,7 +372,7 @@ impl Gate {
         let ask = &const { ask::<A>() };
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
         let denied = full.verdict.why.is_some();
-        if denied || record_allowed || obstacle.is_some() {
+        if denied || record_allowed || obstacle.is_some() || self.learned(full) {
             let shown = on.shown();
             // An attribute that cannot be had is not on record.
             let attributes: Vec<(&'static str, Value)> =
@@ -423,7 +428,11 @@ impl Gate {
             note: full.verdict.note.as_deref(),
             obstacle,
         };
-        self.recorder.decision(&record).map_err(unrecorded)
+        self.recorder.decision(&record).map_err(unrecorded)?;
+        if let Some(learning) = self.learning.as_ref().filter(|_| full.verdict.why.is_some() || self.learned(full)) {
+            learning.note(&record);
+        }
+        Ok(())
     }
 
     fn names(&self, rules: &[u32]) -> Vec<&str> {

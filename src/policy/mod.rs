@@ -19,7 +19,7 @@ mod words;
 
 pub use cache::Store;
 pub use gate::{
-    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Replayed, Rules, Session, Walk,
+    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Learning, Open, Principal, Recorder, Replayed, Rules, Session, Walk,
     WalkRecord, Weighed,
 };
 pub use hull::Bound;

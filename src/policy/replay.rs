@@ -117,11 +117,13 @@ impl Replay {
         let id = asked.resource.1.as_str();
         let (attributes, absent) = attributes(noun, id, asked);
         let (mut context, mut unknown_context) = recorded::known(&asked.context, ask.context, !asked.cut);
-        // Of an environment only the names are on record; one without names is known whole.
-        if asked.context.get("environment").and_then(|it| it["names"].as_array()).is_some_and(Vec::is_empty) {
+        // Of an environment only the names are on record.
+        let names = asked.context.get("environment").and_then(|it| it.get("names")).and_then(|names| recorded::value(names, "Set<String>"));
+        let mut untold_tags = false;
+        if let Some(names) = names.filter(|_| !asked.cut) {
             unknown_context.retain(|name| *name != "environment");
-            let object =
-                Object { noun: "file_system::Environment", id: "environment".into(), attributes: vec![("names", Value::Set(Vec::new()))], tags: Vec::new() };
+            untold_tags = names != Value::Set(Vec::new());
+            let object = Object { noun: "file_system::Environment", id: "environment".into(), attributes: vec![("names", names)], tags: Vec::new() };
             context.push(("environment", Value::Object(Box::new(object))));
         }
         let recorded = Recorded {
@@ -131,6 +133,7 @@ impl Replay {
             absent,
             context,
             unknown_context,
+            untold_tags,
             unknown_principal: &prepared.unknown_principal,
             unknown_session: &prepared.unknown_session,
         };
@@ -154,9 +157,8 @@ impl Replay {
         ];
         let texts = [("host", Some(&caller.host)), ("script", caller.script.as_ref())];
         session.extend(texts.into_iter().filter_map(|(name, text)| Some((name, Value::String(text.filter(|text| !text.is_empty())?.clone())))));
-        if let Some(address) = caller.client.as_ref().filter(|text| text.parse::<std::net::IpAddr>().is_ok()) {
-            session.push(("client_address", Value::Ip(address.clone())));
-        }
+        let address = caller.client.clone().map(Value::Ip).filter(|address| super::values::value(address, &mut Vec::new()).is_some());
+        session.extend(address.map(|address| ("client_address", address)));
         let principal = Principal { name: caller.principal.clone(), groups: told.groups, attributes };
         let session = Session { run: caller.run.clone(), attributes: session };
         let (uid, closed) = (caller.uid, Arc::clone(&self.closed));

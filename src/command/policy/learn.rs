@@ -3,14 +3,13 @@
 use super::records::RecordArgs;
 use crate::config::Config;
 use crate::error::{Error, Exit, Kind, Result};
-use crate::os::trusted::Owner;
-use crate::policy::learn::{Learner, Noted, Proposal, Wanted};
+use crate::os::trusted::{NewFile, Owner};
+use crate::policy::learn::{Learner, Noted, Proposal, Wanted, is_learned};
 use crate::policy::{ClosedTo, Open, Replay, Source};
 use crate::resource::closed::Closed;
 use crate::terms::OwnersFiles;
 use clap::Args;
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -125,7 +124,9 @@ fn try_run(args: &LearnArgs) -> Result<u8> {
     let looked = args.records.read(
         args.config.as_deref(),
         &mut |decision| {
-            if decision.allowed && !args.all {
+            // What a learning run alone allowed the policies deny.
+            let learned = is_learned(&decision.policies);
+            if decision.allowed && !args.all && !learned {
                 return Ok(());
             }
             if let Some(group) = &args.group
@@ -217,8 +218,7 @@ pub fn tests_beside(path: &Path) -> Result<PathBuf> {
 
 fn create(path: &Path, text: &str) -> Result<()> {
     let failed = |error: Error| Error { kind: Kind::Communication, ..error };
-    let mut file = crate::os::trusted::create_new(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| failed(Error::from(error).with_path(path.display().to_string())))
+    NewFile::create(path).and_then(|file| file.fill(text)).map_err(failed)
 }
 
 /// A new file as diff(1) shows it.

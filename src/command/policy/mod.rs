@@ -2,7 +2,7 @@
 
 mod check;
 mod diff;
-mod learn;
+pub mod learn;
 mod records;
 mod unused;
 

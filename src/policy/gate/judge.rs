@@ -46,6 +46,9 @@ impl Gate {
             return Full { verdict: refused(Why::NotPermitted, "the schema does not know this action".to_owned()), instead: None };
         };
         let mut verdict = self.evaluate(verb, thing, context, false);
+        if let Some(why) = self.not_learned(ask, thing, &verdict) {
+            return Full { verdict: refused(Why::NotPermitted, why), instead: None };
+        }
         if verdict.why.is_some() || !needs_open {
             return Full { verdict, instead: None };
         }

@@ -36,6 +36,8 @@ pub(in crate::policy) struct Recorded<'a> {
     pub context: Vec<(&'static str, Value)>,
     /// Circumstances that are not on record.
     pub unknown_context: Vec<&'static str>,
+    /// Names of variables are known and their values are not.
+    pub untold_tags: bool,
     /// Attributes of the principal that are not known.
     pub unknown_principal: &'a [&'static str],
     /// Attributes of the session that are not known.
@@ -91,6 +93,7 @@ impl Gate {
                 absent: Vec::new(),
                 context: Vec::new(),
                 unknown_context: Vec::new(),
+                untold_tags: false,
                 unknown_principal: recorded.unknown_principal,
                 unknown_session: recorded.unknown_session,
             };
@@ -169,6 +172,10 @@ impl Recorded<'_> {
         lacking.extend(looks.principal.iter().filter(|name| unknown(self.unknown_principal, name)).map(|name| format!("principal.{name}")));
         lacking.extend(looks.session.iter().filter(|name| unknown(self.unknown_session, name)).map(|name| format!("context.session.{name}")));
         lacking.extend(looks.context.iter().filter(|name| unknown(&self.unknown_context, name)).map(|name| format!("context.{name}")));
+        let tags = |part: &Expr| matches!(part.expr_kind(), ExprKind::BinaryApp { op: BinaryOp::GetTag | BinaryOp::HasTag, .. });
+        if self.untold_tags && condition.subexpressions().any(tags) {
+            lacking.push("the values of context.environment".to_owned());
+        }
         if looks.whole && !(self.unknown_context.is_empty() && self.unknown_session.is_empty() && self.unknown_principal.is_empty()) {
             lacking.push("context".to_owned());
         }

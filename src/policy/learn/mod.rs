@@ -11,6 +11,7 @@ mod tests_for;
 mod write;
 
 pub use propose::{Left, Proposal};
+pub use write::literal;
 
 use super::recorded::{Asked, Caller};
 use crate::error::{Error, Kind, Result, Why};
@@ -21,8 +22,14 @@ const DISTINCT: usize = 20_000;
 /// Bytes that they may take.
 const BYTES: usize = 64 << 20;
 
-/// The rule that permits in a learning run what no other rule does.
-pub const LEARNING: &str = "rex-learning";
+/// How the names of the rules begin that permit in a learning run what no other rule does: one for each namespace, named after it.
+pub const LEARNING: &str = "rex-learning:";
+
+/// Whether these are the rules that decided, and one of a learning run was alone.
+#[must_use]
+pub fn is_learned(policies: &[&str]) -> bool {
+    matches!(policies, [only] if only.starts_with(LEARNING))
+}
 
 /// What the owner wants of a proposal.
 #[derive(Clone, Debug, Default)]
