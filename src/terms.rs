@@ -350,7 +350,13 @@ impl Recorder for Records {
     fn walk(&self, record: &WalkRecord<'_>) -> Result<()> {
         let root = written(record.root);
         for (action, allowed, denied) in record.counts {
-            self.0.record(&Event::WalkSummary(WalkSummary { root: &root, action, allowed: *allowed, denied: *denied, policies: &record.policies }))?;
+            self.0.record(&Event::WalkSummary(WalkSummary {
+                root: &root,
+                action,
+                allowed: *allowed,
+                denied: *denied,
+                policies: &record.policies,
+            }))?;
         }
         Ok(())
     }
@@ -379,7 +385,9 @@ pub fn told(values: &[(&'static str, Value)]) -> Option<serde_json::Map<String, 
             Value::Record(pairs) => Json::Object(pairs.iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect()),
             Value::Datetime(milliseconds) => (*milliseconds).into(),
             Value::Entity(kind, id) => written((kind, id)).into(),
-            Value::Object(object) => Json::Object(object.attributes.iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect()),
+            Value::Object(object) => {
+                Json::Object(object.attributes.iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect())
+            }
         }
     }
     let kept = values.iter().filter(|(name, _)| *name != "arguments");

@@ -86,7 +86,10 @@ fn what_a_script_was_denied_is_learned_until_it_runs_and_nothing_beside_it() {
         (r#"rm("{data}/a.log")"#, r#"rm("{data}/b.log")"#),
         (r#"find("{data}").len()"#, r#"find("{root}").len()"#),
         (r#"exec("/bin/echo", ["it's", "a \"b\"", "*"]).stdout"#, r#"exec("/bin/echo", ["it's", "a \"b\"", "x"]).stdout"#),
-        (r#"exec("/bin/echo", [], #{env: #{LANG: "C"}, stdin: "x"}).status"#, r#"exec("/bin/echo", [], #{env: #{PATH: "C"}, stdin: "x"}).status"#),
+        (
+            r#"exec("/bin/echo", [], #{env: #{LANG: "C"}, stdin: "x"}).status"#,
+            r#"exec("/bin/echo", [], #{env: #{PATH: "C"}, stdin: "x"}).status"#,
+        ),
     ] {
         let mut host = Host::new(BASE).with(|rex| rex.file("a.log", "one\n").file("b.log", "two\n"));
         host.run(script).is_denied();
@@ -209,7 +212,14 @@ fn a_folder_is_merged_only_where_asked_and_never_over_sensitive_places() {
         .with(|rex| rex.file("log/a", "").file("log/b", "").file("log/c", "").file("log/key.pem", "").file("one/x", "").file("log2/a", ""));
     let script = r#"for path in ["log/a", "log/b", "one/x", "log2/a"] { try { cat("{data}/" + path) } catch {} }"#;
     host.run(script);
-    for (folder, says) in [("/", "canonical"), ("/etc", "is in it"), ("/root", "sensitive"), ("{data}/log/", "canonical"), ("{root}", "is in it"), ("log", "canonical")] {
+    for (folder, says) in [
+        ("/", "canonical"),
+        ("/etc", "is in it"),
+        ("/root", "sensitive"),
+        ("{data}/log/", "canonical"),
+        ("{root}", "is in it"),
+        ("log", "canonical"),
+    ] {
         let run = host.policy(&["learn", "--folder", folder]);
         assert!(run.ends(2).stderr.contains(says), "{folder}: {run:#?}");
         assert!(run.stdout.is_empty(), "{run:#?}");
@@ -326,7 +336,10 @@ fn a_learning_run_looks_at_what_is_not_permitted_and_is_on_record() {
     assert!(!host.rex.exists("new"));
     assert_eq!(run.events("run_start")[0]["facts"]["learning"], "looks");
     let learned: Vec<_> = run.events("decision").into_iter().filter(|record| record["decision"] == "allow").collect();
-    assert!(!learned.is_empty() && learned.iter().all(|record| record["policies"] == serde_json::json!(["rex-learning:file_system"])), "{run:#?}");
+    assert!(
+        !learned.is_empty() && learned.iter().all(|record| record["policies"] == serde_json::json!(["rex-learning:file_system"])),
+        "{run:#?}"
+    );
     // What was written on the way is proposed too, since it was denied; with the proposal in place the script runs without learning.
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("data/d/a") && text.contains("data/new") && text.contains("`never` forbids it"), "{text}");
@@ -352,7 +365,11 @@ fn a_learning_run_changes_things_only_where_that_is_said_too() {
     host.run(script).gives("hi\n");
     host.run(r#"exec("/bin/echo", ["ho"])"#).is_denied();
     // Even then, what decides the next login is shut.
-    let (run, _) = learning(&host, &["--learn-changes"], r#"let no = 0; for path in ["/etc/passwd", "/root/.bashrc", "/etc/cron.d/x", "/usr/bin/rex-x"] { try { write(path, "") } catch(e) { if e.kind == "denied" { no += 1 } } } no"#);
+    let (run, _) = learning(
+        &host,
+        &["--learn-changes"],
+        r#"let no = 0; for path in ["/etc/passwd", "/root/.bashrc", "/etc/cron.d/x", "/usr/bin/rex-x"] { try { write(path, "") } catch(e) { if e.kind == "denied" { no += 1 } } } no"#,
+    );
     run.gives(4);
 }
 
@@ -448,7 +465,11 @@ fn set(host: &Host, name: &str, text: &str) -> String {
 #[test]
 fn a_difference_says_what_is_proved_and_no_more() {
     let host = Host::new(BASE);
-    let old = set(&host, "old.cedar", "@id(\"a\") permit(principal in Group::\"g\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/srv/a\");");
+    let old = set(
+        &host,
+        "old.cedar",
+        "@id(\"a\") permit(principal in Group::\"g\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/srv/a\");",
+    );
     let says = |new: &str, code: i32, says: &[&str]| {
         let run = host.policy(&["diff", &old, &set(&host, "new.cedar", new)]);
         assert_eq!(run.code, code, "{new}: {run:#?}");
@@ -467,16 +488,38 @@ fn a_difference_says_what_is_proved_and_no_more() {
         0,
         &["changes no decision", "no decision differs"],
     );
-    let a = |resource: &str, rest: &str| format!("@id(\"a\") permit(principal in Group::\"g\", action == file_system::Action::\"read\", {resource}){rest};");
+    let a = |resource: &str, rest: &str| {
+        format!("@id(\"a\") permit(principal in Group::\"g\", action == file_system::Action::\"read\", {resource}){rest};")
+    };
     says(&a("resource in file_system::Dir::\"/srv\"", ""), 1, &["resource widened", "may newly permit", "the sets differ"]);
     says(&a("resource == file_system::File::\"/srv/a/x\"", ""), 1, &["resource narrowed", "may newly deny"]);
     says(&a("resource in file_system::Dir::\"/srv/a\"", " when { resource has owner }"), 1, &["condition narrowed", "may newly deny"]);
     says(&a("resource in file_system::Dir::\"/opt\"", ""), 1, &["resource unknown", "cannot be told"]);
     let with = |more: &str| format!("{}\n{more}", a("resource in file_system::Dir::\"/srv/a\"", ""));
-    says(&with("@id(\"n\") permit(principal == User::\"x\", action == file_system::Action::\"write\", resource == file_system::File::\"/srv/b\");"), 1, &["newly permits", "+ permit n"]);
-    says(&with("@id(\"n\") permit(principal in Group::\"g\", action == file_system::Action::\"read\", resource == file_system::File::\"/srv/a/x\");"), 0, &["permitted all of it already"]);
-    says(&with("@id(\"n\") forbid(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/srv/a/x\");"), 1, &["may newly deny"]);
-    says(&with("@id(\"n\") forbid(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/srv/b\");"), 0, &["no permit concerned any of it"]);
+    says(
+        &with(
+            "@id(\"n\") permit(principal == User::\"x\", action == file_system::Action::\"write\", resource == file_system::File::\"/srv/b\");",
+        ),
+        1,
+        &["newly permits", "+ permit n"],
+    );
+    says(
+        &with(
+            "@id(\"n\") permit(principal in Group::\"g\", action == file_system::Action::\"read\", resource == file_system::File::\"/srv/a/x\");",
+        ),
+        0,
+        &["permitted all of it already"],
+    );
+    says(
+        &with("@id(\"n\") forbid(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/srv/a/x\");"),
+        1,
+        &["may newly deny"],
+    );
+    says(
+        &with("@id(\"n\") forbid(principal, action == file_system::Action::\"read\", resource == file_system::File::\"/srv/b\");"),
+        0,
+        &["no permit concerned any of it"],
+    );
     says("@id(\"z\") permit(principal, action == sysinfo::Action::\"list\", resource);", 1, &["- permit a", "newly denies", "+ permit z"]);
     says("permit(", 78, &[]);
     says("permit(principal, action == file_system::Action::\"raed\", resource);", 78, &[]);
@@ -494,7 +537,11 @@ fn recorded_questions_are_put_to_both_sets() {
     host.run_as("bob", &[], r#"cat("{data}/a")"#).ends(0);
     let records = host.records();
     let records = records.to_str().unwrap();
-    let old = set(&host, "old.cedar", "@id(\"a\") permit(principal in Group::\"oncall\", action == file_system::Action::\"read\", resource == file_system::File::\"{data}/a\");");
+    let old = set(
+        &host,
+        "old.cedar",
+        "@id(\"a\") permit(principal in Group::\"oncall\", action == file_system::Action::\"read\", resource == file_system::File::\"{data}/a\");",
+    );
     let new = set(
         &host,
         "new.cedar",

@@ -8,10 +8,10 @@ use super::policy::learn::{LearnArgs, Present, propose, tell, tests_beside, test
 use crate::audit::{Audit, RunInfo};
 use crate::error::{Error, Kind, Result};
 use crate::os::process::{Credentials, Environment};
+use crate::os::trusted::NewFile;
 use crate::policy::learn::{LEARNING, Learner, Noted, sensitive};
 use crate::policy::{Access, Asked, Caller, Learning, Source, Told};
 use crate::terms::Terms;
-use crate::os::trusted::NewFile;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -165,7 +165,11 @@ impl Learn {
         let tests = if proposal.permits == 0 { String::new() } else { tests_text(&proposal, &self.path) };
         self.policy.fill(text)?;
         self.tests.fill(&tests)?;
-        super::say(&format!("learned: {} permits in {}; review them, then move them to the policies", proposal.permits, self.path.display()));
+        super::say(&format!(
+            "learned: {} permits in {}; review them, then move them to the policies",
+            proposal.permits,
+            self.path.display()
+        ));
         Ok(())
     }
 }

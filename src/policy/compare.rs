@@ -226,14 +226,21 @@ pub fn compare(old: &Whole, new: &Whole) -> Vec<Difference> {
     let mut used: BTreeSet<usize> = BTreeSet::new();
     let (mut gone, mut found) = (Vec::new(), Vec::new());
     for rule in &old {
-        let same: Vec<usize> = new.iter().enumerate().filter(|(at, other)| !used.contains(at) && rule.says_the_same(other)).map(|(at, _)| at).collect();
+        let same: Vec<usize> =
+            new.iter().enumerate().filter(|(at, other)| !used.contains(at) && rule.says_the_same(other)).map(|(at, _)| at).collect();
         // One of the same name first.
         let by_name = same.iter().find(|at| new.get(**at).is_some_and(|other| other.placed.rule.name == rule.placed.rule.name));
         match by_name.or(same.first()).and_then(|at| Some((*at, new.get(*at)?))) {
             Some((at, other)) => {
                 used.insert(at);
                 if rule.words() != other.words() {
-                    found.push(difference(Change::Reworded, other, Comes::Nothing, "only what callers are told of it differs".to_owned(), None));
+                    found.push(difference(
+                        Change::Reworded,
+                        other,
+                        Comes::Nothing,
+                        "only what callers are told of it differs".to_owned(),
+                        None,
+                    ));
                 }
             }
             None => gone.push(rule),
@@ -243,7 +250,11 @@ pub fn compare(old: &Whole, new: &Whole) -> Vec<Difference> {
     let mut paired: BTreeSet<usize> = BTreeSet::new();
     for rule in gone {
         let after = come.iter().find(|(at, other)| {
-            !paired.contains(at) && named(rule.placed) && named(other.placed) && other.placed.rule.name == rule.placed.rule.name && rule.permits() == other.permits()
+            !paired.contains(at)
+                && named(rule.placed)
+                && named(other.placed)
+                && other.placed.rule.name == rule.placed.rule.name
+                && rule.permits() == other.permits()
         });
         match after {
             Some((at, after)) => {
@@ -288,7 +299,8 @@ fn more(rule: &Ruled<'_>, old: &[Ruled<'_>], new: &[Ruled<'_>]) -> (Comes, Strin
         if let Some(permit) = old.iter().find(|other| covers(other, true)) {
             return (Comes::Nothing, format!("{} permitted all of it already", name(permit)));
         }
-        let free = new.iter().filter(|other| !other.permits()).all(|forbid| rule.apart(forbid) && !(rule.about_files() && forbid.about_open()));
+        let free =
+            new.iter().filter(|other| !other.permits()).all(|forbid| rule.apart(forbid) && !(rule.about_files() && forbid.about_open()));
         if rule.unconditional() && free && old.iter().filter(|other| other.permits()).all(|permit| rule.apart(permit)) {
             return (Comes::Permits, "nothing permitted any of it, and no forbid concerns it; closed places stay closed".to_owned());
         }
@@ -311,7 +323,8 @@ fn less(rule: &Ruled<'_>, after: &[Ruled<'_>], before: &[Ruled<'_>]) -> (Comes, 
         if let Some(permit) = after.iter().find(|other| covers(other, true)) {
             return (Comes::Nothing, format!("{} still permits all of it", name(permit)));
         }
-        let free = before.iter().filter(|other| !other.permits()).all(|forbid| rule.apart(forbid) && !(rule.about_files() && forbid.about_open()));
+        let free =
+            before.iter().filter(|other| !other.permits()).all(|forbid| rule.apart(forbid) && !(rule.about_files() && forbid.about_open()));
         if rule.unconditional() && free && after.iter().filter(|other| other.permits()).all(|permit| rule.apart(permit)) {
             return (Comes::Denies, "nothing else permits any of it".to_owned());
         }
@@ -438,7 +451,9 @@ fn resources_apart(a: &Reach, b: &Reach) -> bool {
         (true, true) => (kind_a, a) != (kind_b, b),
         (false, true) => known(&kind_a) && !inside((&kind_a, &a), (&kind_b, &b)),
         (true, false) => known(&kind_b) && !inside((&kind_b, &b), (&kind_a, &a)),
-        (false, false) => known(&kind_a) && known(&kind_b) && !inside((&kind_a, &a), (&kind_b, &b)) && !inside((&kind_b, &b), (&kind_a, &a)),
+        (false, false) => {
+            known(&kind_a) && known(&kind_b) && !inside((&kind_a, &a), (&kind_b, &b)) && !inside((&kind_b, &b), (&kind_a, &a))
+        }
     }
 }
 

@@ -7,8 +7,8 @@ mod record;
 mod replay;
 mod walk;
 
-pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub use learning::Learning;
+pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub(super) use replay::Recorded;
 pub use replay::Replayed;
 pub use walk::{Walk, Weighed};

@@ -174,7 +174,8 @@ impl Whole {
         check_sizes(&sources)?;
         let digest = hex(&digest_of(&sources));
         let (findings, rules) = on_big_stack(|| examine(&sources, schema, &|_| true))??;
-        let place = |entry: &Entry| format!("{}:{}", sources.get(entry.source as usize).map_or("", |source| source.name.as_str()), entry.line);
+        let place =
+            |entry: &Entry| format!("{}:{}", sources.get(entry.source as usize).map_or("", |source| source.name.as_str()), entry.line);
         let rules = findings
             .entries
             .iter()
@@ -340,10 +341,7 @@ fn examine(sources: &[&Source], schema: &str, keep: &(dyn Fn(&Reach) -> bool + S
     if !wrong.is_empty() {
         return Err(faults(wrong));
     }
-    let rules = placed
-        .iter()
-        .filter(|placed| keep(&placed.entry.principal))
-        .map(|placed| Rule::new(&placed.policy, placed.name.clone()));
+    let rules = placed.iter().filter(|placed| keep(&placed.entry.principal)).map(|placed| Rule::new(&placed.policy, placed.name.clone()));
     let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
     let entries = placed.into_iter().map(|placed| placed.entry).collect();
     Ok((Findings { warnings, verbs, entries }, rules))

@@ -19,8 +19,8 @@ mod words;
 
 pub use cache::Store;
 pub use gate::{
-    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Learning, Open, Principal, Recorder, Replayed, Rules, Session, Walk,
-    WalkRecord, Weighed,
+    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Learning, Open, Principal, Recorder, Replayed, Rules, Session,
+    Walk, WalkRecord, Weighed,
 };
 pub use hull::Bound;
 pub use load::{Policies, Scope, Source, Whole};

@@ -161,7 +161,17 @@ mod tests {
 
     #[test]
     fn what_was_cut_or_is_no_entity_is_nothing() {
-        for text in ["", "x", "User::\"a", "User::\"a…(+7 bytes)", "User::\"a\"b\"", "User::\"\\\"", "User::\"\\u{110000}\"", "a b::\"c\"", "::\"\""] {
+        for text in [
+            "",
+            "x",
+            "User::\"a",
+            "User::\"a…(+7 bytes)",
+            "User::\"a\"b\"",
+            "User::\"\\\"",
+            "User::\"\\u{110000}\"",
+            "a b::\"c\"",
+            "::\"\"",
+        ] {
             assert_eq!(entity(text), None, "{text}");
         }
         assert_eq!(entity("User::\"\"").unwrap().1, "");

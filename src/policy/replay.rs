@@ -123,7 +123,8 @@ impl Replay {
         if let Some(names) = names.filter(|_| !asked.cut) {
             unknown_context.retain(|name| *name != "environment");
             untold_tags = names != Value::Set(Vec::new());
-            let object = Object { noun: "file_system::Environment", id: "environment".into(), attributes: vec![("names", names)], tags: Vec::new() };
+            let object =
+                Object { noun: "file_system::Environment", id: "environment".into(), attributes: vec![("names", names)], tags: Vec::new() };
             context.push(("environment", Value::Object(Box::new(object))));
         }
         let recorded = Recorded {
@@ -156,7 +157,9 @@ impl Replay {
             ("layers", Value::Set(told.layers.iter().cloned().map(Value::String).collect())),
         ];
         let texts = [("host", Some(&caller.host)), ("script", caller.script.as_ref())];
-        session.extend(texts.into_iter().filter_map(|(name, text)| Some((name, Value::String(text.filter(|text| !text.is_empty())?.clone())))));
+        session.extend(
+            texts.into_iter().filter_map(|(name, text)| Some((name, Value::String(text.filter(|text| !text.is_empty())?.clone())))),
+        );
         let address = caller.client.clone().map(Value::Ip).filter(|address| super::values::value(address, &mut Vec::new()).is_some());
         session.extend(address.map(|address| ("client_address", address)));
         let principal = Principal { name: caller.principal.clone(), groups: told.groups, attributes };

@@ -104,12 +104,8 @@ fn whole_digest(sources: &[Source]) -> String {
 fn replay(args: &DiffArgs, old: &[Source], new: &[Source]) -> Result<Replays> {
     let present = Present::of(&[args.old.clone()], args.config.as_deref())?;
     let (mut before, mut after) = (present.replay(old)?, present.replay(new)?);
-    let selection = RecordArgs {
-        records: args.records.clone(),
-        since: args.since.clone(),
-        principal: args.principal.clone(),
-        ..RecordArgs::default()
-    };
+    let selection =
+        RecordArgs { records: args.records.clone(), since: args.since.clone(), principal: args.principal.clone(), ..RecordArgs::default() };
     let mut replays = Replays::default();
     let (mut seen, hasher): (HashSet<u64>, _) = (HashSet::new(), RandomState::new());
     let looked = selection.read(
@@ -120,7 +116,11 @@ fn replay(args: &DiffArgs, old: &[Source], new: &[Source]) -> Result<Replays> {
                 *replays.lacking.entry("the resource, which was cut in the record".to_owned()).or_default() += 1;
                 return Ok(());
             };
-            let who = (&decision.caller.principal, decision.caller.told.as_ref().map(|told| (&told.groups, json!(told.facts).to_string())), decision.caller.uid);
+            let who = (
+                &decision.caller.principal,
+                decision.caller.told.as_ref().map(|told| (&told.groups, json!(told.facts).to_string())),
+                decision.caller.uid,
+            );
             let circumstances = (json!(asked.context).to_string(), json!(asked.attributes).to_string(), asked.cut);
             // The time counts too where rules look at it, so only questions of one second are taken for the same.
             let key = hasher.hash_one((who, &asked.action, &asked.resource, circumstances, asked.time / 1000));

@@ -140,8 +140,12 @@ fn try_run(args: &LearnArgs) -> Result<u8> {
                 cut += 1;
                 return Ok(());
             };
-            let noted =
-                Noted { why: decision.why, policies: decision.policies.clone(), function: decision.function, reference: decision.reference };
+            let noted = Noted {
+                why: decision.why,
+                policies: decision.policies.clone(),
+                function: decision.function,
+                reference: decision.reference,
+            };
             learner.note(decision.caller, asked, &noted)
         },
         &mut |walk| {
@@ -154,10 +158,14 @@ fn try_run(args: &LearnArgs) -> Result<u8> {
         super::super::say(&format!("{cut} questions were cut in their records and are not proposed"));
     }
     if strangers > 0 {
-        super::super::say(&format!("{strangers} questions of others than members of the group are left out; --principal NAME takes theirs"));
+        super::super::say(&format!(
+            "{strangers} questions of others than members of the group are left out; --principal NAME takes theirs"
+        ));
     }
     if args.all && walked > 0 {
-        super::super::say(&format!("{walked} things that walks came by were allowed and only counted; name their folder in a permit of your own"));
+        super::super::say(&format!(
+            "{walked} things that walks came by were allowed and only counted; name their folder in a permit of your own"
+        ));
     }
     let proposal = propose(learner, args, &present)?;
     tell(&proposal);
@@ -170,7 +178,10 @@ fn try_run(args: &LearnArgs) -> Result<u8> {
     if let (Some(path), Some(tests)) = (&args.output, &tests) {
         create(path, &proposal.policy)?;
         create(tests, &tests_text(&proposal, path))?;
-        super::super::say(&format!("{} permits written to {name}, their tests to {tests_name}; review them, then move them to the policies", proposal.permits));
+        super::super::say(&format!(
+            "{} permits written to {name}, their tests to {tests_name}; review them, then move them to the policies",
+            proposal.permits
+        ));
     }
     let file = args.output.clone().unwrap_or_else(|| PathBuf::from("learned.cedar"));
     Ok(super::super::show(&format!("{}{}", added(&name, &proposal.policy), added(&tests_name, &tests_text(&proposal, &file)))))

@@ -117,7 +117,9 @@ impl RecordArgs {
         }
         let config = OwnersFiles::new(config, Owner::Unchecked).config()?;
         if config.audit.file.is_empty() {
-            return Err(Error::new(Kind::Usage, "no file of records: `audit.file` of rex.toml is empty").with_hint("name a file of records"));
+            return Err(
+                Error::new(Kind::Usage, "no file of records: `audit.file` of rex.toml is empty").with_hint("name a file of records")
+            );
         }
         Ok(vec![PathBuf::from(&config.audit.file)])
     }
@@ -208,7 +210,10 @@ fn caller(record: &Map<String, Value>, told: Option<Told>) -> Caller {
 fn told(record: &Map<String, Value>) -> Option<Told> {
     let list = |name: &str| -> Option<Vec<String>> {
         let items = record.get(name)?.as_array()?;
-        items.iter().map(|item| item.as_str().filter(|item| !crate::policy::incomplete(item) && !item.starts_with("…(+")).map(str::to_owned)).collect()
+        items
+            .iter()
+            .map(|item| item.as_str().filter(|item| !crate::policy::incomplete(item) && !item.starts_with("…(+")).map(str::to_owned))
+            .collect()
     };
     if record.contains_key("cut") {
         return None;
@@ -219,14 +224,17 @@ fn told(record: &Map<String, Value>) -> Option<Told> {
 
 fn of<'a>(record: &'a Map<String, Value>, caller: &'a Caller, time: Option<jiff::Timestamp>) -> Decision<'a> {
     let part = |name: &str| record.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
-    let asked = crate::policy::action(text(record, "action")).zip(crate::policy::entity(text(record, "resource"))).map(|(action, resource)| Asked {
-        action,
-        resource,
-        context: part("context"),
-        attributes: part("attributes"),
-        cut: record.contains_key("cut"),
-        time: time.map_or(0, jiff::Timestamp::as_millisecond),
-    });
+    let asked =
+        crate::policy::action(text(record, "action")).zip(crate::policy::entity(text(record, "resource"))).map(|(action, resource)| {
+            Asked {
+                action,
+                resource,
+                context: part("context"),
+                attributes: part("attributes"),
+                cut: record.contains_key("cut"),
+                time: time.map_or(0, jiff::Timestamp::as_millisecond),
+            }
+        });
     let policies = names(record);
     Decision {
         caller,

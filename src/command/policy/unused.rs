@@ -118,13 +118,17 @@ fn tell(whole: &Whole, named: &Named, looked: &Looked, as_json: bool) -> u8 {
         caveats.push(format!("{} decisions name only a part of their rules: a rule listed here may have decided them", named.cut));
     }
     if named.silent > 0 {
-        caveats.push(format!("{} walks do not tell by which rules they were allowed: a rule listed here may have allowed them", named.silent));
+        caveats
+            .push(format!("{} walks do not tell by which rules they were allowed: a rule listed here may have allowed them", named.silent));
     }
     if whole.each().any(|(name, _, place)| name.starts_with(place)) {
         caveats.push("rules without @id are known by file and line, which change with the text above them".to_owned());
     }
     if named.sets.len() > 1 {
-        caveats.push(format!("the records are of {} sets of policies; what a rule of the same id said then may have been something else", named.sets.len()));
+        caveats.push(format!(
+            "the records are of {} sets of policies; what a rule of the same id said then may have been something else",
+            named.sets.len()
+        ));
     }
     let effect = |permit: bool| if permit { "permit" } else { "forbid" };
     if as_json {

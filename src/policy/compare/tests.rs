@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 //! Claims about scopes, each against what the gate says of every question of a small world.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;
 use crate::policy::learn::literal;
@@ -126,8 +126,11 @@ proptest! {
 
 #[test]
 fn what_was_proved_to_be_new_is_new() {
-    let old = "@id(\"a\") permit(principal == User::\"a\", action == file_system::Action::\"read\", resource == file_system::File::\"/x/a\");";
-    let new = format!("{old} @id(\"b\") permit(principal == User::\"b\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/x\");");
+    let old =
+        "@id(\"a\") permit(principal == User::\"a\", action == file_system::Action::\"read\", resource == file_system::File::\"/x/a\");";
+    let new = format!(
+        "{old} @id(\"b\") permit(principal == User::\"b\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/x\");"
+    );
     let (before, after) = (Whole::load(&source(old), &schema()).unwrap(), Whole::load(&source(&new), &schema()).unwrap());
     let comes = |differences: Vec<Difference>| differences.iter().map(|difference| difference.comes).collect::<Vec<_>>();
     assert_eq!(comes(compare(&before, &after)), [Comes::Permits]);

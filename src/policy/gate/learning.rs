@@ -32,7 +32,8 @@ impl Gate {
     /// The same gate, learning.
     #[must_use]
     pub fn learning(mut self, learning: Learning) -> Self {
-        let rules = (0_u32..).zip(&self.policies.slice.rules).filter(|(_, rule)| rule.name.starts_with(LEARNING)).map(|(index, _)| index).collect();
+        let rules =
+            (0_u32..).zip(&self.policies.slice.rules).filter(|(_, rule)| rule.name.starts_with(LEARNING)).map(|(index, _)| index).collect();
         self.learning = Some(Learning { rules, ..learning });
         self
     }

@@ -134,7 +134,8 @@ impl Gate {
         let verdict = tally.verdict(only_forbids, false, |_| false);
         // A rule that cannot be evaluated denies, also when it is a permit.
         let lacks = |permits: bool, failing: bool| {
-            let of = open.iter().filter(|(_, rule)| rule.permit == permits && (!failing || rule.condition.as_deref().is_some_and(may_fail)));
+            let of =
+                open.iter().filter(|(_, rule)| rule.permit == permits && (!failing || rule.condition.as_deref().is_some_and(may_fail)));
             of.flat_map(|(_, rule)| known.lacks(rule)).collect::<Vec<String>>()
         };
         let mut unknown = match verdict.why {
@@ -170,7 +171,8 @@ impl Recorded<'_> {
         }
         let unknown = |list: &[&str], name: &String| list.contains(&name.as_str());
         lacking.extend(looks.principal.iter().filter(|name| unknown(self.unknown_principal, name)).map(|name| format!("principal.{name}")));
-        lacking.extend(looks.session.iter().filter(|name| unknown(self.unknown_session, name)).map(|name| format!("context.session.{name}")));
+        lacking
+            .extend(looks.session.iter().filter(|name| unknown(self.unknown_session, name)).map(|name| format!("context.session.{name}")));
         lacking.extend(looks.context.iter().filter(|name| unknown(&self.unknown_context, name)).map(|name| format!("context.{name}")));
         let tags = |part: &Expr| matches!(part.expr_kind(), ExprKind::BinaryApp { op: BinaryOp::GetTag | BinaryOp::HasTag, .. });
         if self.untold_tags && condition.subexpressions().any(tags) {
@@ -203,7 +205,9 @@ impl Looks {
                 let (first, second) = (names.next().map_or("", |name| name.as_str()), names.next().map(|name| name.as_str()));
                 self.attribute(inner, first, second);
             }
-            ExprKind::If { test_expr, then_expr, else_expr } => [test_expr, then_expr, else_expr].into_iter().for_each(|part| self.look(part)),
+            ExprKind::If { test_expr, then_expr, else_expr } => {
+                [test_expr, then_expr, else_expr].into_iter().for_each(|part| self.look(part))
+            }
             ExprKind::And { left, right } | ExprKind::Or { left, right } => [left, right].into_iter().for_each(|part| self.look(part)),
             ExprKind::UnaryApp { arg, .. } => self.look(arg),
             ExprKind::BinaryApp { arg1, arg2, .. } => [arg1, arg2].into_iter().for_each(|part| self.look(part)),

@@ -12,15 +12,21 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn check(wanted: &Wanted) -> Result<()> {
     for folder in &wanted.folders {
         let shown = literal(folder);
-        let canonical = folder.starts_with('/') && folder.split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")) && !folder.ends_with('/');
+        let canonical =
+            folder.starts_with('/') && folder.split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")) && !folder.ends_with('/');
         if !canonical {
-            return Err(Error::new(Kind::Usage, format!("--folder {shown}: expected a canonical path of a folder other than `/`, e.g. /var/log/app")));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("--folder {shown}: expected a canonical path of a folder other than `/`, e.g. /var/log/app"),
+            ));
         }
         // Whether reading or changing: a merged permit must not depend on which of the two comes later.
         let found = sensitive::reason(folder, Access::Change, &wanted.own)
             .map(|why| (folder.clone(), why))
             .or_else(|| sensitive::inside(folder, Access::ReadOnly, &wanted.own));
-        if let Some((place, why)) = found.filter(|(place, why)| place != folder || sensitive::reason(folder, Access::ReadOnly, &wanted.own) == Some(*why)) {
+        if let Some((place, why)) =
+            found.filter(|(place, why)| place != folder || sensitive::reason(folder, Access::ReadOnly, &wanted.own) == Some(*why))
+        {
             let where_ = if place == *folder { "it is a sensitive place".to_owned() } else { format!("{} is in it", literal(&place)) };
             return Err(Error::new(Kind::Usage, format!("--folder {shown} is not merged: {where_} ({why})"))
                 .with_hint("name a folder further down, or leave the permits one by one"));

@@ -127,8 +127,11 @@ impl Learner {
         }
         self.bytes += 2 * (key.circumstances.len() + key.resource.1.len()) + 512;
         if self.seen.len() >= DISTINCT || self.bytes > BYTES {
-            return Err(Error::new(Kind::Limit, format!("more than {} different questions: nobody could review what comes of them", self.seen.len()))
-                .with_hint("narrow them with --run, --principal or --since"));
+            return Err(Error::new(
+                Kind::Limit,
+                format!("more than {} different questions: nobody could review what comes of them", self.seen.len()),
+            )
+            .with_hint("narrow them with --run, --principal or --since"));
         }
         self.at.insert(key, self.seen.len());
         self.seen.push(Seen {

@@ -148,7 +148,9 @@ fn weigh(seen: Seen, wanted: &Wanted, replay: &mut Replay) -> Result<Weighed> {
     match replay.ask(&seen.caller, &seen.asked)? {
         Replayed::Allowed(_) => return Ok(Weighed::Already),
         Replayed::Closed(why) => return left(&seen, format!("closed whatever a policy says: {why}")),
-        Replayed::Denied(Why::Forbidden, rules) => return left(&seen, format!("{} forbids it, and no permit undoes a forbid", named(&rules))),
+        Replayed::Denied(Why::Forbidden, rules) => {
+            return left(&seen, format!("{} forbids it, and no permit undoes a forbid", named(&rules)));
+        }
         Replayed::Denied(Why::PolicyError, rules) => return left(&seen, format!("{} cannot be evaluated, which denies", named(&rules))),
         Replayed::Denied(..) => {}
         Replayed::Unknown(what) if seen.why == Some(Why::Forbidden) => {
@@ -185,7 +187,8 @@ fn weigh(seen: Seen, wanted: &Wanted, replay: &mut Replay) -> Result<Weighed> {
 
 /// A process is another one tomorrow under the same number, so it is described by its unit, user and name.
 fn process(seen: &Seen) -> std::result::Result<shape::Shape, String> {
-    let text = |name: &str| seen.asked.attributes.get(name).and_then(|value| value.as_str()).filter(|text| !crate::policy::incomplete(text));
+    let text =
+        |name: &str| seen.asked.attributes.get(name).and_then(|value| value.as_str()).filter(|text| !crate::policy::incomplete(text));
     let (Some(name), Some(user)) = (text("name"), text("username").filter(|user| !user.is_empty())) else {
         return Err("which processes are meant is not on record".to_owned());
     };
@@ -244,7 +247,13 @@ fn name(permits: &mut [Permit], taken: &BTreeSet<String>) {
         let verbs: Vec<&str> = permit.actions.iter().map(|(_, name)| name.as_str()).collect();
         let about = match &permit.about {
             About::Exactly(_, id) | About::Folder(_, id) => slug(id),
-            About::Kind(_) => permit.of.first().and_then(|seen| seen.asked.attributes.get("unit").or(seen.asked.attributes.get("name"))).and_then(|name| name.as_str()).map(slug).unwrap_or_default(),
+            About::Kind(_) => permit
+                .of
+                .first()
+                .and_then(|seen| seen.asked.attributes.get("unit").or(seen.asked.attributes.get("name")))
+                .and_then(|name| name.as_str())
+                .map(slug)
+                .unwrap_or_default(),
         };
         let parts = ["learned".to_owned(), slug(permit.who.name()), slug(&verbs.join("-")), about, digest];
         let id = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
@@ -287,21 +296,31 @@ fn text(permits: &[Permit], proposal: &Proposal, asked: u64) -> String {
     if permits.is_empty() && proposal.left.is_empty() {
         return String::new();
     }
-    let mut text = format!("// Proposed by `rex policy learn` from {asked} recorded questions, to be reviewed: each permit is for exactly what was asked.\n");
+    let mut text = format!(
+        "// Proposed by `rex policy learn` from {asked} recorded questions, to be reviewed: each permit is for exactly what was asked.\n"
+    );
     for permit in permits {
         text.push('\n');
         let count: u64 = permit.of.iter().map(|seen| seen.count).sum();
         let first = permit.of.first();
         let functions: BTreeSet<&str> = permit.of.iter().map(|seen| seen.function.as_str()).filter(|name| !name.is_empty()).collect();
         let functions: Vec<&str> = functions.into_iter().take(5).collect();
-        let reference = first.and_then(|seen| seen.reference.as_deref()).map_or_else(String::new, |reference| format!(", e.g. {reference}"));
+        let reference =
+            first.and_then(|seen| seen.reference.as_deref()).map_or_else(String::new, |reference| format!(", e.g. {reference}"));
         let run = first.map_or("", |seen| seen.caller.run.as_str());
         text.push_str(&comment(&format!("Asked {count} times by {} (run {run}{reference}).", functions.join(", "))));
-        let nearest: BTreeSet<&str> =
-            permit.of.iter().filter(|seen| seen.why == Some(Why::ConditionFailed)).flat_map(|seen| seen.policies.iter().map(String::as_str)).collect();
+        let nearest: BTreeSet<&str> = permit
+            .of
+            .iter()
+            .filter(|seen| seen.why == Some(Why::ConditionFailed))
+            .flat_map(|seen| seen.policies.iter().map(String::as_str))
+            .collect();
         if !nearest.is_empty() {
             let nearest: Vec<String> = nearest.into_iter().take(5).map(|name| format!("`{name}`")).collect();
-            text.push_str(&comment(&format!("The condition of {} did not hold: see first whether that is the one to mend.", nearest.join(", "))));
+            text.push_str(&comment(&format!(
+                "The condition of {} did not hold: see first whether that is the one to mend.",
+                nearest.join(", ")
+            )));
         }
         if permit.actions.iter().any(|(_, name)| name == "execute")
             && let About::Exactly(_, program) = &permit.about
@@ -347,4 +366,3 @@ fn verify(
     }
     Ok(())
 }
-

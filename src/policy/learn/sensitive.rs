@@ -222,7 +222,17 @@ mod tests {
         ] {
             assert!(read(path).is_some(), "{path}");
         }
-        for path in ["/etc/passwd", "/var/log/syslog", "/rootfs/x", "/srv/ssh", "/procx", "/etc/rexx", "/srv/keys/list", "/etc/pam.d/sshd", "/usr/bin/df"] {
+        for path in [
+            "/etc/passwd",
+            "/var/log/syslog",
+            "/rootfs/x",
+            "/srv/ssh",
+            "/procx",
+            "/etc/rexx",
+            "/srv/keys/list",
+            "/etc/pam.d/sshd",
+            "/usr/bin/df",
+        ] {
             assert_eq!(read(path), None, "{path}");
         }
         assert!(reason("/etc/passwd", Access::Change, &own).is_some() && reason("/etc/systemd/system/x", Access::Change, &own).is_some());
@@ -243,7 +253,11 @@ mod tests {
     #[test]
     fn what_a_folder_leaves_out_are_the_names_of_the_table() {
         let patterns = patterns(Access::ReadOnly);
-        assert!(patterns.contains(&"*.pem".to_owned()) && patterns.contains(&"*/.ssh/*".to_owned()) && patterns.contains(&"*/id_rsa*".to_owned()));
+        assert!(
+            patterns.contains(&"*.pem".to_owned())
+                && patterns.contains(&"*/.ssh/*".to_owned())
+                && patterns.contains(&"*/id_rsa*".to_owned())
+        );
         assert!(patterns.iter().all(|pattern| !pattern.contains('\\') && !pattern.contains('"')));
     }
 }

@@ -67,10 +67,8 @@ pub fn of(ask: &Ask, context: &Map<String, Json>, cut: bool) -> Result<Shape, St
 
 /// Of the environment only the names are on record, so only one that cannot change what a program does is proposed.
 fn environment(context: &Map<String, Json>, shape: &mut Shape) -> Result<(), String> {
-    let names: Option<BTreeSet<&str>> = context
-        .get("environment")
-        .and_then(|it| it.get("names")?.as_array())
-        .and_then(|names| names.iter().map(Json::as_str).collect());
+    let names: Option<BTreeSet<&str>> =
+        context.get("environment").and_then(|it| it.get("names")?.as_array()).and_then(|names| names.iter().map(Json::as_str).collect());
     let names = names.ok_or("its environment is not on record")?;
     if let Some(name) = names.iter().find(|name| !HARMLESS.contains(name) && !name.starts_with("LC_")) {
         return Err(format!("the value of its variable `{name}` is not on record, and may change what the program does"));
@@ -86,7 +84,8 @@ fn environment(context: &Map<String, Json>, shape: &mut Shape) -> Result<(), Str
 /// Not less important entries than these, no further fields.
 fn journal(values: &[(&'static str, Value)]) -> Result<Shape, String> {
     let get = |name: &str| values.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
-    let (Some(Value::Long(level)), Some(Value::Set(fields)), Some(Value::Bool(all))) = (get("priority"), get("fields"), get("all_fields")) else {
+    let (Some(Value::Long(level)), Some(Value::Set(fields)), Some(Value::Bool(all))) = (get("priority"), get("fields"), get("all_fields"))
+    else {
         return Err("its circumstances are not on record".to_owned());
     };
     let mut fixed = Vec::new();
@@ -94,7 +93,8 @@ fn journal(values: &[(&'static str, Value)]) -> Result<Shape, String> {
         fixed.push("context.all_fields".to_owned());
     } else {
         fixed.push("!context.all_fields".to_owned());
-        let mut names: Vec<&str> = fields.iter().filter_map(|field| if let Value::String(text) = field { Some(text.as_str()) } else { None }).collect();
+        let mut names: Vec<&str> =
+            fields.iter().filter_map(|field| if let Value::String(text) = field { Some(text.as_str()) } else { None }).collect();
         names.sort_unstable();
         fixed.push(if names.is_empty() {
             "context.fields.isEmpty()".to_owned()

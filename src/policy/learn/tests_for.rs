@@ -21,7 +21,12 @@ pub(super) fn write(permits: &[Permit]) -> String {
         let verbs = list(permit.actions.iter().map(|(namespace, name)| format!("{namespace}::{name}")));
         for (number, case) in allowed(permit).into_iter().enumerate() {
             let name = format!("{} {}", permit.id, number + 1);
-            let _ = writeln!(text, "\n[[test]]\nname = {}\n{who}\naction = {verbs}\n{case}expect = \"allow\"\nby = {}", quoted(&name), quoted(&permit.id));
+            let _ = writeln!(
+                text,
+                "\n[[test]]\nname = {}\n{who}\naction = {verbs}\n{case}expect = \"allow\"\nby = {}",
+                quoted(&name),
+                quoted(&permit.id)
+            );
         }
         for (number, (verbs, case)) in denied(permit).into_iter().enumerate() {
             let name = format!("{} not {}", permit.id, number + 1);
@@ -29,7 +34,11 @@ pub(super) fn write(permits: &[Permit]) -> String {
         }
         if let Some(case) = allowed(permit).into_iter().next() {
             let name = format!("{} not for others", permit.id);
-            let _ = writeln!(text, "\n[[test]]\nname = {}\nprincipal = \"somebody-else\"\naction = {verbs}\n{case}expect = \"deny\"", quoted(&name));
+            let _ = writeln!(
+                text,
+                "\n[[test]]\nname = {}\nprincipal = \"somebody-else\"\naction = {verbs}\n{case}expect = \"deny\"",
+                quoted(&name)
+            );
         }
     }
     text
@@ -81,7 +90,10 @@ fn toml(value: &serde_json::Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
-        Value::Object(pairs) => format!("{{ {} }}", pairs.iter().map(|(name, value)| format!("{} = {}", quoted(name), toml(value))).collect::<Vec<_>>().join(", ")),
+        Value::Object(pairs) => format!(
+            "{{ {} }}",
+            pairs.iter().map(|(name, value)| format!("{} = {}", quoted(name), toml(value))).collect::<Vec<_>>().join(", ")
+        ),
         plain => plain.to_string(),
     }
 }
