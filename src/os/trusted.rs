@@ -373,6 +373,49 @@ pub fn open_any(path: &Path) -> Result<std::fs::File> {
     rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from).map_err(|errno| failed("open", path, errno))
 }
 
+/// A file that was made now, to be filled once; it goes again if it is not.
+#[derive(Debug)]
+pub struct NewFile {
+    file: std::fs::File,
+    path: PathBuf,
+    filled: bool,
+}
+
+impl NewFile {
+    /// Makes it, readable for everybody as policies are; whoever types the command vouches for the folder.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] when something has that name, also a dangling link; else the system's own error.
+    pub fn create(path: &Path) -> Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640));
+        let file = made.map(std::fs::File::from).map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(shown(path)))?;
+        // Whatever the umask: sessions of any account read the policies.
+        let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644));
+        Ok(Self { file, path: path.to_path_buf(), filled: false })
+    }
+
+    /// Writes the whole of it, to the disk.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn fill(mut self, text: &str) -> Result<()> {
+        use std::io::Write as _;
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        written.map_err(|error| Error::from(error).with_path(shown(&self.path)))?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.filled {
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
+}
+
 /// The path without links, where it can be had.
 #[must_use]
 pub fn canonical(path: PathBuf) -> PathBuf {

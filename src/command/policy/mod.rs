@@ -2,8 +2,12 @@
 
 mod activate;
 mod check;
+mod diff;
 mod format;
+pub mod learn;
+mod records;
 mod schema;
+mod unused;
 
 use crate::error::{Error, Exit, Kind};
 use activate::ActivateArgs;
@@ -17,6 +21,12 @@ pub enum PolicyCommand {
     Check(check::CheckArgs),
     /// Write policies in one style, in place; comments stay. What does not parse is refused (exit 78), and then nothing is written.
     Format(format::FormatArgs),
+    /// Propose the narrowest policy for what records show was denied.
+    Learn(learn::LearnArgs),
+    /// List rules that decided nothing in the records, and rules that cannot decide anything.
+    Unused(unused::UnusedArgs),
+    /// Show what a new set of policies permits or denies that the old one did not; exit 1 when they differ.
+    Diff(diff::DiffArgs),
     /// Print the Cedar schema that policies are validated against.
     Schema(schema::SchemaArgs),
 }
@@ -28,6 +38,9 @@ pub fn run(command: PolicyCommand) -> u8 {
         PolicyCommand::Activate(args) => activate::run(&args),
         PolicyCommand::Check(args) => check::run(&args),
         PolicyCommand::Format(args) => format::run(&args),
+        PolicyCommand::Learn(args) => learn::run(&args),
+        PolicyCommand::Unused(args) => unused::run(&args),
+        PolicyCommand::Diff(args) => diff::run(&args),
         PolicyCommand::Schema(args) => schema::run(&args),
     }
 }
