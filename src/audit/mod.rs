@@ -2,13 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod file;
+mod read;
 mod record;
 mod show;
 mod syslog;
 mod verify;
 
+pub use read::{Record, find_denial, is_denial, reader};
 pub use record::{Decision, Effect, Event, Refused, RunEnd, WalkSummary, visible};
-pub use show::{Filter, Summary, reader, show};
+pub use show::{Filter, Summary, show};
 pub use verify::{Verdict, verify};
 
 use crate::config::{AuditSettings, OnFailure, Switch};

@@ -1,12 +1,10 @@
 //! `rex audit`: reads records back, filtered, as lines for people or as they are.
 
+use super::read::{lines, parse, text};
 use super::record::{ascii_json, visible};
 use crate::error::{Error, Kind, Result};
 use serde_json::{Map, Value};
-use std::io::{BufRead, BufReader, Read, Write};
-
-/// The longest line that is looked at; records are shorter than 8 KiB.
-const LONGEST: u64 = 1 << 20;
+use std::io::{BufRead, Write};
 
 /// Which records are wanted; what is `None` is not asked about.
 #[derive(Clone, Debug, Default)]
@@ -35,58 +33,6 @@ pub struct Summary {
     /// Lines that are no records: their numbers, from 1, and why. At most a hundred; `bad` counts them all.
     pub malformed: Vec<(u64, String)>,
     pub bad: u64,
-}
-
-/// A reader of lines from a file of records, also one that rotation has compressed with gzip.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn reader<'a>(file: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>> {
-    let mut file = BufReader::new(file);
-    // RFC 1952 §2.3.1.
-    if file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file))));
-    }
-    Ok(Box::new(file))
-}
-
-/// Calls `each` with the number and bytes of every line that is not empty, `None` for one that is too long.
-pub(super) fn lines(mut input: impl BufRead, mut each: impl FnMut(u64, Option<&[u8]>) -> Result<()>) -> Result<u64> {
-    let mut line = Vec::new();
-    let mut number = 0;
-    loop {
-        line.clear();
-        if (&mut input).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
-            return Ok(number);
-        }
-        number += 1;
-        let whole = line.last() == Some(&b'\n');
-        if !whole && line.len() as u64 >= LONGEST {
-            each(number, None)?;
-            while line.last() != Some(&b'\n') {
-                line.clear();
-                if (&mut input).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
-                    break;
-                }
-            }
-            continue;
-        }
-        let text = line.trim_ascii_end();
-        if !text.is_empty() {
-            each(number, Some(text))?;
-        }
-    }
-}
-
-/// A line as a record, or what is wrong with it.
-pub(super) fn parse(line: Option<&[u8]>) -> std::result::Result<Map<String, Value>, String> {
-    let line = line.ok_or("longer than 1 MiB")?;
-    let record: Map<String, Value> = serde_json::from_slice(line).map_err(|error| format!("no JSON object: {error}"))?;
-    match record.get("schema").and_then(Value::as_str) {
-        Some(super::record::SCHEMA) => Ok(record),
-        Some(other) => Err(format!("unknown schema `{}`", visible(other))),
-        None => Err("no schema".to_string()),
-    }
 }
 
 /// Shows the records that the filter wants. A line that is no record is reported where it stands, and in the summary.
@@ -118,10 +64,6 @@ pub fn show(input: impl BufRead, filter: &Filter, out: &mut dyn Write) -> Result
         Ok(())
     })?;
     Ok(summary)
-}
-
-fn text<'a>(record: &'a Map<String, Value>, name: &str) -> &'a str {
-    record.get(name).and_then(Value::as_str).unwrap_or("")
 }
 
 impl Filter {

@@ -413,6 +413,33 @@ fn a_gzipped_file_is_read_and_a_line_without_end_is_not_held_in_memory() {
 }
 
 #[test]
+fn a_denial_is_found_by_its_reference_in_records_and_in_a_log_that_quotes_them() {
+    use std::io::Write;
+    let dir = TempDir::new().unwrap();
+    let settings = with_file(&dir);
+    let audit = open(&settings).unwrap();
+    for path in ["/a", "/b"] {
+        audit.record(&denial(path)).unwrap();
+    }
+    audit.record(&Event::DenialCaught { reference: "d-1", action: "a", resource: "/c" }).unwrap();
+    let text = file_text(&settings);
+    let found = |text: &str, reference: &str, principal: Option<&str>| {
+        let input = reader(text.as_bytes()).unwrap();
+        find_denial(input, reference, principal).unwrap().map(|record| record["resource"].as_str().unwrap().to_string())
+    };
+    assert_eq!(found(&text, "d-1", None).as_deref(), Some("/b"));
+    assert_eq!(found(&text, "d-1", Some("alice")).as_deref(), Some("/b"));
+    assert_eq!(found(&text, "d-1", Some("bob")), None);
+    assert_eq!(found(&text, "d-", None), None);
+    let log: String = text.lines().map(|line| format!("Nov 24 10:00:00 host rex: [rex@32473 run=\"r1\"] {line}\n")).collect();
+    assert_eq!(found(&log, "d-1", Some("alice")).as_deref(), Some("/b"));
+    let mut packed = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    packed.write_all(text.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    assert!(find_denial(reader(packed.as_slice()).unwrap(), "d-1", Some("alice")).unwrap().is_some());
+}
+
+#[test]
 #[ignore = "a measurement: cargo test --release audit -- --ignored --nocapture"]
 fn one_record_takes_microseconds() {
     let dir = TempDir::new().unwrap();

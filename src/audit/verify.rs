@@ -3,8 +3,8 @@
 //! A chain shows records that were changed, removed or put in. It has no key: who can write the whole file can write a new chain, which
 //! then differs from what the host's log got. So keep a second sink, and compare the last link of a run.
 
+use super::read::{lines, parse};
 use super::record::visible;
-use super::show::{lines, parse};
 use crate::error::Result;
 use serde_json::Value;
 use std::collections::HashMap;
