@@ -40,8 +40,6 @@ pub(super) struct Line<'a> {
     pub number: u64,
     /// The bytes without the newline; `None`: longer than 1 MiB.
     pub bytes: Option<&'a [u8]>,
-    /// Whether a newline ends it.
-    pub whole: bool,
 }
 
 /// Calls `each` with every line.
@@ -56,7 +54,7 @@ pub(super) fn every_line(mut input: impl BufRead, mut each: impl FnMut(&Line<'_>
         number += 1;
         let whole = line.last() == Some(&b'\n');
         if !whole && line.len() as u64 >= LONGEST {
-            each(&Line { number, bytes: None, whole: true })?;
+            each(&Line { number, bytes: None })?;
             while line.last() != Some(&b'\n') {
                 line.clear();
                 if (&mut input).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
@@ -66,7 +64,7 @@ pub(super) fn every_line(mut input: impl BufRead, mut each: impl FnMut(&Line<'_>
             continue;
         }
         let bytes = Some(line.strip_suffix(b"\n").unwrap_or(&line));
-        each(&Line { number, bytes, whole })?;
+        each(&Line { number, bytes })?;
     }
 }
 
@@ -93,6 +91,26 @@ pub(super) fn parse(line: Option<&[u8]>) -> std::result::Result<Record, String> 
 pub(super) fn quoted(line: &[u8]) -> Option<&[u8]> {
     const HEAD: &[u8] = b"{\"schema\":\"rex.audit/";
     memchr::memmem::find(line, HEAD).and_then(|at| line.get(at..))
+}
+
+/// Calls `each` with every record that a file holds, or that the lines of a log quote. Other lines are passed over: `show` and `verify` tell of them.
+///
+/// # Errors
+/// When input cannot be read.
+pub(super) fn records(input: impl BufRead, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
+    lines(input, |_, line| parse(line.and_then(quoted)).map_or(Ok(()), |record| each(&record))).map(drop)
+}
+
+/// When the first record of a file was written, so that files can be put in order.
+///
+/// # Errors
+/// When input cannot be read.
+pub fn begins(mut input: impl BufRead) -> Result<Option<jiff::Timestamp>> {
+    // In a file of records it is the first line, and a log that quotes them is not searched for ever.
+    let mut head = Vec::new();
+    (&mut input).take(LONGEST).read_to_end(&mut head)?;
+    let first = head.split(|byte| *byte == b'\n').find_map(|line| parse(quoted(line)).ok());
+    Ok(first.and_then(|record| text(&record, "time").parse().ok()))
 }
 
 /// A text field of a record; empty where there is none.
