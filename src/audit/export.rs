@@ -58,10 +58,10 @@ fn namespace(action: &str) -> &str {
 fn outcome(record: &Record) -> Option<bool> {
     match text(record, "event") {
         "decision" => (text(record, "decision") == "deny").then_some(false),
-        "refused" | "denial_caught" => Some(false),
+        "refused" => Some(false),
         "effect" => Some(text(record, "result") == "ok"),
         "run_end" => record.get("exit").and_then(Value::as_u64).map(|exit| exit == 0),
-        "run_start" => Some(true),
+        "run_start" | "policy_change" => Some(true),
         _ => None,
     }
 }
@@ -77,7 +77,7 @@ pub fn ecs(record: &Record) -> Record {
     let (event, action, resource) = (text(record, "event"), text(record, "action"), text(record, "resource"));
     let category = match (event, namespace(action)) {
         ("run_start" | "run_end" | "refused" | "script", _) => "session",
-        ("anchor", _) => "configuration",
+        ("anchor" | "policy_change", _) => "configuration",
         (_, "file_system") => "file",
         (_, "network") => "network",
         (_, "process_system") => "process",
@@ -89,7 +89,7 @@ pub fn ecs(record: &Record) -> Record {
         "run_start" => kinds.push("start"),
         "run_end" => kinds.push("end"),
         "refused" => kinds.extend(["start", "denied"]),
-        "denial_caught" => kinds.push("denied"),
+        "policy_change" => kinds.push("change"),
         "decision" => kinds.push(if text(record, "decision") == "allow" { "allowed" } else { "denied" }),
         "effect" => {}
         _ => kinds.push("info"),

@@ -16,7 +16,7 @@ mod verify;
 pub use chain::rotated;
 pub use filter::{Filter, Sieve, moment};
 pub use read::{Record, begins, find_denial, is_denial, reader};
-pub use record::{Anchor, Decision, Effect, Event, Piece, Refused, RunEnd, RunStart, WalkSummary, visible};
+pub use record::{Anchor, Decision, Effect, Event, Piece, PolicyChange, Refused, RunEnd, RunStart, WalkSummary, visible};
 pub use show::{Form, Summary, show, show_line};
 pub use stats::Stats;
 pub use timeline::{Kept, Told, script, timeline};
@@ -269,7 +269,7 @@ impl State {
     /// Tells the logs where the chain of the file stands, if that is due.
     fn anchor(&mut self, event: &Event<'_>) -> Result<()> {
         let Some((file, at)) = self.sinks.iter().find_map(|sink| sink.stands_at()) else { return Ok(()) };
-        let reason = if matches!(event, Event::RunEnd(_) | Event::Refused(_)) {
+        let reason = if matches!(event, Event::RunEnd(_) | Event::Refused(_) | Event::PolicyChange(_)) {
             "end"
         } else if at.n.is_multiple_of(self.anchors.records) {
             "count"

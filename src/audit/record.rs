@@ -27,8 +27,6 @@ pub enum Event<'a> {
     WalkSummary(WalkSummary<'a>),
     /// Something was changed, or the attempt failed.
     Effect(Effect<'a>),
-    /// The script caught a denial and went on.
-    DenialCaught { reference: &'a str, action: &'a str, resource: &'a str },
     /// The run is over.
     RunEnd(RunEnd<'a>),
     /// Nothing ran: bad identity, bad policy, a request that is none.
@@ -36,6 +34,8 @@ pub enum Event<'a> {
     /// Where the chain of the file of records stands: told to the other places, so that a file which is written anew is found out. It is no part of
     /// the run's own sequence.
     Anchor(Anchor<'a>),
+    /// Another set of policies: put in force by the owner, or found by a run that is under way.
+    PolicyChange(PolicyChange<'a>),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -133,6 +133,16 @@ pub struct Refused<'a> {
     pub message: &'a str,
 }
 
+#[derive(Clone, Debug)]
+pub struct PolicyChange<'a> {
+    /// `activated`, `rolled_back`, or `seen` by a run.
+    pub what: &'a str,
+    /// Digest of the set before; empty when there was none that is valid.
+    pub from: &'a str,
+    /// Digest of the set from now on.
+    pub to: &'a str,
+}
+
 impl Event<'_> {
     /// The word for it in records.
     #[must_use]
@@ -143,10 +153,10 @@ impl Event<'_> {
             Self::Decision(_) => "decision",
             Self::WalkSummary(_) => "walk_summary",
             Self::Effect(_) => "effect",
-            Self::DenialCaught { .. } => "denial_caught",
             Self::RunEnd(_) => "run_end",
             Self::Refused(_) => "refused",
             Self::Anchor(_) => "anchor",
+            Self::PolicyChange(_) => "policy_change",
         }
     }
 
@@ -174,7 +184,6 @@ impl Event<'_> {
             Self::Decision(it) => Some((it.action, it.resource)),
             Self::WalkSummary(it) => Some((it.action, it.root)),
             Self::Effect(it) => Some((it.action, it.resource)),
-            Self::DenialCaught { action, resource, .. } => Some((action, resource)),
             _ => None,
         }
     }
@@ -367,7 +376,6 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
                 field(out, "detail", it.detail, cap);
             }
         }
-        Event::DenialCaught { reference, .. } => field(out, "ref", reference, cap),
         Event::RunEnd(it) => {
             number(out, "exit", u64::from(it.exit));
             if !it.class.is_empty() {
@@ -388,6 +396,11 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             number(out, "n", it.n);
             field(out, "link", it.link, cap);
             field(out, "reason", it.reason, cap);
+        }
+        Event::PolicyChange(it) => {
+            field(out, "what", it.what, cap);
+            field(out, "from", it.from, cap);
+            field(out, "to", it.to, cap);
         }
     }
 }

@@ -219,7 +219,6 @@ fn native(out: &mut Vec<u8>, frame: &Frame<'_>) {
             text("REX_FUNCTION", it.function);
             it.policies.iter().take(64).for_each(|policy| text("REX_RULE", policy));
         }
-        Event::DenialCaught { reference, .. } => text("REX_REF", reference),
         Event::Effect(it) => {
             text("REX_RESULT", it.failed.map_or("ok", crate::error::Kind::name));
             text("REX_BYTES", &it.bytes.to_string());
@@ -234,6 +233,7 @@ fn native(out: &mut Vec<u8>, frame: &Frame<'_>) {
             text("REX_N", &it.n.to_string());
             text("REX_LINK", it.link);
         }
+        Event::PolicyChange(it) => text("REX_TO", it.to),
         Event::WalkSummary(_) | Event::Script(_) => {}
     }
 }

@@ -172,7 +172,7 @@ fn step(record: &Record) -> String {
             format!("{done}   {}  {} bytes, {}{detail}", thing(), count(record, "bytes"), milliseconds("duration_us"))
         }
         "walk_summary" => format!("walked {}: {} allowed, {} denied", thing(), count(record, "allowed"), count(record, "denied")),
-        "denial_caught" => format!("the script caught the denial {} and went on", shown("ref")),
+        "policy_change" => format!("policies {}: from {} to {}", shown("what"), shown("from"), shown("to")),
         "run_end" => {
             let class = if record.contains_key("class") { format!(" {}", shown("class")) } else { String::new() };
             format!(

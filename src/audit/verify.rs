@@ -296,7 +296,12 @@ impl Verifier {
         }
         run.next = seq + 1;
         run.pid = record.get("pid").and_then(Value::as_i64).unwrap_or(0);
-        run.ended |= matches!(text(record, "event"), "run_end" | "refused");
+        run.ended |= match text(record, "event") {
+            "run_end" | "refused" => true,
+            // The owner's change is one record; a run that sees one goes on.
+            "policy_change" => text(record, "what") != "seen",
+            _ => false,
+        };
     }
 
     /// What is wrong with lines that nobody noted.

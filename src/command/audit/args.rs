@@ -66,7 +66,7 @@ pub struct Wanted {
     pub resource: Option<String>,
     #[arg(long, value_enum)]
     pub decision: Option<Decided>,
-    /// run_start, script, decision, walk_summary, effect, denial_caught, run_end, refused, anchor.
+    /// run_start, script, decision, walk_summary, effect, run_end, refused, policy_change, anchor.
     #[arg(long)]
     pub event: Option<String>,
     /// The reference of a denial, as its caller was told it (`d-…`).
