@@ -54,6 +54,9 @@ pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
     let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside);
+    if let Some(broker) = &host.broker {
+        broker.over();
+    }
     let outcome = match ended {
         Ok(Ended::Finished(outcome)) => outcome,
         Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),

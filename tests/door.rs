@@ -30,6 +30,10 @@ const WATCHER: &str = "permit(principal, action == process_system::Action::\"lis
 const STARTER: &str = "permit(principal, action == file_system::Action::\"execute\", resource == file_system::File::\"/usr/bin/true\");\n\
      permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
 
+/// Looks at services and restarts them.
+const RESTARTER: &str = "permit(principal, action in [systemd::Action::\"status\", systemd::Action::\"restart\"], resource is systemd::Service);\n\
+     permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
+
 /// Everything outside of the policy that is attacked.
 struct Host {
     rex: Rex,
@@ -356,6 +360,31 @@ fn behind_a_policy_that_watches_processes_none_is_touched() {
 #[test]
 fn behind_a_policy_that_starts_one_program_no_other_is_started() {
     as_root_and_as_a_user(STARTER);
+}
+
+#[test]
+fn behind_a_policy_for_services_no_socket_is_opened() {
+    as_root_and_as_a_user(RESTARTER);
+}
+
+/// With the system bus at hand, and connected.
+#[test]
+fn behind_a_policy_for_services_the_bus_is_the_only_socket() {
+    needs_namespaces!();
+    let rex = Rex::new().policy(RESTARTER).file("in/open.txt", "open\n");
+    let systemd = common::Systemd::boot(&rex, &[]);
+    let bus = "\"\\x01\\x00/run/systemd/private\"";
+    let mut script = format!("{PRELUDE}let r = [];\n");
+    for fd in 0..24 {
+        script.push_str(&format!("r.push(sys({}, [{fd}, {bus}, 23]));\n", libc::SYS_connect));
+    }
+    script.push_str(&format!("r.push(sys({}, [1, 1, 0])); r.push(sys({}, [1, 5, 0]));\n", libc::SYS_socket, libc::SYS_socket));
+    script.push_str("[r, service_status(\"dbus.service\").active_state, r]");
+    let run = systemd.run(&rex, &script);
+    run.ends(0);
+    let results = run.value();
+    assert_eq!(results[1], "active", "{run:#?}");
+    assert!(results[0].as_array().unwrap().iter().all(|result| REFUSALS.contains(&result.as_i64().unwrap())), "{results}");
 }
 
 /// Moves need modes and owners of what goes to another filesystem, which Landlock knows nothing of; everything else holds.

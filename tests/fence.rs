@@ -244,6 +244,39 @@ fn each_sample_policy_comes_to_this_fence() {
     }
 }
 
+/// A permit for any action on some kind of thing opens what that kind needs, and nothing that other kinds do.
+#[test]
+fn a_permit_for_one_kind_of_thing_opens_nothing_for_others() {
+    let of = |resource: &str| {
+        let text = format!("permit(principal, action, {resource});");
+        let scope = Scope { name: "someone".into(), groups: Vec::new() };
+        let policies = Policies::load(&[Source { name: "one".into(), text }], &rexsh::terms::schema(), &scope, None).unwrap();
+        let plan = Plan::of(&policies, Own::default());
+        (calls(&plan), shown(&plan).into_keys().collect::<Vec<_>>(), plan.powers.is_empty())
+    };
+    for resource in ["resource is systemd::Service", "resource == systemd::Service::\"nginx.service\""] {
+        assert_eq!(of(resource), ("unix".to_owned(), Vec::new(), true), "{resource}");
+    }
+    let (named, paths, _) = of("resource is journal::Log");
+    assert_eq!((named.as_str(), paths.len()), ("", 3), "{paths:?}");
+    assert_eq!(of("resource is network::url").0, "network");
+    assert_eq!(of("resource is process_system::Process").0, "signals inspects");
+    assert_eq!(of("resource is sysctl::Sysctl").0, "");
+}
+
+/// What the fence is computed from takes this for granted.
+#[test]
+fn verbs_are_about_things_of_their_own_namespace() {
+    let (asks, nouns) = rexsh::functions::vocabulary();
+    let space = |name: &str| name.rsplit_once("::").map(|(space, _)| space.to_owned());
+    for ask in &asks {
+        assert!(ask.applies_to.iter().all(|noun| space(noun).as_deref() == Some(ask.namespace)), "{}::{}", ask.namespace, ask.name);
+    }
+    for noun in &nouns {
+        assert!(noun.parents.iter().all(|parent| space(parent) == space(noun.name)), "{}", noun.name);
+    }
+}
+
 /// Nothing of the door of tests/door.rs is in a build without its feature.
 #[cfg(not(feature = "raw-syscall-door"))]
 #[test]

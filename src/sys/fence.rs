@@ -11,7 +11,7 @@ mod powers;
 mod program;
 
 pub use plan::{Own, Plan, Rights};
-pub(super) use program::{Ready, place};
+pub(super) use program::{Ready, place, refuse_calls_of_programs};
 
 use crate::error::Result;
 

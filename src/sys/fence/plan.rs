@@ -55,7 +55,7 @@ pub struct Calls {
     pub moves: bool,
     /// Extended attributes.
     pub xattr: bool,
-    /// Connect to Unix sockets: the system bus.
+    /// Talks to the system bus, over a connection that is there before the fence. Programs may connect to it, and to whatever else is a Unix socket.
     pub unix_sockets: bool,
     /// Signals to other processes.
     pub signals: bool,
