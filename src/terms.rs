@@ -243,6 +243,8 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
     if plan.calls.inspects {
         crate::sys::proc::inspector::start()?;
     }
+    crate::sys::opener::start(&plan.named, plan.powers)?;
+    crate::sys::naming::start()?;
     if plan.calls.unix_sockets {
         crate::sys::systemd::prepare();
     }

@@ -79,7 +79,7 @@ fn operation(dice: &mut Dice) -> String {
         12 => format!("truncate(\"{{data}}/{path}\", 0)"),
         13 => format!("ln(\"{{data}}/{path}\", \"{{data}}/{other}x\")"),
         14 => format!("chmod(\"{{data}}/{path}\", \"640\")"),
-        _ => format!("edit_line(\"{{data}}/{path}\", \"x\", \"y\")"),
+        _ => format!("edit_line(\"{{data}}/{path}\", #{{pattern: \"x\", line: \"y\"}})"),
     }
 }
 
@@ -367,25 +367,88 @@ fn open_files_of_other_processes_are_seen_where_that_is_permitted() {
     }
 }
 
-/// docs/decisions/fence.md: a file that is named alone is the one that was there when the run began; a named folder is whatever is in it.
+/// A rule of Landlock is about the file that is there when the run begins; what takes its place is opened all the same, for what is permitted and no more.
 #[test]
-fn a_file_that_is_replaced_meanwhile_stays_readable_where_the_folder_is_named() {
-    for (scope, readable) in
-        [("resource in file_system::Dir::\"{data}/logs\"", true), ("resource == file_system::File::\"{data}/logs/app.log\"", false)]
-    {
+fn a_file_that_is_replaced_meanwhile_is_the_one_that_is_meant() {
+    for scope in [
+        "resource in file_system::Dir::\"{data}/logs\"",
+        "resource == file_system::File::\"{data}/logs/app.log\"",
+        "resource is file_system::File && resource.path == \"{data}/logs/app.log\"",
+    ] {
         let policy = format!("permit(principal, action == file_system::Action::\"read\", resource) when {{ {scope} }};");
-        let rex = Rex::new().policy(&policy).file("logs/app.log", "old\n").file("next", "new\n");
-        let (from, to) = (rex.data().join("next"), rex.data().join("logs/app.log"));
-        let rotate = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(700));
-            fs::rename(from, to).unwrap();
+        let rex = Rex::new().policy(&policy).file("logs/app.log", "old\n").file("next", "new\n").file("logs/other", "other\n");
+        let run = meanwhile(&rex, "cat(\"{data}/logs/app.log\")", || {
+            fs::rename(rex.data().join("next"), rex.data().join("logs/app.log")).unwrap();
         });
-        let run = rex.run("let a = cat(\"{data}/logs/app.log\"); sleep(1.5); let b = try_cat(); fn try_cat() { try { return cat(\"{data}/logs/app.log\"); } catch (e) { return e.kind; } } [a, b]");
-        rotate.join().unwrap();
-        run.ends(0);
-        assert_eq!(run.value()[0], "old\n");
-        assert_eq!(run.value()[1], if readable { "new\n" } else { "permission" }, "{run:#?}");
+        assert_eq!(run.value()["before"], "old\n", "{scope}");
+        assert_eq!(run.value()["after"], "new\n", "{scope}: {run:#?}");
+        rex.run("write(\"{data}/logs/app.log\", \"x\")").is_denied();
     }
+}
+
+/// The same for a file that was not there at all, and for writing.
+#[test]
+fn a_named_file_that_comes_later_is_read_and_written() {
+    let policy = "permit(principal, action in [file_system::Action::\"read\", file_system::Action::\"write\"], resource == file_system::File::\"{data}/f\");\n\
+                  permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"{data}/only\");";
+    let rex = Rex::new().policy(policy).file("next", "new\n").file("only", "x");
+    let run =
+        meanwhile(&rex, "try { append_line(\"{data}/f\", \"more\"); return cat(\"{data}/f\"); } catch (e) { return e.kind; }", || {
+            fs::rename(rex.data().join("next"), rex.data().join("f")).unwrap();
+        });
+    assert_eq!((run.value()["before"].as_str(), run.value()["after"].as_str()), (Some("denied"), Some("new\nmore\n")), "{run:#?}");
+    // What takes the place of a file and is another thing is not opened, nor what the account may not read.
+    for (other, kind) in [("fifo", "not_a_file"), ("link", "denied")] {
+        let rex = Rex::new().policy(policy).file("f", "old\n").file("secret", "secret\n");
+        let run = meanwhile(&rex, "try { cat(\"{data}/f\") } catch (e) { return e.kind }", || {
+            let path = rex.data().join("other");
+            match other {
+                "fifo" => rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap(),
+                _ => std::os::unix::fs::symlink(rex.data().join("secret"), &path).unwrap(),
+            }
+            fs::rename(path, rex.data().join("f")).unwrap();
+        });
+        assert_eq!(run.value()["after"], kind, "{other}: {run:#?}");
+    }
+}
+
+/// What a run itself puts in the place of a file it goes on with, however the policy names it.
+#[test]
+fn a_run_reads_back_what_it_replaced() {
+    let verbs = "[file_system::Action::\"read\", file_system::Action::\"write\", file_system::Action::\"create\"]";
+    for (verbs, atomic) in [(verbs, true), ("[file_system::Action::\"read\", file_system::Action::\"write\"]", false)] {
+        let rex = Rex::new()
+            .policy(&format!("permit(principal, action in {verbs}, resource == file_system::File::\"{{data}}/f\");"))
+            .file("f", "old line\n");
+        let run = rex.run(
+            r#"let w = write("{data}/f", "one line\n", #{replace: true}); let a = cat("{data}/f"); edit_line("{data}/f", #{pattern: "^one", line: "two line"});
+               append_line("{data}/f", "more"); [a, cat("{data}/f"), w.atomic]"#,
+        );
+        run.ends(0);
+        assert_eq!(run.value(), serde_json::json!(["one line\n", "two line\nmore\n", atomic]), "{run:#?}");
+        assert_eq!(rex.read("f"), "two line\nmore\n");
+    }
+}
+
+/// Does something to the host between two evaluations of an expression in one run: a map of what came `before` and `after`.
+fn meanwhile(rex: &Rex, expression: &str, act: impl FnOnce()) -> common::Run {
+    let (config, policy) = (rex.config_file(), rex.policy_file());
+    let script = rex.fill(&format!(
+        "fn look() {{ {expression} }} let before = look(); print(\"ready\"); sleep(0.3); let after = look(); \
+         for i in 0..200 {{ if after != before {{ break; }} sleep(0.05); after = look(); }} #{{before: before, after: after}}"
+    ));
+    let command = rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| rex.finish(command, script.as_bytes()));
+        // What was looked at first is on record.
+        let looked = || fs::read_to_string(rex.audit_file()).is_ok_and(|text| text.contains("\"decision\""));
+        assert!(common::until(20.0, looked), "the run did not begin");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        act();
+        let run = running.join().unwrap();
+        run.ends(0);
+        run
+    })
 }
 
 /// Only the file is open to writing, so nothing can take its place; it is written where it is.
