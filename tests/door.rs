@@ -386,7 +386,7 @@ fn the_opener_of_named_files_opens_nothing_else() {
             ] {
                 let flags = flags.to_le_bytes();
                 script.push_str(&format!(
-                    "if sys({}, [{fd}, bytes([{number}, 0, 0, 0, {}, {}, {}, {}]), 8, 16448, 0, 0]) == 8 {{ let b = blob(4, 0); let n = sys({}, [{fd}, b, 4, 0, 0, 0]); r.push([{number}, n, b[0]]); }}\n",
+                    "if sys({}, [{fd}, bytes([{number}, 0, 0, 0, {}, {}, {}, {}]), 8, 16448, 0, 0]) == 8 {{ let n = raw_syscall({}, [{fd}, blob(4, 0), 4, 0, 0, 0]); r.push([{number}, n.result, n.bytes[0][0]]); }}\n",
                     libc::SYS_sendto, flags[0], flags[1], flags[2], flags[3], libc::SYS_recvfrom
                 ));
             }

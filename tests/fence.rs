@@ -430,6 +430,47 @@ fn a_run_reads_back_what_it_replaced() {
     }
 }
 
+/// Other name services are asked beside the fence, and only where the host has some.
+#[test]
+fn users_and_groups_of_other_name_services_have_their_names() {
+    needs_namespaces!();
+    let getent = "#!/bin/sh\ngrep -q '^CapEff:.0000000000000000$' /proc/self/status || exit 3\necho \"$*\" >> {data}/asked\ncase \"$*\" in\n\
+        'passwd 54321' | 'passwd remote') echo 'remote:*:54321:54321::/:/bin/sh' ;;\n'group 54321') echo 'people:*:54321:remote' ;;\n\
+        'passwd 54322') sleep 60 ;;\n*) exit 2 ;;\nesac\n";
+    for (sources, expected) in [
+        ("passwd: files sss\ngroup: files sss\n", serde_json::json!(["remote", "people", "54323", "54322"])),
+        ("passwd: files systemd\ngroup: files systemd\n", serde_json::json!(["54321", "54321", "54323", "54322"])),
+    ] {
+        let rex = Rex::new().policy("permit(principal, action == file_system::Action::\"stat\", resource);").file("asked", "");
+        let rex = rex.file("nsswitch.conf", sources).file("f", "").file("g", "").file("h", "");
+        let text = rex.fill(getent);
+        let rex = rex.file("getent", &text);
+        fs::set_permissions(rex.path("getent"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(rex.path("asked"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        for (name, id) in [("f", 54321), ("g", 54323), ("h", 54322)] {
+            std::os::unix::fs::chown(rex.path(name), Some(id), Some(id)).unwrap();
+        }
+        let script = "let f = stat(\"{data}/f\"); [f.owner, f.group, stat(\"{data}/g\").owner, stat(\"{data}/h\").owner]";
+        let mounts = "mount --bind \"$0/nsswitch.conf\" /etc/nsswitch.conf && mount --bind \"$0/getent\" /usr/bin/getent && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mounts, rex.data().to_str().unwrap(), common::binary().to_str().unwrap()]);
+        command.args([
+            "run",
+            "-",
+            "--config",
+            rex.config_file().to_str().unwrap(),
+            "--policy",
+            rex.policy_file().to_str().unwrap(),
+            "-o",
+            "json",
+        ]);
+        let run = rex.finish(command, rex.fill(script).as_bytes());
+        run.ends(0);
+        assert_eq!(run.value(), expected, "{sources}: {} {run:#?}", rex.read("asked"));
+        assert_eq!(rex.read("asked").is_empty(), sources.contains("systemd"), "{}", rex.read("asked"));
+    }
+}
+
 /// Does something to the host between two evaluations of an expression in one run: a map of what came `before` and `after`.
 fn meanwhile(rex: &Rex, expression: &str, act: impl FnOnce()) -> common::Run {
     let (config, policy) = (rex.config_file(), rex.policy_file());
