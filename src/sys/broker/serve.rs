@@ -64,7 +64,7 @@ const AT_LAST: Duration = Duration::from_secs(60);
 /// How long a process may take to become its program. Only a file system that hangs needs longer.
 const START: Duration = Duration::from_secs(10);
 /// A fence grows by one rule with each use and is then made anew.
-const USES: u32 = 100;
+const USES: u32 = 24;
 /// Fences kept ready.
 const KEPT: usize = 32;
 

@@ -106,8 +106,13 @@ fn needs(plan: &mut Plan, program: &OwnedFd) -> Result<bool> {
 
 /// Where an open file is. Not by [`crate::resource::path`], whose handle on /proc is that of the process that forked this one.
 pub(in crate::sys) fn place(file: &OwnedFd) -> Result<PathBuf> {
-    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let path = rustix::fs::readlink(name, Vec::new()).map_err(|errno| Error::os("readlink", errno.raw_os_error()))?;
+    // The folder once, since the way to it is most of the price of a look.
+    static OWN: std::sync::OnceLock<Option<OwnedFd>> = std::sync::OnceLock::new();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let own = OWN.get_or_init(|| rustix::fs::open("/proc/self/fd", flags, rustix::fs::Mode::empty()).ok());
+    let own = own.as_ref().ok_or_else(|| Error::new(Kind::Internal, "/proc is needed and is not usable here"))?;
+    let path = rustix::fs::readlinkat(own, file.as_raw_fd().to_string(), Vec::with_capacity(256))
+        .map_err(|errno| Error::os("readlink", errno.raw_os_error()))?;
     Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
 }
 
