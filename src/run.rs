@@ -12,6 +12,7 @@ use crate::limits::{Limits, Stop, Watch};
 use crate::output::{Form, Output};
 use crate::policy::{Gate, Policies, Session as PolicySession};
 use crate::report::{self, Facts};
+use crate::sys::beside;
 use crate::sys::supervise::{Beside, Ended, supervise_with};
 use crate::terms::Terms;
 use std::sync::Arc;
@@ -65,12 +66,18 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
     let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside);
+    if let Some(broker) = &host.broker {
+        broker.over();
+    }
+    beside::over();
     let outcome = match ended {
         Ok(Ended::Finished(outcome)) => outcome,
         Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),
         Err(error) => Outcome::failed(error),
     };
-    end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate))
+    let exit = end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate));
+    beside::end();
+    exit
 }
 
 /// How often a run that lasts looks whether the policies are still those that it runs under.

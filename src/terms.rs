@@ -278,13 +278,17 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
     } else {
         // Programs are not rex: what it needs for itself is no business of theirs.
         // What may be run in any circumstances may be run by a program too; what depends on its arguments nobody could judge there.
-        let plan = Plan::of(policies, Own::default()).starting(&policies.unconditional("file_system", "execute"));
-        let nice = rustix::process::getpriority_process(None).unwrap_or(0);
-        let rules = Rules { programs, plan, children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs(), nice };
+        let plan = || Plan::of(policies, Own::default()).starting(&policies.unconditional("file_system", "execute"));
+        let rules = Rules { programs, plan: Box::new(plan), children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs() };
         Some(Broker::start(rules)?)
     };
     if plan.calls.inspects {
         crate::sys::proc::inspector::start()?;
+    }
+    crate::sys::opener::start(&plan.named, plan.powers)?;
+    crate::sys::naming::start()?;
+    if plan.calls.unix_sockets {
+        crate::sys::systemd::prepare();
     }
     layers.extend(fence::arm(&plan)?);
     match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {

@@ -69,7 +69,7 @@ impl Shape {
                 possible::cases(condition, true, work).and_then(|cases| possible::both(vec![scope], cases, work))
             }
         };
-        Self { verbs, bounds: hull::of_rule(rule), cases }
+        Self { verbs, bounds: hull::of_rule(rule, None), cases }
     }
 
     /// Why it can never match.
