@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod file;
+mod find;
 mod record;
 mod show;
 mod syslog;
 mod verify;
 
+pub use find::find_denial;
 pub use record::{Decision, Effect, Event, Refused, RunEnd, WalkSummary, visible};
 pub use show::{Filter, Summary, reader, show};
 pub use verify::{Verdict, verify};

@@ -50,6 +50,8 @@ pub struct Decision<'a> {
     pub column: u32,
     /// The answer was remembered from an equal question of this run.
     pub memoized: bool,
+    /// What was allowed is not done: the run is dry.
+    pub dry_run: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -273,6 +275,9 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             number(out, "column", u64::from(it.column));
             if it.memoized {
                 out.push_str(",\"memoized\":true");
+            }
+            if it.dry_run {
+                out.push_str(",\"dry_run\":true");
             }
         }
         Event::WalkSummary(it) => {

@@ -2,7 +2,7 @@
 
 use super::cache::{self, Entry, Findings, Store};
 use super::pointed::{pointed, position};
-use super::slice::{self, Line, Reach, Rule, Slice, Uid};
+use super::slice::{self, Line, Place, Reach, Rule, Slice, Uid};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
 use cedar_policy_core::ast::{Policy, PolicyID, PolicySet};
@@ -12,8 +12,8 @@ use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Faults that one message shows at most.
 const SHOWN: usize = 20;
@@ -227,15 +227,31 @@ fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec
     if policies.iter().map(|(start, _)| *start).ne(starts) {
         return None;
     }
+    let places = Places::of(sources);
     let rules = mine.into_iter().zip(policies).map(|(entry, (_, policy))| {
         if slice::reach(policy.principal_constraint().as_inner())? != entry.principal {
             return None;
         }
         let name = annotation(&policy, "id")
             .unwrap_or_else(|| sources.get(entry.source as usize).map_or_else(String::new, |source| name_by_place(source, entry)));
-        Rule::new(&policy, name)
+        Rule::new(&policy, name, places.of_entry(entry))
     });
     rules.collect()
+}
+
+/// The sources, for the places of policies in them: one copy of each name serves all policies of its source.
+struct Places<'a>(Vec<(Arc<str>, &'a str)>);
+
+impl<'a> Places<'a> {
+    fn of(sources: &[&'a Source]) -> Self {
+        Self(sources.iter().map(|source| (Arc::from(source.name.as_str()), source.text.as_str())).collect())
+    }
+    fn of_entry(&self, entry: &Entry) -> Place {
+        let Some((name, text)) = self.0.get(entry.source as usize) else { return Place::default() };
+        let before = text.get(..entry.start as usize).unwrap_or("");
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Place { source: Arc::clone(name), line: entry.line, column: u32::try_from(column).unwrap_or(u32::MAX) }
+    }
 }
 
 fn annotation(policy: &Policy, key: &str) -> Option<String> {
@@ -284,10 +300,11 @@ fn examine(sources: &[&Source], schema: &str, scope: &Scope) -> Result<(Findings
     if !wrong.is_empty() {
         return Err(faults(wrong));
     }
+    let places = Places::of(sources);
     let rules = placed
         .iter()
         .filter(|placed| concerns(&placed.entry.principal, scope))
-        .map(|placed| Rule::new(&placed.policy, placed.name.clone()));
+        .map(|placed| Rule::new(&placed.policy, placed.name.clone(), places.of_entry(&placed.entry)));
     let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
     let entries = placed.into_iter().map(|placed| placed.entry).collect();
     Ok((Findings { warnings, verbs, entries }, rules))
@@ -417,7 +434,9 @@ fn look_at_conditions(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<St
 fn look_at_programs(placed: &[Placed], sources: &[&Source], warnings: &mut Vec<String>) {
     for item in placed {
         let Some(source) = sources.get(item.entry.source as usize) else { continue };
-        if let Some(warning) = Rule::new(&item.policy, item.name.clone()).and_then(|rule| super::launchers::warning(&rule)) {
+        if let Some(warning) =
+            Rule::new(&item.policy, item.name.clone(), Place::default()).and_then(|rule| super::launchers::warning(&rule))
+        {
             warnings.push(pointed(&source.name, &source.text, item.entry.start as usize, &warning));
         }
     }

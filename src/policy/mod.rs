@@ -15,11 +15,11 @@ mod words;
 
 pub use cache::Store;
 pub use gate::{
-    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord,
-    Weighed,
+    Answer, Closed, Considered, DecisionRecord, Described, Effect, EffectRecord, Explanation, Fate, Gate, Granted, Open, Principal,
+    Recorder, Rules, Session, Walk, WalkRecord, Weighed, Withheld, stopped,
 };
 pub use hull::Bound;
 pub use load::{Policies, Scope, Source};
 pub use pointed::pointed;
-pub use slice::{Line, Reach};
+pub use slice::{Line, Part, Reach};
 pub use words::{Access, Action, Ask, Attribute, Noun, Object, Resource, Site, Value, ask};

@@ -208,7 +208,8 @@ impl Rex {
     /// More lines of rex.toml: tables of their own, or keys of the top level first.
     #[track_caller]
     pub fn config(self, toml: &str) -> Self {
-        let audit = format!("[audit]\nfile = \"{}\"\nsyslog = false\njournald = false\n", self.audit_file().display());
+        let audit =
+            format!("[audit]\nfile = \"{}\"\nsyslog = false\njournald = false\ndenials = \"../denials\"\n", self.audit_file().display());
         self.put("etc/rex.toml", &format!("{toml}\n{audit}"))
     }
     /// rex.toml as given, nothing added.

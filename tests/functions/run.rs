@@ -38,7 +38,7 @@ impl Host {
             fs::create_dir_all(host.path(folder)).unwrap();
         }
         fs::write(host.path("etc/policies/test.cedar"), policy).unwrap();
-        let config = format!("[audit]\nsyslog = false\njournald = false\nfile = {:?}\n", host.path("audit.jsonl"));
+        let config = format!("[audit]\nsyslog = false\njournald = false\ndenials = \"\"\nfile = {:?}\n", host.path("audit.jsonl"));
         fs::write(host.path("etc/rex.toml"), config).unwrap();
         for (name, content) in example.given {
             let path = host.path("data").join(name);
