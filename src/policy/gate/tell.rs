@@ -100,10 +100,14 @@ impl Gate {
     fn nearest_elsewhere(&self, asked: &Asked<'_>) -> Option<Nearest> {
         let slice = &self.policies.slice;
         let verb = slice.verb(asked.ask.namespace, asked.ask.name)?;
-        let permits = verb.rules.iter().filter_map(|index| slice.rule(*index)).filter(|rule| rule.permit && rule.reveal == Reveal::Rule);
-        // One that seems to be about the thing and still does not permit it would tell of what is hidden.
-        let elsewhere = permits.filter(|rule| !about(&rule.reach, asked.shown_as, asked.shown));
-        let rule = elsewhere.max_by_key(|rule| (in_common(&rule.reach, asked.shown), std::cmp::Reverse(rule.name.as_str())))?;
+        let permits = verb.rules.iter().filter_map(|index| slice.rule(*index)).filter(|rule| rule.permit && rule.reveal != Reveal::None);
+        let permits: Vec<&Rule> = permits.collect();
+        // Where one seems to be about the thing and still does not permit it, the name of any other would be misleading, or tell of what is hidden.
+        if permits.iter().any(|rule| about(&rule.reach, asked.shown_as, asked.shown)) {
+            return None;
+        }
+        let open = permits.into_iter().filter(|rule| rule.reveal == Reveal::Rule);
+        let rule = open.max_by_key(|rule| (in_common(&rule.reach, asked.shown), std::cmp::Reverse(rule.name.as_str())))?;
         let condition = match &rule.reach {
             Reach::Anything => return None,
             Reach::Kind(kind) => format!("resource is {kind}"),
