@@ -9,7 +9,7 @@ mod syslog;
 mod verify;
 
 pub use find::find_denial;
-pub use record::{Decision, Effect, Event, Refused, RunEnd, WalkSummary, visible};
+pub use record::{Decision, Effect, Event, PolicyChange, Refused, RunEnd, WalkSummary, visible};
 pub use show::{Filter, Summary, reader, show};
 pub use verify::{Verdict, verify};
 
