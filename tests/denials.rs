@@ -74,7 +74,7 @@ fn a_denial_says_the_same_in_text_json_frames_and_to_the_script() {
     let unmet = &json["nearest"]["unmet"];
     assert_eq!(unmet[0]["condition"], "resource has size", "{json:#}");
     assert_eq!(unmet[1]["condition"], "resource.size < 10", "{json:#}");
-    assert!(unmet[1]["at"].as_str().unwrap().ends_with("test.cedar:5:75"), "{json:#}");
+    assert!(unmet[1]["at"].as_str().unwrap().ends_with("test.cedar:5:68"), "{json:#}");
     let (json, ..) = in_every_form(&rex, "stat(\"{data}/small/big\")");
     assert_eq!(json["nearest"]["unmet"][0]["condition"], "context.session.mode == \"nowhere\"", "{json:#}");
 }

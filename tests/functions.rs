@@ -291,7 +291,9 @@ fn changes_nothing_in_a_dry_run(subject: &Subject) -> Result<(), String> {
         let asked = run.events("decision").filter(changes).any(|record| record["dry_run"] == true && record["decision"] == "allow")
             || run.events("walk_summary").any(|record| changing.contains(&text(&record["action"])));
         let told = run.json()["would_change_count"].as_u64() > Some(0);
-        withheld += u64::from(asked && told);
+        // An example about something that goes wrong has nothing to withhold.
+        let done = observed.run.events("effect").any(|record| record["result"] == "ok");
+        withheld += u64::from(asked && (told || !done));
         if run.events("decision").filter(changes).any(|record| record["dry_run"] != true) {
             return wrong("a decision does not say that it is of a dry run");
         }
