@@ -162,6 +162,11 @@ impl Why {
             Self::PolicyError => "policy_error",
         }
     }
+    /// The reason with this name, as records have it.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Forbidden, Self::NotPermitted, Self::ConditionFailed, Self::PolicyError].into_iter().find(|why| why.name() == name)
+    }
 }
 
 /// A part of a policy that was not met, in the words of its author.

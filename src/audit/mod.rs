@@ -10,7 +10,7 @@ mod verify;
 
 pub use find::find_denial;
 pub use record::{Decision, Effect, Event, PolicyChange, Refused, RunEnd, WalkSummary, visible};
-pub use show::{Filter, Summary, reader, show};
+pub use show::{Filter, Summary, each_record, reader, show};
 pub use verify::{Verdict, verify};
 
 use crate::config::{AuditSettings, OnFailure, Switch};

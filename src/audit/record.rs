@@ -54,6 +54,10 @@ pub struct Decision<'a> {
     pub memoized: bool,
     /// What was allowed is not done: the run is dry.
     pub dry_run: bool,
+    /// The circumstances that the policy was told: arguments of a program, wanted mode ….
+    pub context: Option<&'a serde_json::Map<String, Value>>,
+    /// What tells more about the resource than its id: name and user of a process.
+    pub attributes: Option<&'a serde_json::Map<String, Value>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -62,6 +66,8 @@ pub struct WalkSummary<'a> {
     pub action: &'a str,
     pub allowed: u64,
     pub denied: u64,
+    /// Ids of the policies that allowed something on the way.
+    pub policies: &'a [&'a str],
 }
 
 #[derive(Clone, Debug, Default)]
@@ -292,10 +298,17 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             if it.dry_run {
                 out.push_str(",\"dry_run\":true");
             }
+            for (name, map) in [("attributes", it.attributes), ("context", it.context)] {
+                if let Some(map) = map {
+                    let _ = write!(out, ",\"{name}\":");
+                    object(out, map, cap, 4);
+                }
+            }
         }
         Event::WalkSummary(it) => {
             number(out, "allowed", it.allowed);
             number(out, "denied", it.denied);
+            list(out, "policies", it.policies, cap);
         }
         Event::Effect(it) => {
             field(out, "result", it.failed.map_or("ok", Kind::name), cap);

@@ -5,6 +5,7 @@ mod can;
 mod check;
 mod cli;
 mod demo;
+mod learning;
 mod local;
 mod policy;
 mod serve;

@@ -3,14 +3,19 @@
 mod dry;
 mod explain;
 mod judge;
+mod learning;
 mod named;
 mod record;
+mod replay;
 mod tell;
 mod walk;
 
 pub use dry::{Withheld, stopped};
 pub use explain::{Considered, Described, Explanation, Fate};
+pub use learning::Learning;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
+pub(super) use replay::Recorded;
+pub use replay::Replayed;
 pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};
@@ -145,7 +150,9 @@ pub struct Gate {
     recorder: Box<dyn Recorder>,
     watch: Arc<Watch>,
     rules: Rules,
-    clock: fn() -> i64,
+    clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    /// Of a learning run of the host's owner.
+    learning: Option<Learning>,
     memory: Mutex<HashMap<u64, Remembered>>,
     hasher: RandomState,
     denials: Mutex<Vec<Denial>>,
@@ -210,7 +217,8 @@ impl Gate {
             recorder,
             watch,
             rules,
-            clock: now,
+            clock: Box::new(now),
+            learning: None,
             memory: Mutex::default(),
             hasher: RandomState::new(),
             denials: Mutex::default(),
@@ -221,9 +229,9 @@ impl Gate {
         })
     }
 
-    #[cfg(test)]
-    fn with_clock(mut self, clock: fn() -> i64) -> Self {
-        self.clock = clock;
+    /// The same with another clock than the host's, for tests of policies.
+    pub(super) fn with_clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
         self
     }
 
@@ -376,8 +384,11 @@ impl Gate {
         let How { remembered, record_allowed } = how;
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
         let denied = full.verdict.why.is_some();
-        if denied || record_allowed || obstacle.is_some() {
+        if denied || record_allowed || obstacle.is_some() || self.learned(full) {
             let shown = on.shown();
+            // An attribute that cannot be had is not on record.
+            let attributes: Vec<(&'static str, Value)> =
+                A::On::RECORDED.iter().filter_map(|name| Some((*name, Resource::attribute(on, name).ok()??))).collect();
             let question = Question {
                 site,
                 ask,
@@ -388,6 +399,7 @@ impl Gate {
                 id: Resource::id(on),
                 shown_as: on.shown_as(),
                 shown: &shown,
+                attributes: &attributes,
                 remembered,
             };
             if denied {
@@ -424,12 +436,18 @@ impl Gate {
             line: question.site.line,
             column: question.site.column,
             remembered: question.remembered,
+            context: if full.instead.is_none() { question.context } else { &[] },
+            attributes: question.attributes,
             reference,
             note: full.verdict.note.as_deref(),
             obstacle,
             dry_run: self.rules.dry_run && question.ask.access == Access::Change,
         };
-        self.recorder.decision(&record).map_err(unrecorded)
+        self.recorder.decision(&record).map_err(unrecorded)?;
+        if let Some(learning) = self.learning.as_ref().filter(|_| full.verdict.why.is_some() || self.learned(full)) {
+            learning.note(&record);
+        }
+        Ok(())
     }
 
     fn names(&self, rules: &[u32]) -> Vec<&str> {
@@ -534,6 +552,7 @@ struct Question<'a> {
     id: &'a str,
     shown_as: &'static str,
     shown: &'a str,
+    attributes: &'a [(&'static str, Value)],
     remembered: bool,
 }
 

@@ -59,6 +59,9 @@ impl Gate {
             return Full { verdict: refused(Why::NotPermitted, "the schema does not know this action".to_owned()), instead: None };
         };
         let mut verdict = self.evaluate(of, verb, thing, context, false);
+        if let Some(why) = self.not_learned(ask, thing, &verdict) {
+            return Full { verdict: refused(Why::NotPermitted, why), instead: None };
+        }
         if verdict.why.is_some() || !needs_open {
             return Full { verdict, instead: None };
         }
@@ -265,7 +268,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, index: u32, rule: &Rule, looks: bool, holds: Option<bool>) {
+    pub(super) fn count(&mut self, index: u32, rule: &Rule, looks: bool, holds: Option<bool>) {
         match (holds, rule.permit) {
             (None, _) => self.errors.push(index),
             (Some(true), true) => self.permits.push(index),
@@ -276,7 +279,7 @@ impl Tally {
         }
     }
 
-    fn verdict(self, only_forbids: bool, lasting: bool) -> Verdict {
+    pub(super) fn verdict(self, only_forbids: bool, lasting: bool) -> Verdict {
         let verdict = |why, deciders, tally| Verdict { why, deciders, tally, note: None, lasting };
         let forbids = || {
             let mut forbids = [self.forbids.as_slice(), self.looking.as_slice()].concat();
@@ -298,7 +301,7 @@ impl Tally {
 }
 
 /// Whether the condition of a rule holds. None: it could not be told.
-fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
+pub(super) fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
     let Some(condition) = &rule.condition else { return Some(true) };
     truth(condition, evaluator?)
 }
