@@ -280,6 +280,7 @@ settings! {
         depth: u32, form::count32(), 64, Some(4..=512), "Function calls inside one another.";
         open_files: u32, form::count32(), 256, Some(32..=65_536), "Files open at once.";
         children: u32, form::count32(), 16, Some(0..=4_096), "Child processes at once; 0: none.";
+        denials: u64, form::count(), 1_000, Some(1..=1_000_000_000), "Operations of a run that policy denies: with one more it ends, so that nobody finds out by trying what is there. What a walk leaves out (`ls`, `find`) does not count.";
     }
 }
 
@@ -309,6 +310,8 @@ settings! {
         journald_socket: String, form::text(), "/run/systemd/journal/socket".into(), None, "journald's socket for native records.";
         file: String, form::text(), String::new(), None,
             "A file of JSON lines; empty: none. Unprivileged sessions write it themselves: make its folder root:rex with mode 2770.";
+        denials: String, form::text(), "/run/rex/denials".into(), None,
+            "A folder in which callers find again what they were told of their denials (`rex why`), a file for each account; empty: none. root:rexusers with mode 3770 lets unprivileged sessions use it. Nothing is decided by what is in it, and where it cannot be used runs go on without it.";
         chain: bool, form::bool(), true, None,
             "Whether each record carries a digest over itself and the record before it in its run, and in the file a second one over the record before it there, for `rex audit verify`. Sessions then read the end of the file, and take its lock for the time of one write.";
         anchor_records: u64, form::count(), 1_000, Some(1..=1_000_000_000),

@@ -101,6 +101,7 @@ kinds! {
     Config "config" Validation ConfigInvalid "The policy or configuration of this host is invalid; nothing ran.";
     Audit "audit" Internal ConfigInvalid "The audit record could not be written, so nothing was done.";
     Layer "layer" Internal FacilityMissing "A demanded layer of protection is missing on this host.";
+    DryRun "dry_run" Script ScriptFailed "A dry run stops here: what was allowed would change something.";
     Deadline "deadline" Limit Deadline "The time limit of the run was reached.";
     Limit "limit" Limit Limit "A limit of the run was reached.";
     Cancelled "cancelled" Communication Cancelled "The caller went away or the run was stopped from outside.";
@@ -168,6 +169,25 @@ impl Why {
     }
 }
 
+/// A part of a policy that was not met, in the words of its author.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// As written in the policy.
+    pub condition: String,
+    /// `file:line:column`.
+    pub at: String,
+}
+
+/// The permit nearest to a denied question, where its author reveals it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nearest {
+    /// Its id.
+    pub policy: String,
+    /// What of it was not met. Where it looks at the thing's own attributes: every such part, whatever the attributes are, so that nobody learns
+    /// from it whether the thing is there.
+    pub unmet: Vec<Unmet>,
+}
+
 /// A denial, as data for a program to act on. Only the policy author's words and the caller's own are in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
@@ -179,6 +199,9 @@ pub struct Denial {
     pub principal: String,
     /// From the policy author's `@hint`.
     pub hint: Option<String>,
+    /// The policy that forbids it, where its author reveals it.
+    pub policy: Option<String>,
+    pub nearest: Option<Nearest>,
     /// Whether trying the same again later can help (a condition on time, say).
     pub retry: bool,
     /// Names this denial in the records; `rex why REF` resolves it.

@@ -26,6 +26,8 @@ pub struct Limits {
     pub open_files: u32,
     /// Child processes at one time.
     pub children: u32,
+    /// Denied questions of a run; what a walk leaves out does not count.
+    pub denials: u64,
 }
 
 /// Why a run has to stop.
@@ -45,13 +47,26 @@ pub enum Stop {
     Revoked = 8,
     /// Values nest deeper than the stack of the script's thread can follow.
     Nesting = 9,
+    /// Too much was asked for that is not allowed.
+    Denials = 10,
 }
 
 impl Stop {
     fn of(code: u8) -> Option<Self> {
-        [Self::Deadline, Self::Cpu, Self::Memory, Self::Output, Self::Operations, Self::Gone, Self::Signal, Self::Revoked, Self::Nesting]
-            .into_iter()
-            .find(|stop| *stop as u8 == code)
+        [
+            Self::Deadline,
+            Self::Cpu,
+            Self::Memory,
+            Self::Output,
+            Self::Operations,
+            Self::Gone,
+            Self::Signal,
+            Self::Revoked,
+            Self::Nesting,
+            Self::Denials,
+        ]
+        .into_iter()
+        .find(|stop| *stop as u8 == code)
     }
     /// The error that a run ends with.
     #[must_use]
@@ -63,6 +78,7 @@ impl Stop {
             Self::Output => Error::new(Kind::Limit, format!("the output limit of {} bytes was reached", limits.output)),
             Self::Operations => Error::new(Kind::Limit, format!("the limit of {} operations was reached", limits.operations)),
             Self::Nesting => Error::new(Kind::Limit, "values nest too deep"),
+            Self::Denials => Error::new(Kind::Limit, format!("the limit of {} denied operations was reached", limits.denials)),
             Self::Gone => Error::new(Kind::Cancelled, "the caller went away"),
             Self::Signal => Error::new(Kind::Cancelled, "the run was stopped by a signal"),
             Self::Revoked => Error::new(Kind::Cancelled, "the permission to run has ended"),

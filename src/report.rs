@@ -3,6 +3,7 @@
 use crate::engine::{Failure, Outcome};
 use crate::error::{Denial, Error, Exit, Kind};
 use crate::output::{Form, Output, log_value, neutralise, write_all};
+use crate::policy::Withheld;
 use serde_json::{Map, Value, json};
 
 /// The version of the result document.
@@ -20,6 +21,8 @@ pub struct Facts {
     pub denials: Vec<Denial>,
     /// How many there were; the list holds the first thousand.
     pub denied: u64,
+    /// Of a dry run: what would have been changed, and how much it was in all; the list holds the first thousand.
+    pub withheld: Option<(Vec<Withheld>, u64)>,
     /// Metrics of the run itself: name, value, unit.
     pub metrics: Vec<(&'static str, f64, &'static str)>,
 }
@@ -71,7 +74,28 @@ fn human(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) {
     } else if !facts.denials.is_empty() {
         lines.push_str(&format!("note: {} denied {}\n", facts.denied, if facts.denied == 1 { "operation" } else { "operations" }));
     }
+    if let Some((withheld, count)) = &facts.withheld {
+        lines.push_str(&dry_run(withheld, *count));
+    }
     let _ = write_all(rustix::stdio::stderr(), neutralise(&lines).as_bytes());
+}
+
+/// What a dry run would have changed, for people.
+fn dry_run(withheld: &[Withheld], count: u64) -> String {
+    let mut text = match count {
+        0 => "dry run: it would change nothing\n".to_owned(),
+        1 => "dry run: nothing was changed; 1 change would be made:\n".to_owned(),
+        _ => format!("dry run: nothing was changed; {count} changes would be made:\n"),
+    };
+    for change in withheld {
+        let detail =
+            if change.detail.is_empty() || change.diff.is_some() { String::new() } else { format!(" ({})", one_line(&change.detail)) };
+        text.push_str(&format!("  line {}: {}: {} on {}{detail}\n", change.line, change.function, change.action, change.resource));
+        if let Some(diff) = &change.diff {
+            diff.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+        }
+    }
+    text
 }
 
 /// An error as one line, then the source line with a caret.
@@ -94,7 +118,44 @@ pub fn pointed(failure: &Failure, script: &str) -> String {
     if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
         text.push_str(&format!("  hint: {}\n", one_line(hint)));
     }
+    if let Some(denial) = &error.denial {
+        text.push_str(&revealed(denial));
+    }
     text
+}
+
+/// What the authors of policies reveal about a denial, for people.
+#[must_use]
+pub fn revealed(denial: &Denial) -> String {
+    let mut text = String::new();
+    if let Some(policy) = &denial.policy {
+        text.push_str(&format!("  forbidden by: policy `{}`\n", one_line(policy)));
+    }
+    if let Some(nearest) = &denial.nearest {
+        text.push_str(&format!("  nearest permit: policy `{}`\n", one_line(&nearest.policy)));
+        for unmet in &nearest.unmet {
+            text.push_str(&format!("    not met: {} ({})\n", one_line(&unmet.condition), one_line(&unmet.at)));
+        }
+    }
+    text
+}
+
+fn withheld_value(change: &Withheld) -> Value {
+    let mut value = json!({
+        "function": change.function,
+        "at": {"line": change.line, "column": change.column},
+        "action": change.action,
+        "resource": change.resource,
+    });
+    if let Some(object) = value.as_object_mut() {
+        if !change.detail.is_empty() {
+            object.insert("detail".to_owned(), change.detail.clone().into());
+        }
+        if let Some(diff) = &change.diff {
+            object.insert("diff".to_owned(), diff.clone().into());
+        }
+    }
+    value
 }
 
 /// A part of a long line around the column, and where the caret goes.
@@ -135,6 +196,11 @@ fn document(outcome: &Outcome, output: &Output, facts: &Facts, code: u8) -> Valu
         set("denials", facts.denials.iter().map(denial_value).collect());
     }
     set("denial_count", facts.denied.into());
+    if let Some((withheld, count)) = &facts.withheld {
+        set("dry_run", true.into());
+        set("would_change", withheld.iter().map(withheld_value).collect());
+        set("would_change_count", (*count).into());
+    }
     set("logs", said.logs.iter().map(log_value).collect());
     if said.logs_dropped > 0 {
         set("logs_dropped", said.logs_dropped.into());
@@ -200,8 +266,18 @@ pub fn denial_value(denial: &Denial) -> Value {
         "retry": denial.retry,
         "ref": denial.reference,
     });
-    if let (Some(object), Some(hint)) = (value.as_object_mut(), &denial.hint) {
-        object.insert("hint".to_owned(), hint.clone().into());
+    if let Some(object) = value.as_object_mut() {
+        let mut set = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
+        if let Some(hint) = &denial.hint {
+            set("hint", hint.clone().into());
+        }
+        if let Some(policy) = &denial.policy {
+            set("policy", policy.clone().into());
+        }
+        if let Some(nearest) = &denial.nearest {
+            let unmet: Vec<Value> = nearest.unmet.iter().map(|unmet| json!({"condition": unmet.condition, "at": unmet.at})).collect();
+            set("nearest", json!({"policy": nearest.policy, "unmet": unmet}));
+        }
     }
     value
 }

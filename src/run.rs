@@ -149,6 +149,7 @@ fn facts(terms: &Terms, gate: Option<&Gate>) -> Facts {
         layers: terms.layers.iter().map(|layer| (*layer).to_owned()).collect(),
         denials: gate.map(Gate::denials).unwrap_or_default(),
         denied: gate.map_or(0, |gate| gate.counts().1),
+        withheld: gate.filter(|gate| gate.dry_run()).map(Gate::withheld),
         metrics: Vec::new(),
     }
 }
@@ -167,9 +168,9 @@ pub fn gate(terms: &Terms, watch: &Arc<Watch>, runbook: Option<&str>, script_dig
         Arc::clone(&terms.policies),
         crate::terms::principal(&terms.identity),
         PolicySession { run: terms.run.clone(), attributes: crate::terms::session_attributes(terms, runbook, script_digest) },
-        Box::new(crate::terms::Records(Arc::clone(&terms.audit))),
+        Box::new(crate::terms::Records { audit: Arc::clone(&terms.audit), denials: terms.denials.clone(), run: terms.run.clone() }),
         Arc::clone(watch),
-        crate::policy::Rules { open, closed: Box::new(move |ask, noun, id| closed.reason(ask, noun, id)) },
+        crate::policy::Rules { open, closed: Box::new(move |ask, noun, id| closed.reason(ask, noun, id)), dry_run: terms.dry_run },
     )
 }
 

@@ -2,12 +2,13 @@
 
 use crate::audit::{Audit, Decision, Effect, Event, WalkSummary};
 use crate::config::{Config, DICTIONARY, RedactionSettings};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Denial, Error, Kind, Result};
 use crate::identity::{Evidence, Identity, Principals};
 use crate::limits::Limits;
 use crate::os::cache::CacheFolder;
+use crate::os::denials::Denials;
 use crate::os::trusted::{Owner, Trusted};
-use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Source, Store, Value, WalkRecord};
+use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Site, Source, Store, Value, WalkRecord};
 use crate::resource::closed::Closed;
 use crate::sys::broker::{Broker, Rules};
 use crate::sys::fence::{self, Own, Plan};
@@ -30,6 +31,10 @@ pub struct Terms {
     pub files: OwnersFiles,
     /// Starts the programs that policy permits; none where it permits none.
     pub broker: Option<Broker>,
+    /// Where callers find again what they were told.
+    pub denials: Option<Arc<Denials>>,
+    /// Nothing is changed: what would be is recorded and told.
+    pub dry_run: bool,
 }
 
 /// Where the owner's configuration is unless `--config` says otherwise.
@@ -267,12 +272,14 @@ pub type Confined = (Vec<&'static str>, Option<Broker>);
 ///
 /// # Errors
 /// [`Kind::Layer`] when one that the kernel has cannot be armed, or one that rex.toml demands is missing.
-pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config) -> Result<Confined> {
+pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config, dry_run: bool) -> Result<Confined> {
     let mut layers = crate::sys::confine::confine(limits)?;
     let folder = crate::os::trusted::canonical(files.folder());
     let dictionaries = [files.folder().join(&config.redaction.dictionary), PathBuf::from(REFERENCE_DICTIONARY)];
-    let plan = Plan::of(policies, Own { config: Some(&folder), dictionaries: &dictionaries });
-    let programs = policies.hull("file_system", "execute");
+    // Of a dry run the fence knows no verb that changes anything, so that the kernel holds what the gate withholds.
+    let changing = if dry_run { changing() } else { Vec::new() };
+    let plan = Plan::of(policies, Own { config: Some(&folder), dictionaries: &dictionaries, without: &changing });
+    let programs = if dry_run { Vec::new() } else { policies.hull("file_system", "execute") };
     let broker = if programs.is_empty() {
         None
     } else {
@@ -291,12 +298,31 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
         crate::sys::systemd::prepare();
     }
     layers.extend(fence::arm(&plan)?);
+    if dry_run && let Some(missing) = ["landlock", "seccomp"].into_iter().find(|layer| !layers.contains(layer)) {
+        return Err(Error::new(
+            Kind::Layer,
+            format!("a dry run needs the layer `{missing}`, which is not in force on this host; nothing ran"),
+        ));
+    }
     match config.require_layers.iter().map(|layer| crate::config::layer_word(*layer)).find(|layer| !layers.contains(layer)) {
         None => Ok((layers, broker)),
         Some(missing) => {
             Err(Error::new(Kind::Layer, format!("the layer `{missing}` that rex.toml demands is not in force on this host; nothing ran")))
         }
     }
+}
+
+/// Where callers find again what they were told. That it cannot be used is no reason not to run.
+#[must_use]
+pub fn denials(config: &Config) -> Option<Arc<Denials>> {
+    let folder = &config.audit.denials;
+    if folder.is_empty() { None } else { Denials::open(&config.beside(folder)).ok().map(Arc::new) }
+}
+
+/// Every verb that changes something: namespace and name.
+fn changing() -> Vec<(&'static str, &'static str)> {
+    let (asks, _) = crate::functions::vocabulary();
+    crate::policy::schema::changing(&asks)
 }
 
 /// The kinds of evidence that rex.toml demands, in the words of `identity`.
@@ -369,15 +395,19 @@ pub fn session_attributes(terms: &Terms, runbook: Option<&str>, script_digest: &
     attributes
 }
 
-/// The gate's records, written to the audit.
-pub struct Records(pub Arc<Audit>);
+/// The gate's records, written to the audit; and what callers are told of denials, for `rex why`.
+pub struct Records {
+    pub audit: Arc<Audit>,
+    pub denials: Option<Arc<Denials>>,
+    pub run: String,
+}
 
 impl Recorder for Records {
     fn decision(&self, record: &DecisionRecord<'_>) -> Result<()> {
         let resource = written(record.resource);
         let requested = (record.shown != record.resource.1).then_some(record.shown);
         let (context, attributes) = (told(record.context), told(record.attributes));
-        self.0.record(&Event::Decision(Decision {
+        self.audit.record(&Event::Decision(Decision {
             allow: record.allowed,
             action: record.action,
             resource: &resource,
@@ -389,6 +419,7 @@ impl Recorder for Records {
             line: record.line,
             column: record.column,
             memoized: record.remembered,
+            dry_run: record.dry_run,
             context: context.as_ref(),
             attributes: attributes.as_ref(),
         }))
@@ -396,7 +427,7 @@ impl Recorder for Records {
     fn walk(&self, record: &WalkRecord<'_>) -> Result<()> {
         let root = written(record.root);
         for (action, allowed, denied) in record.counts {
-            self.0.record(&Event::WalkSummary(WalkSummary {
+            self.audit.record(&Event::WalkSummary(WalkSummary {
                 root: &root,
                 action,
                 allowed: *allowed,
@@ -407,7 +438,7 @@ impl Recorder for Records {
         Ok(())
     }
     fn effect(&self, record: &EffectRecord<'_>) -> Result<()> {
-        self.0.record(&Event::Effect(Effect {
+        self.audit.record(&Event::Effect(Effect {
             action: record.action,
             resource: &written(record.resource),
             failed: record.failed,
@@ -415,6 +446,19 @@ impl Recorder for Records {
             duration_us: u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
             detail: record.detail,
         }))
+    }
+    fn told(&self, denial: &Denial, site: &Site<'_>) {
+        let Some(denials) = &self.denials else { return };
+        let line = serde_json::json!({
+            "schema": TOLD,
+            "ref": denial.reference,
+            "run": self.run,
+            "time": crate::sys::clock::now_rfc3339(),
+            "function": site.function,
+            "at": {"line": site.line, "column": site.column},
+            "denial": crate::report::denial_value(denial),
+        });
+        denials.add(&line.to_string());
     }
 }
 
@@ -440,6 +484,9 @@ pub fn told(values: &[(&'static str, Value)]) -> Option<serde_json::Map<String, 
     let map: serde_json::Map<String, Json> = kept.map(|(name, value)| ((*name).to_owned(), json(value))).collect();
     (!map.is_empty()).then_some(map)
 }
+
+/// The version of the lines that `rex why` reads back.
+pub const TOLD: &str = "rex.told/1";
 
 /// An entity in Cedar notation.
 fn written((kind, id): (&str, &str)) -> String {

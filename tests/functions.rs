@@ -63,6 +63,9 @@ fn trials_of(function: &'static Function) -> Vec<Trial> {
     trials
         .push(trial("gives_the_same_where_no_more_than_that_is_permitted".to_owned(), gives_the_same_where_no_more_than_that_is_permitted));
     trials.push(trial("is_denied_without_a_permit".to_owned(), is_denied_without_a_permit));
+    if function.asks.iter().any(|ask| ask.access == Access::Change) {
+        trials.push(trial("changes_nothing_in_a_dry_run".to_owned(), changes_nothing_in_a_dry_run));
+    }
     for ask in function.asks {
         if action(ask) == REDACTED {
             trials.push(trial("shows_redacted_text_where_read_is_forbidden".to_owned(), shows_redacted_text_where_read_is_forbidden));
@@ -262,6 +265,48 @@ fn is_denied_without_a_permit(subject: &Subject) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// With everything permitted, a dry run asks, has the decision on record, tells what it would change, and changes nothing. That the kernel had to
+/// refuse something would show in the error.
+fn changes_nothing_in_a_dry_run(subject: &Subject) -> Result<(), String> {
+    let changing: Vec<String> = subject.function.asks.iter().filter(|ask| ask.access == Access::Change).map(action).collect();
+    let mut withheld = 0;
+    for observed in subject.observed() {
+        let example = observed.example;
+        let host = Host::new(ALLOW_ALL, example);
+        let before = host.snapshot();
+        let run = host.run_with(example.script, &["--dry-run"]);
+        let wrong = |what: &str| Err(format!("{what}: {}\n{run}", example.script));
+        if let Some(difference) = before.difference(&host.snapshot()) {
+            return wrong(&format!("a dry run, yet {difference}"));
+        }
+        if run.json()["dry_run"] != true {
+            return wrong("the result does not say that it was a dry run");
+        }
+        if ["permission", "io", "denied", "internal", "dry_run", "layer"].contains(&run.kind().as_str()) {
+            return wrong("something else than the gate held it back");
+        }
+        let changes = |record: &&serde_json::Value| changing.contains(&text(&record["action"]));
+        let asked = run.events("decision").filter(changes).any(|record| record["dry_run"] == true && record["decision"] == "allow")
+            || run.events("walk_summary").any(|record| changing.contains(&text(&record["action"])));
+        let told = run.json()["would_change_count"].as_u64() > Some(0);
+        // An example about something that goes wrong has nothing to withhold.
+        let done = observed.run.events("effect").any(|record| record["result"] == "ok");
+        withheld += u64::from(asked && (told || !done));
+        if run.events("decision").filter(changes).any(|record| record["dry_run"] != true) {
+            return wrong("a decision does not say that it is of a dry run");
+        }
+        if run.events("effect").any(|record| record["result"] == "ok") {
+            return wrong("something was done");
+        }
+        // A first step that changes is withheld for certain; what follows may have nothing left to change.
+        if is_one_step(example) && observed.run.code == 0 && changing.iter().any(|action| observed.asked.contains(action)) && !asked {
+            return wrong("the decision is not on record");
+        }
+    }
+    let lacking = subject.observed().iter().any(|observed| subject.is_lacking(observed.example, &observed.run));
+    if withheld == 0 && !lacking { Err("no example has a change that a dry run withholds".to_owned()) } else { Ok(()) }
 }
 
 fn does_not_happen_when_one_verb_is_forbidden(subject: &Subject, ask: &Ask) -> Result<(), String> {

@@ -92,6 +92,8 @@ pub struct Decision<'a> {
     pub column: u32,
     /// The answer was remembered from an equal question of this run.
     pub memoized: bool,
+    /// What was allowed is not done: the run is dry.
+    pub dry_run: bool,
     /// The circumstances that the policy was told: arguments of a program, wanted mode ….
     pub context: Option<&'a serde_json::Map<String, Value>>,
     /// What tells more about the resource than its id: name and user of a process.
@@ -368,6 +370,9 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             number(out, "column", u64::from(it.column));
             if it.memoized {
                 out.push_str(",\"memoized\":true");
+            }
+            if it.dry_run {
+                out.push_str(",\"dry_run\":true");
             }
             for (name, map) in [("attributes", it.attributes), ("context", it.context)] {
                 if let Some(map) = map {

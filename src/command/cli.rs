@@ -23,6 +23,18 @@ enum Command {
     /// Check policies, or print their schema.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Explain a denial by its reference, from the records.
+    Why {
+        /// The reference, e.g. d-7f3a9c-1.
+        reference: String,
+        /// Files of JSON lines; without any, the file of rex.toml.
+        files: Vec<PathBuf>,
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show, follow, count, replay and verify the audit records.
     Audit(AuditArgs),
     /// The script functions, or the manual of one.
@@ -89,6 +101,9 @@ pub struct RunArgs {
     /// Seconds; can only lower the limit of rex.toml.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<f64>,
+    /// Change nothing: what would be changed is judged, recorded and shown.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Learning run, for root at a local command line alone: what policies do not permit is done all the same if it only looks, recorded, and
     /// proposed in this new file. Forbids hold, closed and sensitive places stay shut.
     #[arg(long, value_name = "FILE")]
@@ -127,6 +142,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
     match cli.command {
         Command::Run(args) => super::local::run(args, environment),
         Command::Policy(command) => super::policy::run(command),
+        Command::Why { reference, files, config, json } => super::why::run(&reference, &files, config.as_deref(), json),
         Command::Audit(args) => super::audit::run(&args),
         Command::Functions { json, name } => match super::verbs::functions(json, name.as_deref()) {
             Ok(code) => code,

@@ -89,10 +89,25 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     limits.wall = run::wall(&limits, timeout);
     let script = source.read(&limits, &files, &config)?;
     let constants = constants(&args, &source.arguments)?;
-    let (layers, broker) = terms::confine(&limits, &policies, &files, &config)?;
+    let denials = if has_config { terms::denials(&config) } else { None };
+    let (layers, broker) = terms::confine(&limits, &policies, &files, &config, args.dry_run)?;
     let closed = super::session::closed(&files, &config, identity.facts.uid);
     let runbook = if let From::Runbook(name) = &source.from { Some(name.clone()) } else { None };
-    let terms = Terms { run: id, mode: "local", config, identity, audit, policies, limits, layers, closed, files, broker };
+    let terms = Terms {
+        run: id,
+        mode: "local",
+        config,
+        identity,
+        audit,
+        policies,
+        limits,
+        layers,
+        closed,
+        files,
+        broker,
+        denials,
+        dry_run: args.dry_run,
+    };
     let learning = learning.map(|learning| learning.gate(&terms));
     Ok((terms, Job { script, runbook, constants, form, verbose: args.verbose, learning }))
 }
@@ -165,7 +180,7 @@ impl Source {
 }
 
 /// The policies named, or those beside rex.toml.
-fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crate::policy::Source>> {
+pub(super) fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crate::policy::Source>> {
     if named.is_empty() {
         return files.policies();
     }

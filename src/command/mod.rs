@@ -1,6 +1,8 @@
 //! The way in: argv decides between somebody's session and the owner's own command line; one file per command.
 
 mod audit;
+mod can;
+mod check;
 mod cli;
 mod demo;
 mod learning;
@@ -9,6 +11,7 @@ mod policy;
 mod serve;
 mod session;
 mod verbs;
+mod why;
 
 use crate::error::{Exit, Kind};
 use crate::invocation::{Invocation, from_process};

@@ -151,12 +151,15 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     };
     audit.set_policy(&policies.digest);
     let mode = if session.identity_fd.is_some() { "serve" } else { "session" };
-    let (layers, broker) = match terms::confine(&limits, &policies, &files, &config) {
+    let denials = terms::denials(&config);
+    let dry_run = matches!(&verb, Verb::Run(asked) if asked.dry_run);
+    let (layers, broker) = match terms::confine(&limits, &policies, &files, &config, dry_run) {
         Ok(confined) => confined,
         Err(error) => return stop("layers", error),
     };
     let closed = closed(&files, &config, uid);
-    let terms = Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker };
+    let terms =
+        Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker, denials, dry_run };
     match verb {
         Verb::Run(asked) => {
             let runbook = if let invocation::Source::Runbook(name) = &asked.source { Some(name.clone()) } else { None };
@@ -180,11 +183,11 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
             let prepared = script(&terms, &asked.source, &declared, clock)
                 .and_then(|script| Ok((script, run::constants(&asked.arguments, asked.arguments_json.as_ref())?)));
             match prepared {
-                Ok((script, constants)) => verbs::check(&terms, &script, &constants, form),
+                Ok((script, constants)) => super::check::check(&terms, &script, &constants, form),
                 Err(error) => stop("script", error),
             }
         }
-        Verb::Can { question, .. } => match verbs::can(&terms, question.as_ref(), form) {
+        Verb::Can { question, .. } => match super::can::can(&terms, question.as_ref(), form) {
             Ok(code) => code,
             Err(error) => stop("request", error),
         },
@@ -193,9 +196,11 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
             Err(error) => stop("request", error),
         },
         Verb::Whoami { .. } => verbs::whoami(&terms, form),
-        Verb::Why { .. } | Verb::Mcp | Verb::Help { .. } | Verb::Version => {
-            stop("request", Error::new(Kind::Usage, "not available in this version"))
-        }
+        Verb::Why { reference, .. } => match super::why::why(&terms, &reference, form) {
+            Ok(code) => code,
+            Err(error) => stop("request", error),
+        },
+        Verb::Mcp | Verb::Help { .. } | Verb::Version => stop("request", Error::new(Kind::Usage, "not available in this version")),
     }
 }
 
@@ -225,6 +230,9 @@ pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
     own.push(canonical(config.beside(&config.redaction.dictionary)));
     let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));
     own.extend(records.clone());
+    if !config.audit.denials.is_empty() {
+        own.push(canonical(config.beside(&config.audit.denials)));
+    }
     let exceptions = config.allow_writes_to.iter().map(|path| canonical(std::path::PathBuf::from(path))).collect();
     Closed { home: crate::resource::file::names().home(uid).map(canonical), own, records, exceptions }
 }

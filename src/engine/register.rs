@@ -118,7 +118,12 @@ fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[
                     function.signature()
                 )));
             }
-            function.body.call(&call, &mut values).map_err(|error| explained(function, error))
+            let result = function.body.call(&call, &mut values);
+            match result {
+                // A dry run goes on with what the call would have given, as far as that is known.
+                Err(error) if error.kind == Kind::DryRun => Ok(withheld(&error)),
+                result => result.map_err(|error| explained(function, error)),
+            }
         });
         result.map_err(|error| {
             // A closure's own error goes on as it was thrown.
@@ -133,6 +138,17 @@ fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[
         types,
         rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },
     );
+}
+
+/// The result of a call that a dry run ended before its first change.
+fn withheld(error: &Error) -> Dynamic {
+    let mut map = Map::new();
+    map.insert("dry_run".into(), Dynamic::TRUE);
+    map.insert("changed".into(), Dynamic::TRUE);
+    if let Some(path) = &error.path {
+        map.insert("path".into(), path.clone().into());
+    }
+    Dynamic::from_map(map)
 }
 
 /// An error of a function, with what the function itself does not know of its call.

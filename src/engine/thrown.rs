@@ -1,7 +1,7 @@
 //! Errors on their way through a script: the map that the script can catch, and the original that the map's tag leads back to.
 
 use crate::error::{Error, Kind};
-use crate::functions::value::{Dynamic, IntoScript, Map};
+use crate::functions::value::{Dynamic, IntoScript, Map, record};
 use crate::limits::Watch;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -90,7 +90,7 @@ fn as_map(error: &Error, at: (u32, u32)) -> Map {
     set("kind", error.kind.name().into_script());
     set("message", error.message.clone().into_script());
     if at.0 > 0 {
-        let place = crate::functions::value::record([("line", at.0.into_script()), ("column", at.1.into_script())]);
+        let place = record([("line", at.0.into_script()), ("column", at.1.into_script())]);
         set("at", place.into_script());
     }
     if let Some(path) = &error.path {
@@ -110,6 +110,16 @@ fn as_map(error: &Error, at: (u32, u32)) -> Map {
         set("principal", denial.principal.clone().into_script());
         set("retry", denial.retry.into_script());
         set("ref", denial.reference.clone().into_script());
+        if let Some(policy) = &denial.policy {
+            set("policy", policy.clone().into_script());
+        }
+        if let Some(nearest) = &denial.nearest {
+            let unmet = |unmet: &crate::error::Unmet| {
+                record([("condition", unmet.condition.clone().into_script()), ("at", unmet.at.clone().into_script())]).into_script()
+            };
+            let unmet: Vec<Dynamic> = nearest.unmet.iter().map(unmet).collect();
+            set("nearest", record([("policy", nearest.policy.clone().into_script()), ("unmet", unmet.into_script())]).into_script());
+        }
     }
     map
 }

@@ -17,6 +17,7 @@ use crate::resource::file::{FILE, File};
 use crate::resource::path::AbsPath;
 use crate::sys;
 use crate::sys::write::{Seen, Written};
+pub(super) use diff::unified;
 use keys::{Form, KeyEdit, Quote, Which};
 use lines::{BlockEdit, Edited, LineEdit};
 use regex::bytes::{Regex, RegexBuilder};
@@ -497,7 +498,15 @@ fn change(call: &Call<'_>, path: &AbsPath, how: &How<'_>, edit: impl Fn(&[u8]) -
     if changed {
         approved(call, how.check, &edited.bytes).map_err(with_path)?;
     }
+    let difference = || diff::unified(old, &edited.bytes, &path.shown());
     let outcome = match granted {
+        Some(granted) if changed && granted.held() => {
+            if how.backup && seen.is_some() {
+                drop(backup_place(call, granted.resource())?);
+            }
+            call.withhold(&granted, &diff::for_record(old, &edited.bytes, how.secret), Some(&difference()))?;
+            Outcome { written: None, backup: None }
+        }
         Some(granted) if changed => write(call, &granted, how, seen.as_ref(), &edited.bytes)?,
         _ => Outcome { written: None, backup: None },
     };
@@ -506,7 +515,7 @@ fn change(call: &Call<'_>, path: &AbsPath, how: &How<'_>, edit: impl Fn(&[u8]) -
         ("created", seen.is_none().into_script()),
         ("path", name_value(path.as_bytes())),
         ("line", edited.line.and_then(|line| i64::try_from(line).ok()).into_script()),
-        ("diff", diff::unified(old, &edited.bytes, &path.shown()).into_script()),
+        ("diff", difference().into_script()),
         ("backup", outcome.backup.map_or(Dynamic::UNIT, |path| name_value(path.as_bytes()))),
         ("atomic", outcome.written.map(|written| written.atomic).into_script()),
     ]))

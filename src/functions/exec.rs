@@ -393,6 +393,13 @@ fn run(
     timeout: Duration,
     take: &mut dyn FnMut(Output, &[u8]) -> Result<bool>,
 ) -> Result<Vec<Ended>> {
+    let mut withheld = None;
+    for program in prepared.iter().filter(|program| program.granted.held()) {
+        withheld = Some(call.withhold(&program.granted, &program.told, None)?);
+    }
+    if let Some(withheld) = withheld {
+        return Err(withheld);
+    }
     let began = Instant::now();
     // A time that no clock reaches is none.
     let deadline = began.checked_add(timeout).unwrap_or(began + Duration::from_secs(u64::from(u32::MAX)));

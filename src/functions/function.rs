@@ -129,6 +129,9 @@ impl<'a> Call<'a> {
         deed: impl FnOnce() -> Result<T>,
         tell: impl FnOnce(&T) -> (u64, D),
     ) -> Result<T> {
+        if granted.held() {
+            return Err(self.withhold(granted, "", None)?);
+        }
         let began = std::time::Instant::now();
         let result = deed();
         let (bytes, detail) = result.as_ref().map_or((0, Cow::Borrowed("")), |done| {
@@ -142,6 +145,15 @@ impl<'a> Call<'a> {
             Effect { failed, bytes, duration: began.elapsed(), detail: &detail },
         )?;
         result
+    }
+    /// In a dry run: records that a granted change is not made, with what the verb does not tell and the difference it would make. What the call
+    /// ends with, unless it has a result of its own to give.
+    ///
+    /// # Errors
+    /// [`Kind::Audit`] when it could not be recorded.
+    pub fn withhold<A: Action>(&self, granted: &Granted<A>, detail: &str, diff: Option<&str>) -> Result<Error> {
+        self.host.gate.withhold(&self.site(), granted, detail, diff)?;
+        Ok(crate::policy::stopped(granted))
     }
     /// Records what became of a granted thing, where success and failure are told in the same words.
     ///

@@ -293,6 +293,9 @@ fn open_counted(call: &Call<'_>, path: &AbsPath, mode: Mode) -> Result<Handle> {
     if !absent && mode == Mode::New {
         return Err(Error::new(Kind::Exists, "it is there already").with_path(path.shown()));
     }
+    if file.held() {
+        return Err(call.withhold(&file, "opened for writing", None)?);
+    }
     let opened = if absent { Opened::made(&file, mode, NEW_FILE) } else { Opened::to_write(&file, mode) };
     match opened {
         Ok(opened) => {

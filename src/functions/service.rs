@@ -191,6 +191,9 @@ fn job<A: Action<On = Service>>(call: &Call<'_>, name: &str, job: Job, options: 
     }
     let end = Instant::now() + options.timeout.min(Duration::from_secs(7 * 86_400));
     on_unit::<A, _>(call, name, |systemd, unit| {
+        if unit.held() {
+            return Err(call.withhold(unit, "", None)?);
+        }
         let done = systemd.job(unit, job, end.saturating_duration_since(Instant::now()))?;
         let nothing_to_wait_for = job == Job::TryRestart && !done.changed;
         let after = if options.wait_active && !nothing_to_wait_for {
@@ -230,6 +233,9 @@ fn service_reload(call: &Call<'_>, name: String, options: JobOptions) -> Result<
 }
 fn service_reset_failed(call: &Call<'_>, name: String) -> Result<Map> {
     on_unit::<ResetFailed, _>(call, &name, |systemd, unit| {
+        if unit.held() {
+            return Err(call.withhold(unit, "", None)?);
+        }
         let changed = systemd.reset_failed(unit)?;
         Ok(record([("unit", unit.name().into_script()), ("changed", changed.into_script())]))
     })
@@ -237,6 +243,9 @@ fn service_reset_failed(call: &Call<'_>, name: String) -> Result<Map> {
 
 fn daemon_reload(call: &Call<'_>) -> Result<()> {
     let granted = call.permit::<DaemonReload>(Manager)?;
+    if granted.held() {
+        return Err(call.withhold(&granted, "", None)?);
+    }
     Systemd::connect(&|| call.check())?.daemon_reload(&granted, Duration::from_secs(90))
 }
 

@@ -210,6 +210,11 @@ impl Edit<'_, '_> {
             Some(suffix) => Some(self.allow_backup(file.resource(), suffix)?),
             None => None,
         };
+        if file.held() {
+            let diff = super::edit::unified(old.as_bytes(), new.as_bytes(), &path.shown());
+            call.withhold(&file, "", Some(&diff))?;
+            return Ok(new);
+        }
         if let Some(backup) = backup {
             let mode = file.resource().stat().map_or(0o600, |stat| stat.st_mode & 0o777);
             call.effect(

@@ -112,7 +112,7 @@ fn exists(path: &AbsPath) -> Error {
 
 /// Whether a call goes on after this error where it is told to do what it can.
 fn is_about_one_thing(error: &Error) -> bool {
-    matches!(error.kind.class(), Class::AccessDenied | Class::Script) && error.kind != Kind::Script
+    matches!(error.kind.class(), Class::AccessDenied | Class::Script) && !matches!(error.kind, Kind::Script | Kind::DryRun)
 }
 
 options! {
@@ -368,6 +368,9 @@ impl Removal<'_, '_> {
 
     /// Removes what was judged, and puts on record how far that went.
     fn remove(&mut self, root: Granted<Delete>) -> Result<()> {
+        if root.held() {
+            return self.withhold(&root);
+        }
         let began = std::time::Instant::now();
         let before = self.removed;
         let done = self.remove_all(&root);
@@ -382,6 +385,16 @@ impl Removal<'_, '_> {
             }
             Error { message: format!("{} (after {detail} below {})", error.message, root.asked().shown().escape_debug()), ..error }
         })
+    }
+
+    /// In a dry run: judges what is below it, unless that was done, and counts.
+    fn withhold(&mut self, root: &Granted<Delete>) -> Result<()> {
+        if root.is_dir() && self.options.keep_going {
+            self.walk(root, false)?;
+        }
+        self.removed += 1;
+        let detail = if root.is_dir() { "with everything in it" } else { "" };
+        self.call.withhold(root, detail, None).map(drop)
     }
 
     fn remove_all(&mut self, root: &Granted<Delete>) -> Result<()> {
@@ -428,6 +441,7 @@ impl Removal<'_, '_> {
                 Step::Entry(entry) => (entry, false),
             };
             if end && !act {
+                self.removed += u64::from(root.held());
                 continue;
             }
             let asked = entry.asked().clone();
@@ -445,7 +459,7 @@ impl Removal<'_, '_> {
                 Ok(Below::Done)
             });
             match done {
-                Ok(Below::Done) => self.removed += u64::from(act),
+                Ok(Below::Done) => self.removed += u64::from(act || root.held()),
                 Ok(Below::Entered) => {}
                 Ok(Below::Mounted) => {
                     if act {
@@ -548,7 +562,8 @@ fn ln(call: &Call<'_>, target: Content, link: AbsPath, options: LnOptions) -> Re
     if let Some(existing) = &existing
         && let Err(refusal) = widens_nothing(call, existing, &new)
     {
-        return call.effect(&new, || Err(refusal), |_: &Map| (0, ""));
+        call.tell(&new, std::time::Instant::now(), Some(refusal.kind), "")?;
+        return Err(refusal);
     }
     let result = |changed: bool, replaced: bool| {
         record([("changed", changed.into_script()), ("path", name_value(link.as_bytes())), ("replaced", replaced.into_script())])
@@ -669,6 +684,8 @@ fn mktemp(call: &Call<'_>, options: MktempOptions) -> Result<Dynamic> {
         );
         match done {
             Ok(()) => return Ok(name_value(path.as_bytes())),
+            // The name that it would have had, as far as that goes.
+            Err(error) if error.kind == Kind::DryRun => return Ok(name_value(path.as_bytes())),
             Err(error) if error.kind == Kind::Exists => last = Some(error),
             Err(error) => return Err(error),
         }

@@ -306,7 +306,7 @@ const OWNERS_OPTIONS: &[&str] =
 const INSTEAD: &[(&str, &str)] = &[("--help", "rex help"), ("-h", "rex help"), ("--version", "rex --version"), ("-V", "rex --version")];
 
 /// Verbs and options that the grammar has and this version cannot do.
-const NOT_YET: &[&str] = &["why", "mcp", "--dry-run", "--key", "--budget"];
+const NOT_YET: &[&str] = &["mcp", "--key", "--budget"];
 
 /// What has been said so far.
 #[derive(Default)]
@@ -629,9 +629,8 @@ fn runbook(name: &str) -> Result<String> {
 #[must_use]
 pub fn unavailable(request: &Request) -> Option<String> {
     let said: &[(bool, &str)] = match &request.verb {
-        Verb::Why { .. } => &[(true, "why")],
         Verb::Mcp => &[(true, "mcp")],
-        Verb::Run(run) => &[(run.dry_run, "--dry-run"), (run.key.is_some(), "--key"), (run.budget.is_some(), "--budget")],
+        Verb::Run(run) => &[(run.key.is_some(), "--key"), (run.budget.is_some(), "--budget")],
         _ => &[],
     };
     let (_, name) = said.iter().find(|(said, name)| *said && NOT_YET.contains(name))?;

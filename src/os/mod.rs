@@ -1,6 +1,7 @@
 //! What rex itself needs of the kernel before any script is known: files of the host's owner, credentials, names, a clean start.
 
 pub mod cache;
+pub mod denials;
 pub mod descriptors;
 pub mod digest;
 pub mod packed;

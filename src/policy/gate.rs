@@ -1,12 +1,17 @@
 //! The gate: the only place where a permission comes into being. It asks the policies, writes the record, and hands out [`Granted`].
 
+mod dry;
+mod explain;
 mod judge;
 mod learning;
 mod named;
 mod record;
 mod replay;
+mod tell;
 mod walk;
 
+pub use dry::{Withheld, stopped};
+pub use explain::{Considered, Described, Explanation, Fate};
 pub use learning::Learning;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub(super) use replay::Recorded;
@@ -15,11 +20,11 @@ pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};
 use super::schema;
-use super::slice::{Line, Reveal, Rule, Thing};
+use super::slice::{Line, Thing};
 use super::values;
-use super::words::{Action, Ask, Noun, Resource, Site, Value, ask};
+use super::words::{Access, Action, Ask, Noun, Resource, Site, Value, ask};
 use crate::error::{Denial, Error, Kind, Result, Why};
-use crate::limits::Watch;
+use crate::limits::{Stop, Watch};
 use cedar_policy_core::ast::{Context, Entity, EntityUIDEntry};
 use judge::{Full, context, refused};
 use named::{FOLDER, Named, folder_of};
@@ -28,6 +33,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use tell::Asked;
 
 /// Decisions that a run remembers; then it forgets them all and begins anew.
 const REMEMBERED: usize = 16_384;
@@ -39,6 +45,7 @@ const KEPT: usize = 1000;
 pub struct Granted<A: Action> {
     resource: A::On,
     verb: PhantomData<fn() -> A>,
+    held: bool,
 }
 
 impl<A: Action> Granted<A> {
@@ -101,11 +108,13 @@ pub type Closed = Box<dyn Fn(&Ask, &str, &str) -> Option<&'static str> + Send + 
 pub struct Rules {
     pub open: Open,
     pub closed: Closed,
+    /// What changes something is judged, and not done.
+    pub dry_run: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { open: Open::Implied, closed: Box::new(|_, _, _| None) }
+        Self { open: Open::Implied, closed: Box::new(|_, _, _| None), dry_run: false }
     }
 }
 
@@ -149,6 +158,9 @@ pub struct Gate {
     denials: Mutex<Vec<Denial>>,
     allowed: AtomicU64,
     denied: AtomicU64,
+    /// Denials of what was asked for itself: not of what a walk left out.
+    refused: AtomicU64,
+    withheld: dry::Kept,
 }
 
 impl std::fmt::Debug for Gate {
@@ -212,6 +224,8 @@ impl Gate {
             denials: Mutex::default(),
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            withheld: dry::Kept::default(),
         })
     }
 
@@ -236,7 +250,12 @@ impl Gate {
     /// As [`Gate::permit`].
     pub fn permit_with<A: Action>(&self, site: &Site<'_>, on: A::On, context: Vec<(&'static str, Value)>) -> Result<Granted<A>> {
         self.decide::<A>(site, &on, &context, true)?;
-        Ok(Granted { resource: on, verb: PhantomData })
+        Ok(self.granted(on))
+    }
+
+    /// The permission for what was allowed and recorded.
+    fn granted<A: Action>(&self, on: A::On) -> Granted<A> {
+        Granted { resource: on, verb: PhantomData, held: self.rules.dry_run && A::ACCESS == Access::Change }
     }
 
     /// Begins a walk: asks for the root, and then for each thing on the way with [`Walk::permit`]. The root and every denial are recorded one
@@ -356,20 +375,13 @@ impl Gate {
         } else {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
-        self.conclude::<A>(site, on, &full, context, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
+        self.conclude::<A>(site, on, context, &full, How { remembered, record_allowed }).map(|()| full.verdict.deciders.clone())
     }
 
     /// What follows from an answer: its record, and the error if it is a denial or something stands in the way.
-    fn conclude<A: Action>(
-        &self,
-        site: &Site<'_>,
-        on: &A::On,
-        full: &Full,
-        context: &[(&'static str, Value)],
-        remembered: bool,
-        record_allowed: bool,
-    ) -> Result<()> {
+    fn conclude<A: Action>(&self, site: &Site<'_>, on: &A::On, context: &[(&'static str, Value)], full: &Full, how: How) -> Result<()> {
         let ask = &const { ask::<A>() };
+        let How { remembered, record_allowed } = how;
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
         let denied = full.verdict.why.is_some();
         if denied || record_allowed || obstacle.is_some() || self.learned(full) {
@@ -380,16 +392,18 @@ impl Gate {
             let question = Question {
                 site,
                 ask,
+                thing: on,
+                context,
+                needs_open: A::NEEDS_OPEN,
                 kind: Resource::noun(on).name,
                 id: Resource::id(on),
                 shown_as: on.shown_as(),
                 shown: &shown,
-                context,
                 attributes: &attributes,
                 remembered,
             };
             if denied {
-                return Err(self.deny(&question, full));
+                return Err(self.deny(&question, full, record_allowed));
             }
             self.record(&question, full, None, obstacle.as_ref())?;
         }
@@ -427,6 +441,7 @@ impl Gate {
             reference,
             note: full.verdict.note.as_deref(),
             obstacle,
+            dry_run: self.rules.dry_run && question.ask.access == Access::Change,
         };
         self.recorder.decision(&record).map_err(unrecorded)?;
         if let Some(learning) = self.learning.as_ref().filter(|_| full.verdict.why.is_some() || self.learned(full)) {
@@ -440,37 +455,42 @@ impl Gate {
     }
 
     /// Records a denial and makes it an error.
-    fn deny(&self, question: &Question<'_>, full: &Full) -> Error {
+    ///
+    /// `asked`: it was asked for itself. Too many of these end the run: somebody is trying what is there.
+    fn deny(&self, question: &Question<'_>, full: &Full, asked: bool) -> Error {
         let number = self.denied.fetch_add(1, Ordering::Relaxed) + 1;
         let reference = format!("d-{}-{number}", short(&self.run));
         if let Err(error) = self.record(question, full, Some(&reference), None) {
             return error;
         }
-        let (why, deciders) = match &full.verdict.told {
-            Some((why, deciders)) => (*why, deciders),
-            None => (full.verdict.why.unwrap_or(Why::NotPermitted), &full.verdict.deciders),
+        if asked && self.refused.fetch_add(1, Ordering::Relaxed) >= self.watch.limits.denials {
+            self.watch.stop(Stop::Denials);
+            return Stop::Denials.error(&self.watch.limits);
+        }
+        let shown;
+        let full = if self.policies.slice.some_hidden {
+            shown = self.as_shown(&question.asked(), question.needs_open);
+            &shown
+        } else {
+            full
         };
-        let deciders: Vec<&Rule> = deciders.iter().filter_map(|index| self.policies.slice.rule(*index)).collect();
-        let silent = deciders.iter().any(|rule| rule.reveal == Reveal::None);
-        // The hint of the rule nearest to the thing.
-        let telling = deciders.iter().max_by_key(|rule| (rule.hint.is_some(), rule.reach.nearness()));
-        let hint = telling.and_then(|rule| match (rule.reveal, &rule.hint) {
-            (Reveal::Rule, Some(hint)) => Some(format!("{hint} (policy `{}`)", rule.name)),
-            (Reveal::Rule, None) => Some(format!("policy `{}`", rule.name)),
-            (_, hint) => hint.clone(),
-        });
+        let told = self.told(&full.verdict);
+        // That `open` was the matter, and perhaps of the folder, is about another question.
+        let nearest = if full.instead.is_none() { self.nearest(&question.asked(), &told) } else { None };
         let own = || values::written(&format!("{}::Action", question.ask.namespace), question.ask.name);
         let denial = Denial {
-            why: if silent { Why::NotPermitted } else { why },
+            why: told.why,
             // A caller is told of the verb it asked for, on what it named: that `open` on a folder was the matter may tell what the name leads to.
             action: full.instead.as_ref().map_or_else(own, |(action, _)| action.clone()),
             resource: values::written(question.shown_as, question.shown),
             principal: self.principal_text.clone(),
-            // What the author wrote of a policy that failed is not about why.
-            hint: if silent || why == Why::PolicyError { None } else { hint },
-            retry: !silent && full.verdict.retry,
+            hint: told.hint(),
+            policy: told.forbid(),
+            nearest,
+            retry: told.retry,
             reference,
         };
+        self.recorder.told(&denial, question.site);
         if let Ok(mut denials) = self.denials.lock()
             && denials.len() < KEPT
         {
@@ -513,17 +533,33 @@ fn undeclared(site: &Site<'_>, ask: &Ask) -> Option<Full> {
     (!declared).then(|| Full { verdict: refused(Why::NotPermitted, note()), instead: None })
 }
 
+/// How an answer came about, and what becomes of it.
+#[derive(Clone, Copy)]
+struct How {
+    remembered: bool,
+    /// Whether an allowed question gets a record of its own.
+    record_allowed: bool,
+}
+
 /// A question as it is recorded.
 struct Question<'a> {
     site: &'a Site<'a>,
     ask: &'a Ask,
+    thing: &'a dyn Thing,
+    context: &'a [(&'static str, Value)],
+    needs_open: bool,
     kind: &'static str,
     id: &'a str,
     shown_as: &'static str,
     shown: &'a str,
-    context: &'a [(&'static str, Value)],
     attributes: &'a [(&'static str, Value)],
     remembered: bool,
+}
+
+impl Question<'_> {
+    fn asked(&self) -> Asked<'_> {
+        Asked { ask: self.ask, thing: self.thing, context: self.context, shown_as: self.shown_as, shown: self.shown }
+    }
 }
 
 fn unrecorded(error: Error) -> Error {

@@ -2,7 +2,7 @@
 
 use super::cache::{self, Entry, Findings, Store};
 use super::pointed::{Fault, position};
-use super::slice::{self, Line, Reach, Rule, Slice, Uid};
+use super::slice::{self, Line, Place, Reach, Rule, Slice, Uid};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
 use cedar_policy_core::ast::{Policy, PolicyID, PolicySet};
@@ -12,8 +12,8 @@ use cedar_policy_core::validator::{ValidationMode, ValidationWarning, Validator,
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Faults that one message shows at most.
 const SHOWN: usize = 20;
@@ -88,13 +88,7 @@ impl Policies {
             && let Some(rules) = on_big_stack(|| rules_of(&findings.entries, &sources, scope))?
         {
             let Findings { verbs, entries } = findings;
-            return Ok(Self {
-                digest: hex,
-                total: entries.len(),
-                cached: true,
-                scope: scope.clone(),
-                slice: Slice::new(rules, verbs),
-            });
+            return Ok(Self { digest: hex, total: entries.len(), cached: true, scope: scope.clone(), slice: Slice::new(rules, verbs) });
         }
         let schema = schema();
         let (findings, rules) = on_big_stack(|| examine(&sources, &schema, &|principal| concerns(principal, scope)))??;
@@ -281,15 +275,31 @@ fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec
     if policies.iter().map(|(start, _)| *start).ne(starts) {
         return None;
     }
+    let places = Places::of(sources);
     let rules = mine.into_iter().zip(policies).map(|(entry, (_, policy))| {
         if slice::reach(policy.principal_constraint().as_inner())? != entry.principal {
             return None;
         }
         let name = annotation(&policy, "id")
             .unwrap_or_else(|| sources.get(entry.source as usize).map_or_else(String::new, |source| name_by_place(source, entry)));
-        Rule::new(&policy, name)
+        Rule::new(&policy, name, places.of_entry(entry))
     });
     rules.collect()
+}
+
+/// The sources, for the places of policies in them: one copy of each name serves all policies of its source.
+struct Places<'a>(Vec<(Arc<str>, &'a str)>);
+
+impl<'a> Places<'a> {
+    fn of(sources: &[&'a Source]) -> Self {
+        Self(sources.iter().map(|source| (Arc::from(source.name.as_str()), source.text.as_str())).collect())
+    }
+    fn of_entry(&self, entry: &Entry) -> Place {
+        let Some((name, text)) = self.0.get(entry.source as usize) else { return Place::default() };
+        let before = text.get(..entry.start as usize).unwrap_or("");
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Place { source: Arc::clone(name), line: entry.line, column: u32::try_from(column).unwrap_or(u32::MAX) }
+    }
 }
 
 pub(super) fn annotation(policy: &Policy, key: &str) -> Option<String> {
@@ -324,7 +334,9 @@ fn examine(sources: &[&Source], schema: &str, keep: &(dyn Fn(&Reach) -> bool + S
     if placed.is_empty() {
         return Err(Error::new(Kind::Config, "no policy at all: nothing would be allowed to anybody"));
     }
-    let rules = placed.iter().filter(|placed| keep(&placed.entry.principal)).map(|placed| Rule::new(&placed.policy, placed.name.clone()));
+    let places = Places::of(sources);
+    let kept = placed.iter().filter(|placed| keep(&placed.entry.principal));
+    let rules = kept.map(|placed| Rule::new(&placed.policy, placed.name.clone(), places.of_entry(&placed.entry)));
     let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
     let entries = placed.into_iter().map(|placed| placed.entry).collect();
     Ok((Findings { verbs, entries }, rules))
@@ -409,8 +421,7 @@ impl<'a> Lines<'a> {
 }
 
 fn fault_of(lint: &'static str, index: u32, source: &Source, error: &dyn Diagnostic) -> Fault {
-    let (offset, length) =
-        error.labels().and_then(|mut labels| labels.next()).map_or((0, 0), |label| (label.offset(), label.len()));
+    let (offset, length) = error.labels().and_then(|mut labels| labels.next()).map_or((0, 0), |label| (label.offset(), label.len()));
     let label = error.labels().and_then(|mut labels| labels.find_map(|label| label.label().map(str::to_owned)));
     let more: Vec<String> = label.into_iter().chain(error.help().map(|help| help.to_string())).collect();
     let mut message = error.to_string();
@@ -430,9 +441,7 @@ fn fault_of(lint: &'static str, index: u32, source: &Source, error: &dyn Diagnos
 /// Where the value of an annotation stands, else where the policy begins.
 pub(super) fn place_of_annotation(item: &Placed, key: &str) -> usize {
     let found = item.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key);
-    found
-        .and_then(|(_, value)| value.loc.as_ref().map(cedar_policy_core::parser::Loc::start))
-        .unwrap_or(item.entry.start as usize)
+    found.and_then(|(_, value)| value.loc.as_ref().map(cedar_policy_core::parser::Loc::start)).unwrap_or(item.entry.start as usize)
 }
 
 fn look_at_annotations(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<Fault>) {
@@ -493,13 +502,7 @@ fn verbs_of(schema: &ValidatorSchema) -> Result<Vec<(String, String, Vec<Uid>)>>
 }
 
 /// Strict validation, on all processors.
-fn validate(
-    placed: &[Placed],
-    sources: &[&Source],
-    schema: ValidatorSchema,
-    wrong: &mut Vec<Fault>,
-    odd: &mut Vec<Fault>,
-) -> Result<()> {
+fn validate(placed: &[Placed], sources: &[&Source], schema: ValidatorSchema, wrong: &mut Vec<Fault>, odd: &mut Vec<Fault>) -> Result<()> {
     let validator = Validator::new(schema);
     let chunks: Vec<&[Placed]> = placed.chunk_by(|a, b| a.entry.source == b.entry.source).flat_map(|file| file.chunks(CHUNK)).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len()).min(8);

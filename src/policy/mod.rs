@@ -24,13 +24,13 @@ mod words;
 
 pub use cache::Store;
 pub use gate::{
-    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Learning, Open, Principal, Recorder, Replayed, Rules, Session,
-    Walk, WalkRecord, Weighed,
+    Answer, Closed, Considered, DecisionRecord, Described, Effect, EffectRecord, Explanation, Fate, Gate, Granted, Learning, Open,
+    Principal, Recorder, Replayed, Rules, Session, Walk, WalkRecord, Weighed, Withheld, stopped,
 };
 pub use hull::Bound;
 pub use load::{Policies, Scope, Source, Whole};
 pub use pointed::pointed;
 pub use recorded::{Asked, Caller, Told, action, entity, incomplete};
 pub use replay::{ClosedTo, Replay};
-pub use slice::{Line, Reach};
+pub use slice::{Line, Part, Reach};
 pub use words::{Access, Action, Ask, Attribute, Noun, Object, Resource, Site, Value, ask};

@@ -357,6 +357,53 @@ fn plain(cedar: &str) -> String {
     cedar.split_whitespace().collect::<String>().replace("__cedar::", "")
 }
 
+/// A value of this type of the schema from text: sets and records as JSON, moments as RFC 3339. None for a type that text cannot give, such as an
+/// entity, and for text that is none.
+#[must_use]
+pub fn value_of(cedar: &'static str, text: &str) -> Option<Value> {
+    match plain(cedar).as_str() {
+        "String" => Some(Value::String(text.to_owned())),
+        "Long" => text.parse().ok().map(Value::Long),
+        "Bool" => text.parse().ok().map(Value::Bool),
+        "datetime" => text.parse::<jiff::Timestamp>().ok().map(|time| Value::Datetime(time.as_millisecond())),
+        "ipaddr" => text.parse::<core::net::IpAddr>().ok().map(|address| Value::Ip(address.to_string())),
+        _ => of_json(cedar, &serde_json::from_str(text).ok()?),
+    }
+}
+
+fn of_json(cedar: &'static str, json: &serde_json::Value) -> Option<Value> {
+    let cedar = cedar.trim();
+    if let Some(items) = cedar.strip_prefix("Set<").and_then(|rest| rest.strip_suffix('>')) {
+        return json.as_array()?.iter().map(|item| of_json(items, item)).collect::<Option<Vec<_>>>().map(Value::Set);
+    }
+    if let Some(fields) = cedar.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        // Records of the schema hold no records.
+        let known: Vec<(&'static str, &'static str)> =
+            fields.split(',').map(|field| field.split_once(':').map(|(name, kind)| (name.trim(), kind.trim()))).collect::<Option<_>>()?;
+        let given = json.as_object()?;
+        if given.len() != known.len() {
+            return None;
+        }
+        return known
+            .into_iter()
+            .map(|(name, kind)| Some((name, of_json(kind, given.get(name)?)?)))
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Record);
+    }
+    match json {
+        serde_json::Value::String(text) => value_of(cedar, text).filter(|_| !matches!(cedar, "Long" | "Bool")),
+        serde_json::Value::Bool(flag) if cedar == "Bool" => Some(Value::Bool(*flag)),
+        serde_json::Value::Number(number) if cedar == "Long" => number.as_i64().map(Value::Long),
+        _ => None,
+    }
+}
+
+/// Every verb that changes something, of these and of the reference's: namespace and name.
+#[must_use]
+pub fn changing(asks: &[Ask]) -> Vec<(&'static str, &'static str)> {
+    asks.iter().chain(VERBS).filter(|ask| ask.access == Access::Change).map(|ask| (ask.namespace, ask.name)).collect()
+}
+
 /// The schema of the policy language, in Cedar's own notation.
 ///
 /// `asks` are the verbs that functions ask for, with their nouns; `nouns` are further ones. The words of the reference are always in it.
@@ -389,7 +436,8 @@ pub fn render(asks: &[Ask], nouns: &[Noun]) -> String {
 /// # Errors
 /// [`Kind::Internal`] when the text is no schema.
 pub fn to_json(schema: &str) -> Result<String> {
-    let wrong = |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}"));
+    let wrong =
+        |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}"));
     let (fragment, _) = Fragment::<RawName>::from_cedarschema_str(schema, Extensions::all_available()).map_err(|error| wrong(&error))?;
     serde_json::to_string_pretty(&fragment).map(|json| json + "\n").map_err(|error| wrong(&error))
 }

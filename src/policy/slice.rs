@@ -86,11 +86,22 @@ pub(super) enum Reveal {
     Rule,
 }
 
+/// Where a policy begins: the name of its source, line and column from 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub source: Arc<str>,
+    pub line: u32,
+    pub column: u32,
+}
+
 /// One policy that concerns the caller.
 #[derive(Debug)]
 pub(super) struct Rule {
     /// `@id`, or `file:line`.
     pub name: String,
+    pub place: Place,
+    /// Where it begins in the text that its conditions' own places refer to.
+    pub start: usize,
     pub permit: bool,
     pub hint: Option<String>,
     pub reveal: Reveal,
@@ -117,7 +128,7 @@ pub(super) struct Needs {
 }
 
 impl Rule {
-    pub(super) fn new(policy: &Policy, name: String) -> Option<Self> {
+    pub(super) fn new(policy: &Policy, name: String, place: Place) -> Option<Self> {
         let text =
             |key: &str| policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key).map(|(_, value)| value.val.to_string());
         let condition = policy.non_scope_constraints_arc().cloned();
@@ -127,6 +138,8 @@ impl Rule {
         }
         Some(Self {
             name,
+            place,
+            start: policy.loc().map_or(0, cedar_policy_core::parser::Loc::start),
             permit: policy.effect() == Effect::Permit,
             hint: text("hint").filter(|hint| !hint.is_empty()),
             reveal: match text("reveal").as_deref() {
@@ -156,6 +169,11 @@ impl Rule {
 }
 
 impl Needs {
+    pub(super) fn of(condition: &Expr) -> Self {
+        let mut needs = Self::default();
+        needs.look(condition);
+        needs
+    }
     fn look(&mut self, condition: &Expr) {
         for part in condition.subexpressions() {
             match part.expr_kind() {
@@ -343,13 +361,15 @@ pub(super) struct Slice {
     pub rules: Vec<Rule>,
     places: Vec<Places>,
     verbs: HashMap<String, HashMap<String, Verb>>,
+    /// Whether the author of some rule hides it.
+    pub some_hidden: bool,
     /// Entities that some condition names: the only ancestors worth giving to Cedar.
     named: HashMap<String, HashSet<String>>,
 }
 
 impl Slice {
     pub(super) fn new(rules: Vec<Rule>, verbs: Vec<VerbRow>) -> Self {
-        let mut slice = Self::default();
+        let mut slice = Self { some_hidden: rules.iter().any(|rule| rule.reveal == Reveal::None), ..Self::default() };
         // Places of a verb or group, by entity type and id; the empty one is for policies about every verb.
         let mut places: HashMap<(String, String), usize> = HashMap::new();
         for (index, rule) in (0_u32..).zip(&rules) {
@@ -444,28 +464,27 @@ impl Slice {
     }
 
     fn line(&self, verb: &Verb) -> Line {
-        let rules: Vec<&Rule> = verb.rules.iter().filter_map(|index| self.rule(*index)).collect();
-        let (permits, forbids): (Vec<&Rule>, Vec<&Rule>) = rules.into_iter().partition(|rule| rule.permit);
+        // What its author hides is as if it were not there.
+        let rules = verb.rules.iter().filter_map(|index| self.rule(*index)).filter(|rule| rule.reveal != Reveal::None);
+        let (permits, forbids): (Vec<&Rule>, Vec<&Rule>) = rules.partition(|rule| rule.permit);
         let everything_forbidden = forbids.iter().any(|rule| rule.reach == Reach::Anything && rule.condition.is_none());
-        let mut reaches: Vec<Reach> = Vec::new();
-        let mut except: Vec<Reach> = Vec::new();
-        if !everything_forbidden {
-            for (list, rules) in [(&mut reaches, &permits), (&mut except, &forbids)] {
-                for rule in rules {
-                    if !list.contains(&rule.reach) {
-                        list.push(rule.reach.clone());
-                    }
+        let mut line = Line { action: verb.text.clone(), everywhere: false, allows: Vec::new(), except: Vec::new() };
+        if everything_forbidden || permits.is_empty() {
+            return line;
+        }
+        for (list, rules) in [(&mut line.allows, &permits), (&mut line.except, &forbids)] {
+            for rule in rules {
+                let part = Part { reach: rule.reach.clone(), when: if rule.condition.is_some() { rule.when() } else { Vec::new() } };
+                // A permit without a condition says all that one with a condition would.
+                if !list.contains(&part) && !list.iter().any(|known| known.reach == part.reach && known.when.is_empty()) {
+                    list.retain(|known| known.reach != part.reach || !part.when.is_empty());
+                    list.push(part);
                 }
             }
         }
         // Sure everywhere: one permit for anything without a condition, and nothing forbidden.
-        let everywhere = permits.iter().any(|rule| rule.reach == Reach::Anything && rule.condition.is_none());
-        let conditional =
-            !everything_forbidden && !permits.is_empty() && permits.iter().chain(&forbids).any(|rule| rule.condition.is_some());
-        if reaches.is_empty() {
-            except.clear();
-        }
-        Line { action: verb.text.clone(), everywhere: everywhere && forbids.is_empty(), scopes: reaches, except, conditional }
+        line.everywhere = forbids.is_empty() && permits.iter().any(|rule| rule.reach == Reach::Anything && rule.condition.is_none());
+        line
     }
 }
 
@@ -476,30 +495,41 @@ impl Places {
     }
 }
 
-/// What a caller may do with one verb.
+/// Things that a rule is about, and under what conditions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub reach: Reach,
+    /// As written where the author reveals it, else that there are conditions; empty: in any circumstances.
+    pub when: Vec<String>,
+}
+
+/// What a caller may do with one verb, as far as the authors of the policies show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Cedar notation.
     pub action: String,
     /// Allowed on everything without any condition, and nothing forbids it anywhere.
     pub everywhere: bool,
-    /// What permits reach; empty: not allowed at all.
-    pub scopes: Vec<Reach>,
-    /// What forbids reach.
-    pub except: Vec<Reach>,
-    /// Whether some of them depend on a condition.
-    pub conditional: bool,
+    /// What is permitted; empty: nothing at all.
+    pub allows: Vec<Part>,
+    /// What is forbidden of that.
+    pub except: Vec<Part>,
 }
 
 impl Line {
     /// `yes`, `some` or `no`.
     #[must_use]
     pub fn answer(&self) -> &'static str {
-        match (self.everywhere, self.scopes.is_empty()) {
+        match (self.everywhere, self.allows.is_empty()) {
             (true, _) => "yes",
             (false, false) => "some",
             (false, true) => "no",
         }
+    }
+    /// Whether some of it depends on a condition.
+    #[must_use]
+    pub fn conditional(&self) -> bool {
+        self.allows.iter().chain(&self.except).any(|part| !part.when.is_empty())
     }
 }
 

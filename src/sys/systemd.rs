@@ -149,6 +149,7 @@ impl<'a> Systemd<'a> {
     /// [`Kind::JobFailed`] when it does not succeed, [`Kind::Timeout`] when it takes longer (it goes on then), [`Kind::NotFound`] when there is no such
     /// unit, [`Kind::Permission`] when systemd or polkit refuses it, and why the run has to stop.
     pub fn job<A: Action<On = Service>>(&self, unit: &Granted<A>, job: Job, timeout: Duration) -> Result<Done> {
+        unit.to_be_done()?;
         let unit = unit.resource();
         let before = self.look(unit)?;
         let result = self.bus.wait(timeout, self.run_job(unit, job)).map_err(|error| match error.kind {
@@ -228,6 +229,7 @@ impl<'a> Systemd<'a> {
     /// # Errors
     /// Those of the bus.
     pub fn reset_failed<A: Action<On = Service>>(&self, unit: &Granted<A>) -> Result<bool> {
+        unit.to_be_done()?;
         let unit = unit.resource();
         let before = self.look(unit)?;
         self.bus.call::<_, ()>(MANAGER.0, MANAGER.1, "ResetFailedUnit", &unit.name())?;
@@ -238,7 +240,8 @@ impl<'a> Systemd<'a> {
     ///
     /// # Errors
     /// Those of the bus; [`Kind::Timeout`] when it takes longer than `timeout`.
-    pub fn daemon_reload<A: Action<On = Manager>>(&self, _: &Granted<A>, timeout: Duration) -> Result<()> {
+    pub fn daemon_reload<A: Action<On = Manager>>(&self, manager: &Granted<A>, timeout: Duration) -> Result<()> {
+        manager.to_be_done()?;
         self.bus.wait(timeout, bus::call(self.bus.connection, MANAGER.0, MANAGER.1, "Reload", &()))
     }
 }

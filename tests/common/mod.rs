@@ -208,8 +208,11 @@ impl Rex {
     /// More lines of rex.toml: tables of their own, or keys of the top level first.
     #[track_caller]
     pub fn config(self, toml: &str) -> Self {
-        let audit = format!("[audit]\nfile = \"{}\"\nsyslog = false\njournald = false\n", self.audit_file().display());
-        self.put("etc/rex.toml", &format!("{toml}\n{audit}"))
+        let audit =
+            format!("[audit]\nfile = \"{}\"\nsyslog = false\njournald = false\ndenials = \"../denials\"\n", self.audit_file().display());
+        // Races try the same thing thousands of times; that this ends a run has tests of its own.
+        let limits = if toml.contains("[limits]") { "" } else { "[limits]\ndenials = 1000000\n" };
+        self.put("etc/rex.toml", &format!("{toml}\n{limits}{audit}"))
     }
     /// rex.toml as given, nothing added.
     #[track_caller]

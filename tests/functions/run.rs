@@ -38,7 +38,7 @@ impl Host {
             fs::create_dir_all(host.path(folder)).unwrap();
         }
         fs::write(host.path("etc/policies/test.cedar"), policy).unwrap();
-        let config = format!("[audit]\nsyslog = false\njournald = false\nfile = {:?}\n", host.path("audit.jsonl"));
+        let config = format!("[audit]\nsyslog = false\njournald = false\ndenials = \"\"\nfile = {:?}\n", host.path("audit.jsonl"));
         fs::write(host.path("etc/rex.toml"), config).unwrap();
         for (name, content) in example.given {
             let path = host.path("data").join(name);
@@ -69,6 +69,11 @@ impl Host {
 
     /// Runs the script; `dir` is a constant that holds the folder.
     pub fn run(&self, script: &str) -> Run {
+        self.run_with(script, &[])
+    }
+
+    /// The same with more options of `rex run`.
+    pub fn run_with(&self, script: &str, options: &[&str]) -> Run {
         fs::write(self.path("script.rhai"), script).unwrap();
         let program = std::env::var_os("REX_TEST_BINARY").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rex")), PathBuf::from);
         let file = |name: &str| fs::File::create(self.path(name)).unwrap();
@@ -80,6 +85,7 @@ impl Host {
             .arg("--policy")
             .arg(self.path("etc/policies/test.cedar"))
             .args(["-o", "json"])
+            .args(options)
             .arg(format!("dir={}", self.path("data").display()))
             .env_clear()
             .current_dir("/")

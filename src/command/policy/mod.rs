@@ -3,6 +3,7 @@
 mod activate;
 mod check;
 mod diff;
+mod explain;
 mod format;
 pub mod learn;
 mod records;
@@ -15,6 +16,8 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub enum PolicyCommand {
+    /// Explain one question: every policy with why it did or did not apply, and the answer. Exit 0 for allowed, 77 for denied.
+    Explain(Box<explain::ExplainArgs>),
     /// Check, test and put a set in force at once; the set before is kept.
     Activate(ActivateArgs),
     /// Find what is wrong with policies: faults (exit 78), and what is most likely not meant.
@@ -35,6 +38,7 @@ pub enum PolicyCommand {
 #[must_use]
 pub fn run(command: PolicyCommand) -> u8 {
     match command {
+        PolicyCommand::Explain(args) => explain::run(&args),
         PolicyCommand::Activate(args) => activate::run(&args),
         PolicyCommand::Check(args) => check::run(&args),
         PolicyCommand::Format(args) => format::run(&args),

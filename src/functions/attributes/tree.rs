@@ -62,7 +62,10 @@ impl Refusals {
 /// Whether a call that keeps going goes on after this: it is about one thing, not about all that follow.
 #[must_use]
 pub fn is_of_one(kind: Kind) -> bool {
-    let of_all = matches!(kind, Kind::NoSpace | Kind::ReadOnly | Kind::Audit | Kind::Internal | Kind::Cancelled | Kind::NeedsApproval);
+    let of_all = matches!(
+        kind,
+        Kind::NoSpace | Kind::ReadOnly | Kind::DryRun | Kind::Audit | Kind::Internal | Kind::Cancelled | Kind::NeedsApproval
+    );
     !of_all && !matches!(kind.class(), Class::Limit | Class::Internal | Class::Validation)
 }
 

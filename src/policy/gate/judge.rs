@@ -3,10 +3,10 @@
 use super::named::{FOLDER, Folder, Named, folder_of};
 use super::{Answer, Gate, Open};
 use crate::error::Why;
-use crate::policy::slice::{Rule, Thing, Verb};
+use crate::policy::slice::{Needs, Reveal, Rule, Thing, Verb};
 use crate::policy::words::{Ask, Value};
 use crate::policy::{schema, values};
-use cedar_policy_core::ast::{Context, Entity, EntityUIDEntry, Literal, Request, SlotEnv, ValueKind};
+use cedar_policy_core::ast::{Context, Entity, EntityUIDEntry, Expr, Literal, Request, SlotEnv, ValueKind};
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
@@ -18,11 +18,11 @@ use std::sync::Arc;
 pub(super) struct Verdict {
     /// None: allowed.
     pub(super) why: Option<Why>,
-    /// What the caller is told instead, and of which rules.
-    pub(super) told: Option<(Why, Vec<u32>)>,
     /// Indices of the rules that decided.
     pub(super) deciders: Vec<u32>,
-    pub(super) retry: bool,
+    /// Of a denial: the rules in question by what became of them, from which follows what the caller is told. Of a thing that could not be looked
+    /// at, as if it were there and no rule that looks at it held.
+    pub(super) tally: Tally,
     pub(super) note: Option<String>,
     /// Whether the answer stays true within the run.
     pub(super) lasting: bool,
@@ -36,16 +36,29 @@ pub(super) struct Full {
     pub(super) instead: Option<(String, Option<(String, String)>)>,
 }
 
+/// Which policies are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    All,
+    /// Those that their authors do not hide.
+    Shown,
+}
+
 impl Gate {
     /// The answer: closed places, the verb itself, and `open` where the verb needs it.
     pub(super) fn judge(&self, ask: &Ask, needs_open: bool, thing: &dyn Thing, context: &[(&'static str, Value)]) -> Full {
+        self.judge_by(Of::All, ask, needs_open, thing, context)
+    }
+
+    /// The same by a part of the policies: what is told of a denial is what it would be if those that their authors hide were not there.
+    pub(super) fn judge_by(&self, of: Of, ask: &Ask, needs_open: bool, thing: &dyn Thing, context: &[(&'static str, Value)]) -> Full {
         if let Some(why) = (self.rules.closed)(ask, thing.noun().name, thing.id()) {
             return Full { verdict: refused(Why::Forbidden, why.to_owned()), instead: None };
         }
         let Some(verb) = self.policies.slice.verb(ask.namespace, ask.name) else {
             return Full { verdict: refused(Why::NotPermitted, "the schema does not know this action".to_owned()), instead: None };
         };
-        let mut verdict = self.evaluate(verb, thing, context, false);
+        let mut verdict = self.evaluate(of, verb, thing, context, false);
         if let Some(why) = self.not_learned(ask, thing, &verdict) {
             return Full { verdict: refused(Why::NotPermitted, why), instead: None };
         }
@@ -57,14 +70,14 @@ impl Gate {
         if only_forbids && !open.some_forbid {
             return Full { verdict, instead: None };
         }
-        let itself = self.evaluate(open, thing, &[], only_forbids);
+        let itself = self.evaluate(of, open, thing, &[], only_forbids);
         if itself.why.is_some() {
             return Full { verdict: itself, instead: Some((open.text.clone(), None)) };
         }
         let mut parts = vec![itself];
         if let Some((above, id)) = folder_of(thing) {
             let folder = Folder { id: &id, above: &above };
-            let answer = self.evaluate(open, &folder, &[], only_forbids);
+            let answer = self.evaluate(of, open, &folder, &[], only_forbids);
             if answer.why.is_some() {
                 return Full { verdict: answer, instead: Some((open.text.clone(), Some((FOLDER.name.to_owned(), id)))) };
             }
@@ -80,11 +93,14 @@ impl Gate {
     }
 
     /// What the rules in question say. `only_forbids`: permitted unless forbidden.
-    fn evaluate(&self, verb: &Verb, thing: &dyn Thing, context: &[(&'static str, Value)], only_forbids: bool) -> Verdict {
+    fn evaluate(&self, of: Of, verb: &Verb, thing: &dyn Thing, context: &[(&'static str, Value)], only_forbids: bool) -> Verdict {
         let slice = &self.policies.slice;
         let mut candidates = slice.candidates(verb, thing);
         if only_forbids {
             candidates.retain(|index| slice.rule(*index).is_some_and(|rule| !rule.permit));
+        }
+        if of == Of::Shown {
+            candidates.retain(|index| slice.rule(*index).is_some_and(|rule| rule.reveal != Reveal::None));
         }
         let rules = || candidates.iter().filter_map(|index| slice.rule(*index).map(|rule| (*index, rule)));
         // Whether a rule looks at what only a thing that is there has.
@@ -94,23 +110,26 @@ impl Gate {
         };
         let lasting = rules().all(|(_, rule)| !rule.needs.time && !rule.needs.context && !looks(rule));
         let prepared = if rules().any(|(_, rule)| rule.condition.is_some()) {
-            match self.prepare(verb, thing, context, rules().map(|(_, rule)| rule)) {
+            match self.prepare(verb, thing, context, rules().filter(|(_, rule)| rule.condition.is_some()).map(|(_, rule)| &rule.needs)) {
                 Ok(prepared) => Some(prepared),
                 Err(note) => {
-                    // Something that is missing has no attributes. Who may not look is told what is told of a thing that is there.
-                    let of = |permits: bool| {
-                        rules().filter(|(_, rule)| rule.condition.is_some() && (rule.permit || !permits)).map(|(index, _)| index).collect()
-                    };
-                    let some_permit = rules().any(|(_, rule)| rule.permit);
-                    let told = if some_permit { (Why::ConditionFailed, of(true)) } else { (Why::NotPermitted, Vec::new()) };
-                    return Verdict {
-                        why: Some(Why::PolicyError),
-                        told: Some(told),
-                        deciders: of(false),
-                        retry: false,
-                        note: Some(note),
-                        lasting: false,
-                    };
+                    // Something that is missing has no attributes. Who may not look is told what is told of a thing that is there: rules that look
+                    // at nothing which only such a thing has are as they are, the others do not hold.
+                    let mut tally = Tally::default();
+                    let plain = || rules().filter(|(_, rule)| !looks(rule));
+                    let prepared = self.prepare(
+                        verb,
+                        thing,
+                        context,
+                        plain().filter(|(_, rule)| rule.condition.is_some()).map(|(_, rule)| &rule.needs),
+                    );
+                    if let Ok((request, entities)) = prepared {
+                        let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
+                        plain().for_each(|(index, rule)| tally.count(index, rule, false, holds(rule, Some(&evaluator))));
+                    }
+                    tally.unmet.extend(rules().filter(|(_, rule)| rule.permit && looks(rule)).map(|(index, _)| index));
+                    let deciders = rules().filter(|(_, rule)| rule.condition.is_some()).map(|(index, _)| index).collect();
+                    return Verdict { why: Some(Why::PolicyError), deciders, tally, note: Some(note), lasting: false };
                 }
             }
         } else {
@@ -119,18 +138,9 @@ impl Gate {
         let mut tally = Tally::default();
         let evaluator = prepared.as_ref().map(|(request, entities)| Evaluator::new(request.clone(), entities, Extensions::all_available()));
         for (index, rule) in rules() {
-            tally.count(index, rule, holds(rule, evaluator.as_ref()));
+            tally.count(index, rule, looks(rule), holds(rule, evaluator.as_ref()));
         }
-        // Of a thing that is not there these forbids say nothing. Who may not look at it in any case is told what is told then.
-        let hides = |index: &u32| slice.rule(*index).is_some_and(looks);
-        let told = (!only_forbids && tally.permits.is_empty() && !tally.forbids.is_empty() && tally.forbids.iter().all(hides)).then(|| {
-            let why = if tally.unmet.is_empty() { Why::NotPermitted } else { Why::ConditionFailed };
-            (why, tally.unmet.clone())
-        });
-        let timed = |index| slice.rule(index).is_some_and(|rule| rule.needs.time);
-        let retry = told.as_ref().map(|(_, rules)| rules.iter().any(|index| timed(*index)));
-        let verdict = tally.verdict(only_forbids, lasting, timed);
-        Verdict { told, retry: retry.unwrap_or(verdict.retry), ..verdict }
+        tally.verdict(only_forbids, lasting)
     }
 
     /// Everything that the conditions of these rules look at, and nothing else.
@@ -139,15 +149,15 @@ impl Gate {
         verb: &Verb,
         thing: &dyn Thing,
         own: &[(&'static str, Value)],
-        rules: impl Iterator<Item = &'r Rule>,
+        needs: impl Iterator<Item = &'r Needs>,
     ) -> std::result::Result<(Request, Entities), String> {
         let (mut wanted, mut ancestors, mut all, mut time, mut circumstances) = (Vec::new(), false, false, false, false);
-        for rule in rules.filter(|rule| rule.condition.is_some()) {
-            wanted.extend(rule.needs.attributes.iter().map(String::as_str));
-            ancestors |= rule.needs.ancestors;
-            all |= rule.needs.all_ancestors;
-            time |= rule.needs.time;
-            circumstances |= rule.needs.context;
+        for needs in needs {
+            wanted.extend(needs.attributes.iter().map(String::as_str));
+            ancestors |= needs.ancestors;
+            all |= needs.all_ancestors;
+            time |= needs.time;
+            circumstances |= needs.context;
         }
         wanted.sort_unstable();
         wanted.dedup();
@@ -212,35 +222,29 @@ impl Gate {
             .filter_map(|index| slice.rule(index).map(|rule| (index, rule)))
             .filter(|(_, rule)| !only_forbids || !rule.permit)
             .collect();
-        let unknown_of = |rule: &Rule| {
-            let has = |name: &str| named.noun.attributes.iter().any(|attribute| attribute.name == name);
-            let known = |name: &str| named.value(name).is_some() || (!folder && !has(name));
-            let mut unknown: Vec<String> =
-                rule.needs.attributes.iter().filter(|name| !known(name)).map(|name| format!("resource.{name}")).collect();
-            if rule.needs.context {
-                unknown.push("context".to_owned());
-            }
-            unknown
-        };
-        let (known, unknown): (Vec<_>, Vec<_>) = rules.into_iter().partition(|(_, rule)| unknown_of(rule).is_empty());
+        let has = |name: &str| named.noun.attributes.iter().any(|attribute| attribute.name == name);
+        let known = |name: &String| named.value(name).is_some() || (!folder && !has(name));
+        let decidable = |rule: &Rule| !rule.needs.context && rule.needs.attributes.iter().all(known);
+        let (known, unknown): (Vec<_>, Vec<_>) = rules.into_iter().partition(|(_, rule)| decidable(rule));
         let mut tally = Tally::default();
-        match self.prepare(verb, named, &[], known.iter().map(|(_, rule)| *rule)) {
+        match self.prepare(verb, named, &[], known.iter().filter(|(_, rule)| rule.condition.is_some()).map(|(_, rule)| &rule.needs)) {
             Ok((request, entities)) => {
                 let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
-                known.iter().for_each(|(index, rule)| tally.count(*index, rule, holds(rule, Some(&evaluator))));
+                known.iter().for_each(|(index, rule)| tally.count(*index, rule, false, holds(rule, Some(&evaluator))));
             }
             Err(_) => return Answer::No(Why::PolicyError),
         }
-        let sure = tally.verdict(only_forbids, false, |_| false);
-        let open = |permit: bool| {
-            unknown.iter().filter(|(_, rule)| rule.permit == permit).flat_map(|(_, rule)| unknown_of(rule)).collect::<Vec<_>>()
-        };
+        let sure = tally.verdict(only_forbids, false);
+        let open =
+            |permit: bool| unknown.iter().filter(|(_, rule)| rule.permit == permit).flat_map(|(_, rule)| rule.when()).collect::<Vec<_>>();
         match sure.why {
             Some(why @ (Why::Forbidden | Why::PolicyError)) => Answer::No(why),
-            None => match open(false) {
-                forbids if forbids.is_empty() => Answer::Yes,
-                forbids => Answer::Depends(forbids),
-            },
+            None => {
+                let mut on = open(false);
+                // A permit that fails denies, whatever another one permits.
+                on.extend(unknown.iter().filter(|(_, rule)| rule.permit && rule.may_fail()).flat_map(|(_, rule)| rule.when()));
+                if on.is_empty() { Answer::Yes } else { Answer::Depends(on) }
+            }
             Some(why) => match open(true) {
                 permits if permits.is_empty() => Answer::No(why),
                 mut permits => {
@@ -253,46 +257,58 @@ impl Gate {
 }
 
 /// Rules by what became of them.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    permits: Vec<u32>,
-    forbids: Vec<u32>,
-    errors: Vec<u32>,
-    unmet: Vec<u32>,
+    pub(super) permits: Vec<u32>,
+    pub(super) forbids: Vec<u32>,
+    /// Forbids that apply and look at what only a thing that is there has.
+    pub(super) looking: Vec<u32>,
+    pub(super) errors: Vec<u32>,
+    pub(super) unmet: Vec<u32>,
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, index: u32, rule: &Rule, holds: Option<bool>) {
+    pub(super) fn count(&mut self, index: u32, rule: &Rule, looks: bool, holds: Option<bool>) {
         match (holds, rule.permit) {
             (None, _) => self.errors.push(index),
             (Some(true), true) => self.permits.push(index),
+            (Some(true), false) if looks => self.looking.push(index),
             (Some(true), false) => self.forbids.push(index),
             (Some(false), true) => self.unmet.push(index),
             (Some(false), false) => {}
         }
     }
 
-    pub(super) fn verdict(self, only_forbids: bool, lasting: bool, timed: impl Fn(u32) -> bool) -> Verdict {
-        let (why, deciders) = if !self.forbids.is_empty() {
-            (Some(Why::Forbidden), self.forbids)
-        } else if !self.errors.is_empty() {
-            (Some(Why::PolicyError), self.errors)
-        } else if !self.permits.is_empty() || only_forbids {
-            (None, self.permits)
-        } else if !self.unmet.is_empty() {
-            (Some(Why::ConditionFailed), self.unmet)
-        } else {
-            (Some(Why::NotPermitted), Vec::new())
+    pub(super) fn verdict(self, only_forbids: bool, lasting: bool) -> Verdict {
+        let verdict = |why, deciders, tally| Verdict { why, deciders, tally, note: None, lasting };
+        let forbids = || {
+            let mut forbids = [self.forbids.as_slice(), self.looking.as_slice()].concat();
+            forbids.sort_unstable();
+            forbids
         };
-        let retry = why.is_some() && deciders.iter().any(|index| timed(*index));
-        Verdict { why, told: None, deciders, retry, note: None, lasting }
+        if !self.forbids.is_empty() || !self.looking.is_empty() {
+            verdict(Some(Why::Forbidden), forbids(), self)
+        } else if !self.errors.is_empty() {
+            verdict(Some(Why::PolicyError), self.errors.clone(), self)
+        } else if !self.permits.is_empty() || only_forbids {
+            verdict(None, self.permits, Self::default())
+        } else if !self.unmet.is_empty() {
+            verdict(Some(Why::ConditionFailed), self.unmet.clone(), self)
+        } else {
+            verdict(Some(Why::NotPermitted), Vec::new(), self)
+        }
     }
 }
 
 /// Whether the condition of a rule holds. None: it could not be told.
 pub(super) fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
     let Some(condition) = &rule.condition else { return Some(true) };
-    let value = evaluator?.interpret(condition, &SlotEnv::new()).ok()?;
+    truth(condition, evaluator?)
+}
+
+/// What an expression comes to, if it can be told and is a truth value.
+pub(super) fn truth(expression: &Expr, evaluator: &Evaluator<'_>) -> Option<bool> {
+    let value = evaluator.interpret(expression, &SlotEnv::new()).ok()?;
     match value.value {
         ValueKind::Lit(Literal::Bool(holds)) => Some(holds),
         _ => None,
@@ -300,7 +316,7 @@ pub(super) fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bo
 }
 
 pub(super) fn refused(why: Why, note: String) -> Verdict {
-    Verdict { why: Some(why), told: None, deciders: Vec::new(), retry: false, note: Some(note), lasting: false }
+    Verdict { why: Some(why), deciders: Vec::new(), tally: Tally::default(), note: Some(note), lasting: false }
 }
 
 pub(super) fn context(session: &[(&'static str, Value)], own: &[(&'static str, Value)], objects: &mut Vec<Entity>) -> Option<Context> {

@@ -1,7 +1,7 @@
 //! What is recorded of each decision, and whom the gate tells it.
 
-use crate::error::{Error, Kind, Result, Why};
-use crate::policy::words::Value;
+use crate::error::{Denial, Error, Kind, Result, Why};
+use crate::policy::words::{Site, Value};
 
 /// One decision, to be recorded before anything is done.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct DecisionRecord<'a> {
     pub note: Option<&'a str>,
     /// Allowed, but it cannot be done: it is missing, say.
     pub obstacle: Option<&'a Error>,
+    /// What is allowed will not be done: the run is dry.
+    pub dry_run: bool,
 }
 
 /// What a walk did, recorded at its end.
@@ -95,4 +97,6 @@ pub trait Recorder: Send + Sync {
     /// # Errors
     /// When it could not be recorded; the change has happened by then, and the run ends.
     fn effect(&self, record: &EffectRecord<'_>) -> Result<()>;
+    /// What the caller is told of a denial that is on record; for its own use later.
+    fn told(&self, _denial: &Denial, _site: &Site<'_>) {}
 }

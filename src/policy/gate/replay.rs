@@ -124,14 +124,19 @@ impl Gate {
         let (sure, open): (Vec<_>, Vec<_>) = rules.into_iter().partition(|(_, rule)| known.lacks(rule).is_empty());
         let names = |rules: Vec<u32>| self.names(&rules).into_iter().map(str::to_owned).collect();
         let mut tally = Tally::default();
-        match self.prepare(verb, thing, &known.context, sure.iter().map(|(_, rule)| *rule)) {
+        match self.prepare(
+            verb,
+            thing,
+            &known.context,
+            sure.iter().filter(|(_, rule)| rule.condition.is_some()).map(|(_, rule)| &rule.needs),
+        ) {
             Ok((request, entities)) => {
                 let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
-                sure.iter().for_each(|(index, rule)| tally.count(*index, rule, holds(rule, Some(&evaluator))));
+                sure.iter().for_each(|(index, rule)| tally.count(*index, rule, false, holds(rule, Some(&evaluator))));
             }
             Err(note) => return Replayed::Unknown(vec![note]),
         }
-        let verdict = tally.verdict(only_forbids, false, |_| false);
+        let verdict = tally.verdict(only_forbids, false);
         // A rule that cannot be evaluated denies, also when it is a permit.
         let lacks = |permits: bool, failing: bool| {
             let of =

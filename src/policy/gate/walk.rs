@@ -1,6 +1,6 @@
 //! Walks over many things: each is asked for, denials are recorded one by one, the rest as counts.
 
-use super::{Gate, Granted, WalkRecord, undeclared, unrecorded};
+use super::{Gate, Granted, How, WalkRecord, undeclared, unrecorded};
 use crate::error::{Error, Kind, Result};
 use crate::policy::values;
 use crate::policy::words::{Action, Site, Value, ask};
@@ -59,7 +59,7 @@ impl<A: Action> Walk<'_, A> {
     /// As [`Gate::permit`].
     pub fn permit_with<B: Action>(&self, on: B::On, context: &[(&'static str, Value)]) -> Result<Granted<B>> {
         self.answer::<B>(&on, context)?;
-        Ok(Granted { resource: on, verb: PhantomData })
+        Ok(self.gate.granted(on))
     }
 
     /// The same, but what is denied comes back. With `on_record` the denial is recorded as always; without it nothing is: for what a walk shows
@@ -76,10 +76,10 @@ impl<A: Action> Walk<'_, A> {
         if !on_record && (full.verdict.why.is_some() || self.gate.learned(&full)) {
             return Ok(Weighed::Denied(on));
         }
-        let answer = self.gate.conclude::<B>(&self.site, &on, &full, &[], false, false);
+        let answer = self.gate.conclude::<B>(&self.site, &on, &[], &full, How { remembered: false, record_allowed: false });
         self.count::<B>(answer.as_ref().map(|()| full.verdict.deciders.as_slice()));
         match answer {
-            Ok(()) => Ok(Weighed::Granted(Granted { resource: on, verb: PhantomData })),
+            Ok(()) => Ok(Weighed::Granted(self.gate.granted(on))),
             Err(error) if error.kind == Kind::Denied => Ok(Weighed::Denied(on)),
             Err(error) => Err(error),
         }

@@ -5,16 +5,16 @@ use cedar_policy as cedar;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
-fn destination() -> Vec<(&'static str, Value)> {
+pub(super) fn destination() -> Vec<(&'static str, Value)> {
     let text = || Value::String("/x".into());
     vec![("destination", Value::Record(vec![("path", text()), ("name", text()), ("parent_path", text())]))]
 }
 
-fn pick(options: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+pub(super) fn pick(options: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     proptest::sample::select(options)
 }
 
-fn policy() -> impl Strategy<Value = String> {
+pub(super) fn policy() -> impl Strategy<Value = String> {
     let principal = pick(&[
         "principal",
         "principal == User::\"ann\"",
