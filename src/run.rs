@@ -1,6 +1,6 @@
 //! One run on one page: what is asked → who asks → on what terms → what is allowed → the script → what comes back.
 
-use crate::audit::{Audit, Event, Refused, RunEnd, RunInfo, RunStart};
+use crate::audit::{Audit, Event, PolicyChange, Refused, RunEnd, RunInfo, RunStart};
 use crate::engine::{Library, Outcome, Runner};
 use crate::error::{Error, Kind, Result};
 use crate::functions::convert;
@@ -64,7 +64,7 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output), redaction, broker });
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
-    let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
+    let beside = (terms.mode != "local").then(|| recheck(&terms, &host));
     let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside);
     if let Some(broker) = &host.broker {
         broker.over();
@@ -83,26 +83,34 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
 /// How often a run that lasts looks whether the policies are still those that it runs under.
 const RECHECK: Duration = Duration::from_secs(3);
 
-/// A run keeps the policies it began with; it ends when a changed set is not valid, or concerns its caller no more.
-fn recheck(terms: &Terms, watch: &Arc<Watch>) -> Beside {
-    let (files, identity, watch) = (terms.files.clone(), terms.identity.clone(), Arc::clone(watch));
+/// A run does nothing that the policies in force do not permit, though they changed since it began. It ends when the changed set is not valid or
+/// concerns its caller no more, and when principals.toml means somebody else.
+fn recheck(terms: &Terms, host: &Arc<Host>) -> Beside {
+    let (files, identity, audit, host) = (terms.files.clone(), terms.identity.clone(), Arc::clone(&terms.audit), Arc::clone(host));
     let mut known = terms.policies.digest.clone();
     let act = move || {
+        let watch = &host.watch;
         while watch.check().is_ok() {
-            let now = files.policies().and_then(|sources| {
+            let mut look = || -> Result<()> {
+                if !files.principals()?.still_means(&identity) {
+                    return Err(Error::new(Kind::Denied, "principals.toml means somebody else by now"));
+                }
+                let sources = files.policies()?;
                 let digest = Policies::digest_of(&sources);
                 if digest == known {
                     return Ok(());
                 }
                 let policies = crate::terms::load_policies(&sources, &identity, Some(&files.cache()))?;
-                known = digest;
                 if policies.names().next().is_none() {
-                    Err(Error::new(Kind::Denied, "no policy concerns the caller any more"))
-                } else {
-                    Ok(())
+                    return Err(Error::new(Kind::Denied, "no policy concerns the caller any more"));
                 }
-            });
-            if now.is_err() {
+                audit.record(&Event::PolicyChange(PolicyChange { what: "seen", from: &known, to: &digest }))?;
+                host.gate.narrow(policies)?;
+                known = digest;
+                Ok(())
+            };
+            if let Err(error) = look() {
+                refuse(&audit, "policy", &error);
                 watch.stop(Stop::Revoked);
             }
             let _ = watch.sleep(RECHECK);
@@ -170,7 +178,7 @@ pub fn gate(terms: &Terms, watch: &Arc<Watch>, runbook: Option<&str>, script_dig
         PolicySession { run: terms.run.clone(), attributes: crate::terms::session_attributes(terms, runbook, script_digest) },
         Box::new(crate::terms::Records { audit: Arc::clone(&terms.audit), denials: terms.denials.clone(), run: terms.run.clone() }),
         Arc::clone(watch),
-        crate::policy::Rules { open, closed: Box::new(move |ask, noun, id| closed.reason(ask, noun, id)), dry_run: terms.dry_run },
+        crate::policy::Rules { open, closed: Arc::new(move |ask, noun, id| closed.reason(ask, noun, id)), dry_run: terms.dry_run },
     )
 }
 

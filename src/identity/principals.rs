@@ -10,7 +10,7 @@ use ssh_key::Fingerprint;
 use toml::Spanned;
 
 use super::key::Certificate;
-use super::name;
+use super::{Evidence, Identity, name};
 use crate::error::{Error, Kind, Result};
 pub use packed::key;
 
@@ -362,6 +362,22 @@ impl Principals {
             [name] => self.people.get(*name).cloned().ok_or_else(|| Error::new(Kind::Internal, "a mapped principal is not described")),
             several => Err(denied(format!("the certificate means {} principals at once", several.len()))),
         }
+    }
+
+    /// Whether a caller who was established earlier would still be the same principal with all of its groups: for runs that last. Not judged
+    /// anew are certificates, whose end ends the run by itself, and what a bastion said.
+    #[must_use]
+    pub fn still_means(&self, identity: &Identity) -> bool {
+        let facts = &identity.facts;
+        let by_key = matches!(identity.evidence, Evidence::AuthInfo | Evidence::Inherited) && facts.certificate.is_none() && facts.via.is_none();
+        let same_key = !by_key
+            || facts.key_fingerprint.as_ref().is_none_or(|key| self.of_key(key).is_some_and(|person| person.name == identity.name));
+        let person = match self.people.get(&identity.name) {
+            Some(person) => person.clone(),
+            None if self.unmapped == Unmapped::Pass => Person::default(),
+            None => return false,
+        };
+        same_key && identity.groups.iter().all(|group| person.groups.contains(group))
     }
 
     /// The environment variables of all bastions.

@@ -7,6 +7,7 @@ mod learning;
 mod named;
 mod record;
 mod replay;
+mod successor;
 mod tell;
 mod walk;
 
@@ -31,7 +32,7 @@ use named::{FOLDER, Named, folder_of};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tell::Asked;
 
@@ -102,7 +103,7 @@ pub enum Open {
 }
 
 /// A place that is closed whatever a policy says: why, or None. Told the ask, the entity type and the id.
-pub type Closed = Box<dyn Fn(&Ask, &str, &str) -> Option<&'static str> + Send + Sync>;
+pub type Closed = Arc<dyn Fn(&Ask, &str, &str) -> Option<&'static str> + Send + Sync>;
 
 /// What the configuration says about decisions.
 pub struct Rules {
@@ -114,7 +115,7 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { open: Open::Implied, closed: Box::new(|_, _, _| None), dry_run: false }
+        Self { open: Open::Implied, closed: Arc::new(|_, _, _| None), dry_run: false }
     }
 }
 
@@ -147,20 +148,29 @@ pub struct Gate {
     /// The context of questions that have none of their own and do not look at the time.
     plain: Context,
     run: String,
-    recorder: Box<dyn Recorder>,
+    recorder: Arc<dyn Recorder>,
     watch: Arc<Watch>,
     rules: Rules,
-    clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     /// Of a learning run of the host's owner.
     learning: Option<Learning>,
     memory: Mutex<HashMap<u64, Remembered>>,
     hasher: RandomState,
+    counted: Arc<Counted>,
+    withheld: Arc<dry::Kept>,
+    /// Of policies that changed since the run began.
+    successor: successor::Successor,
+    has_successor: AtomicBool,
+}
+
+/// What became of the questions of a run so far.
+#[derive(Debug, Default)]
+struct Counted {
     denials: Mutex<Vec<Denial>>,
     allowed: AtomicU64,
     denied: AtomicU64,
     /// Denials of what was asked for itself: not of what a walk left out.
     refused: AtomicU64,
-    withheld: dry::Kept,
 }
 
 impl std::fmt::Debug for Gate {
@@ -214,24 +224,23 @@ impl Gate {
             session: attributes,
             plain,
             run: session.run,
-            recorder,
+            recorder: recorder.into(),
             watch,
             rules,
-            clock: Box::new(now),
+            clock: Arc::new(now),
             learning: None,
             memory: Mutex::default(),
             hasher: RandomState::new(),
-            denials: Mutex::default(),
-            allowed: AtomicU64::new(0),
-            denied: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            withheld: dry::Kept::default(),
+            counted: Arc::default(),
+            withheld: Arc::default(),
+            successor: successor::Successor::default(),
+            has_successor: AtomicBool::new(false),
         })
     }
 
     /// The same with another clock than the host's, for tests of policies.
     pub(super) fn with_clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        self.clock = Box::new(clock);
+        self.clock = Arc::new(clock);
         self
     }
 
@@ -291,14 +300,17 @@ impl Gate {
 
     /// What the answer would be. Nothing is recorded.
     pub fn would<A: Action>(&self, on: &A::On) -> Answer {
-        let full = self.judge(&const { ask::<A>() }, A::NEEDS_OPEN, on, &[]);
-        full.verdict.why.map_or(Answer::Yes, Answer::No)
+        self.would_with::<A>(on, &[])
     }
 
     /// The same, for a verb whose question has circumstances.
     pub fn would_with<A: Action>(&self, on: &A::On, context: &[(&'static str, Value)]) -> Answer {
         let full = self.judge(&const { ask::<A>() }, A::NEEDS_OPEN, on, context);
-        full.verdict.why.map_or(Answer::Yes, Answer::No)
+        match (full.verdict.why, self.successor()) {
+            (Some(why), _) => Answer::No(why),
+            (None, Some(next)) => next.would_with::<A>(on, context),
+            (None, None) => Answer::Yes,
+        }
     }
 
     /// What the answer would be for a thing that is only named: entity type and id. Paths are taken as they are written, links are not followed.
@@ -355,13 +367,13 @@ impl Gate {
     /// The denials of the run so far, caught by the script or not; at most 1000 of them.
     #[must_use]
     pub fn denials(&self) -> Vec<Denial> {
-        self.denials.lock().map(|denials| denials.clone()).unwrap_or_default()
+        self.counted.denials.lock().map(|denials| denials.clone()).unwrap_or_default()
     }
 
     /// How many questions were allowed, and how many denied.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
-        (self.allowed.load(Ordering::Relaxed), self.denied.load(Ordering::Relaxed))
+        (self.counted.allowed.load(Ordering::Relaxed), self.counted.denied.load(Ordering::Relaxed))
     }
 
     /// The one way to an answer: the rules that allowed. `record_allowed`: whether an allowed question gets a record of its own.
@@ -382,6 +394,14 @@ impl Gate {
     fn conclude<A: Action>(&self, site: &Site<'_>, on: &A::On, context: &[(&'static str, Value)], full: &Full, how: How) -> Result<()> {
         let ask = &const { ask::<A>() };
         let How { remembered, record_allowed } = how;
+        if full.verdict.why.is_none()
+            && let Some(next) = self.successor()
+        {
+            let narrower = next.recall(ask, A::NEEDS_OPEN, on, context).0;
+            if narrower.verdict.why.is_some() {
+                return next.conclude::<A>(site, on, context, &narrower, How { remembered: false, record_allowed });
+            }
+        }
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
         let denied = full.verdict.why.is_some();
         if denied || record_allowed || obstacle.is_some() || self.learned(full) {
@@ -407,7 +427,7 @@ impl Gate {
             }
             self.record(&question, full, None, obstacle.as_ref())?;
         }
-        self.allowed.fetch_add(1, Ordering::Relaxed);
+        self.counted.allowed.fetch_add(1, Ordering::Relaxed);
         obstacle.map_or(Ok(()), Err)
     }
 
@@ -458,12 +478,12 @@ impl Gate {
     ///
     /// `asked`: it was asked for itself. Too many of these end the run: somebody is trying what is there.
     fn deny(&self, question: &Question<'_>, full: &Full, asked: bool) -> Error {
-        let number = self.denied.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.counted.denied.fetch_add(1, Ordering::Relaxed) + 1;
         let reference = format!("d-{}-{number}", short(&self.run));
         if let Err(error) = self.record(question, full, Some(&reference), None) {
             return error;
         }
-        if asked && self.refused.fetch_add(1, Ordering::Relaxed) >= self.watch.limits.denials {
+        if asked && self.counted.refused.fetch_add(1, Ordering::Relaxed) >= self.watch.limits.denials {
             self.watch.stop(Stop::Denials);
             return Stop::Denials.error(&self.watch.limits);
         }
@@ -491,7 +511,7 @@ impl Gate {
             reference,
         };
         self.recorder.told(&denial, question.site);
-        if let Ok(mut denials) = self.denials.lock()
+        if let Ok(mut denials) = self.counted.denials.lock()
             && denials.len() < KEPT
         {
             denials.push(denial.clone());

@@ -165,7 +165,7 @@ impl Replay {
         let principal = Principal { name: caller.principal.clone(), groups: told.groups, attributes };
         let session = Session { run: caller.run.clone(), attributes: session };
         let (uid, closed) = (caller.uid, Arc::clone(&self.closed));
-        let rules = Rules { open: self.open, closed: Box::new(move |ask, noun, id| closed(uid, ask, noun, id)), dry_run: false };
+        let rules = Rules { open: self.open, closed: Arc::new(move |ask, noun, id| closed(uid, ask, noun, id)), dry_run: false };
         let clock = Arc::clone(&self.clock);
         let gate = Gate::new(policies, principal, session, Box::new(Silent), Arc::clone(&self.watch), rules)?
             .with_clock(move || clock.load(Ordering::Relaxed));

@@ -107,7 +107,7 @@ fn try_run(args: &ExplainArgs) -> Result<u8> {
             run: String::new(),
         }),
         watch,
-        Rules { open, closed: Box::new(move |ask, noun, id| closed.reason(ask, noun, id)), dry_run: false },
+        Rules { open, closed: Arc::new(move |ask, noun, id| closed.reason(ask, noun, id)), dry_run: false },
     )?;
     let attributes = args.attribute.iter().map(|text| given("attribute", text, asked.noun.attributes)).collect::<Result<Vec<_>>>()?;
     let thing = Described { noun: asked.noun, id: &asked.id, attributes };

@@ -465,7 +465,7 @@ fn explicit_open_must_be_permitted_on_the_file_and_its_folder() {
 
 #[test]
 fn closed_places_stay_closed_whatever_a_policy_says() {
-    let closed: Closed = Box::new(|ask, kind, id| {
+    let closed: Closed = Arc::new(|ask, kind, id| {
         (ask.name == "delete" && kind == "file_system::File" && id.starts_with("/home/ann/.ssh/")).then_some("decides the next login")
     });
     let bench = bench_with("permit(principal, action, resource);", Rules { closed, ..Rules::default() });

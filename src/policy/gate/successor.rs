@@ -1,0 +1,56 @@
+//! Policies that change while a run goes on: what the set in force now does not permit, the run may not do any more. What it permits beyond the
+//! set that the run began with counts for later runs: the kernel's fence was computed from that set.
+
+use super::{Gate, Rules};
+use crate::error::{Error, Kind, Result};
+use crate::policy::load::Policies;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, RwLock};
+
+/// The gate of the set that is in force now, where that is another one than the run began with.
+pub(super) type Successor = RwLock<Option<Arc<Gate>>>;
+
+impl Gate {
+    /// Holds the rest of the run to these policies too, in place of those given by an earlier call.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when they were loaded for somebody else.
+    pub fn narrow(&self, policies: Arc<Policies>) -> Result<()> {
+        if policies.scope != self.policies.scope {
+            return Err(Error::new(Kind::Internal, "the policies were loaded for another principal"));
+        }
+        let next = Self {
+            policies,
+            principal: self.principal.clone(),
+            principal_text: self.principal_text.clone(),
+            principal_entity: Arc::clone(&self.principal_entity),
+            session: self.session.clone(),
+            plain: self.plain.clone(),
+            run: self.run.clone(),
+            recorder: Arc::clone(&self.recorder),
+            watch: Arc::clone(&self.watch),
+            rules: Rules { closed: Arc::clone(&self.rules.closed), ..self.rules },
+            clock: Arc::clone(&self.clock),
+            learning: None,
+            memory: Mutex::default(),
+            hasher: self.hasher.clone(),
+            counted: Arc::clone(&self.counted),
+            withheld: Arc::clone(&self.withheld),
+            successor: Successor::default(),
+            has_successor: false.into(),
+        };
+        let mut successor = self.successor.write().map_err(|_| Error::new(Kind::Internal, "the gate was broken off"))?;
+        *successor = Some(Arc::new(next));
+        self.has_successor.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The gate of the set in force now, if that is another one.
+    pub(super) fn successor(&self) -> Option<Arc<Self>> {
+        if !self.has_successor.load(Ordering::SeqCst) {
+            return None;
+        }
+        // A lock that is poisoned is held by nobody; what it guards was whole before and after.
+        self.successor.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
