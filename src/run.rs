@@ -11,7 +11,8 @@ use crate::invocation::{Argument, Source};
 use crate::limits::{Limits, Stop, Watch};
 use crate::output::{Form, Output};
 use crate::policy::{Gate, Policies, Session as PolicySession};
-use crate::report::{self, Facts};
+use crate::report::{self, Facts, Near};
+use crate::sys::spent;
 use crate::sys::supervise::{Beside, Ended, supervise_with};
 use crate::terms::Terms;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub fn run(terms: Terms, job: Job) -> u8 {
 pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     let output = Arc::new(Output::new(job.form, job.verbose, Arc::clone(&watch)));
     let digest = crate::os::digest::hex_sha256(job.script.as_bytes());
+    watch.note_script(job.script.len() as u64);
     terms.audit.set_script(&digest);
     if let Err(error) = terms.audit.record(&Event::RunStart { layers: &terms.layers }) {
         return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None));
@@ -53,12 +55,15 @@ pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
-    let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside);
+    let mut near = Near::default();
+    let mut look = || near.tell(&spent::all(&watch), None, &output);
+    let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside, &mut look);
     let outcome = match ended {
         Ok(Ended::Finished(outcome)) => outcome,
         Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),
         Err(error) => Outcome::failed(error),
     };
+    near.tell(&spent::all(&watch), watch.stopping().and_then(Stop::limit), &output);
     end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate))
 }
 
@@ -106,6 +111,7 @@ fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &
         bytes_out: watch.output_so_far(),
     };
     let mut facts = facts(terms, gate);
+    facts.limits = spent::all(watch);
     facts.metrics = vec![
         ("RexRunDuration", watch.started().elapsed().as_secs_f64() * 1e9, "TIME"),
         ("RexRunMemoryPeak", peak_mebibytes(), "MEGABYTES"),
@@ -131,6 +137,7 @@ fn facts(terms: &Terms, gate: Option<&Gate>) -> Facts {
         layers: terms.layers.iter().map(|layer| (*layer).to_owned()).collect(),
         denials: gate.map(Gate::denials).unwrap_or_default(),
         denied: gate.map_or(0, |gate| gate.counts().1),
+        limits: Vec::new(),
         metrics: Vec::new(),
     }
 }

@@ -238,7 +238,7 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
         // What may be run in any circumstances may be run by a program too; what depends on its arguments nobody could judge there.
         let plan = Plan::of(policies, Own::default()).starting(&policies.unconditional("file_system", "execute"));
         let nice = rustix::process::getpriority_process(None).unwrap_or(0);
-        let rules = Rules { programs, plan, children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs(), nice };
+        let rules = Rules { programs, plan, children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs(), file_size: limits.file_size, nice };
         Some(Broker::start(rules)?)
     };
     if plan.calls.inspects {

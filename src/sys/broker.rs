@@ -3,12 +3,16 @@
 //! rex itself can start nothing any more once it is fenced. It sends the broker an opened program, the argument vector and descriptors; the broker
 //! refuses what the hull of the policies does not list, gives the program a fence of its own, and is the parent that every orphan of it falls
 //! to (PR_SET_CHILD_SUBREAPER of prctl(2)). When a program ends, or rex goes away in whatever manner, the broker kills what is left of it.
+//! A guard above the broker does the same when the broker itself is killed.
 
 mod child;
+mod gauge;
+mod guard;
 mod serve;
 mod tree;
 mod wire;
 
+pub use gauge::{Reading, reading};
 pub use serve::Rules;
 pub use wire::{Ended, Launch, Limit, Owner};
 
@@ -30,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Broker {
     socket: Option<OwnedFd>,
+    /// The guard, which ends after the broker.
     pid: Pid,
 }
 
@@ -50,12 +55,13 @@ pub struct Running {
 }
 
 impl Broker {
-    /// Forks the broker. No thread may run yet.
+    /// Forks the guard, and that the broker. No thread may run yet.
     ///
     /// # Errors
     /// When the kernel gives no process or socket.
     pub fn start(rules: Rules) -> Result<Self> {
         let (ours, theirs) = pair()?;
+        let gauge = gauge::Gauge::new()?;
         #[expect(unsafe_code, reason = "a process that goes on with the code of this one has no safe interface")]
         // SAFETY: no other thread runs, so the child has the whole state of the process and may do what any process may.
         let forked = unsafe { libc::fork() };
@@ -63,10 +69,11 @@ impl Broker {
             -1 => Err(std::io::Error::last_os_error().into()),
             0 => {
                 drop(ours);
-                serve::serve(&theirs, &rules)
+                guard::guard(theirs, &rules, gauge)
             }
             pid => {
                 let pid = Pid::from_raw(pid).ok_or_else(|| Error::new(Kind::Internal, "fork gave no process"))?;
+                gauge.keep();
                 Ok(Self { socket: Some(ours), pid })
             }
         }

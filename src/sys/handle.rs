@@ -410,6 +410,7 @@ impl Opened {
             self.at = rustix::fs::tell(&self.file).unwrap_or(self.at + bytes.len() as u64);
             return Ok(());
         }
+        super::size::grows_to(&self.file, self.at.saturating_add(bytes.len() as u64))?;
         for piece in bytes.chunks(4 << 20) {
             watch.check()?;
             self.file.write_all_at(piece, self.at).map_err(from_write)?;
@@ -473,6 +474,7 @@ impl Opened {
         self.writable()?;
         self.forget_ahead();
         let before = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).ok();
+        super::size::grows_to(&self.file, size)?;
         rustix::fs::ftruncate(&self.file, size).map_err(|errno| Error::os("truncate", errno.raw_os_error()))?;
         Ok(before != Some(size))
     }

@@ -89,17 +89,20 @@ fn die_with_the_broker() -> Step<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(|errno| ("prctl", errno))
 }
 
-/// No core, the processor time of the run, and memory of one process that a look at all of them could come too late for.
+/// No core, the processor time and file size of the run, and memory of one process that a look at all of them could come too late for.
 fn limits(rules: &Rules) -> Step<()> {
-    let set = |resource, limit: u64| {
-        let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-        let limit = limit.min(hard);
-        rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) }).map_err(|errno| ("setrlimit", errno))
+    let set = |resource, soft: u64, hard: u64| {
+        let most = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let limit = Rlimit { current: Some(soft.min(most)), maximum: Some(hard.min(most)) };
+        rustix::process::setrlimit(resource, limit).map_err(|errno| ("setrlimit", errno))
     };
-    set(Resource::Core, 0)?;
-    set(Resource::Cpu, rules.cpu.max(1))?;
-    set(Resource::Data, rules.memory.saturating_mul(MEMORY_AT_ONCE).max(1 << 30))?;
-    set(Resource::Nofile, 1024)
+    set(Resource::Core, 0, 0)?;
+    // The first is told by a signal of its own, SIGXCPU; who ignores it is killed a second later.
+    set(Resource::Cpu, rules.cpu.max(1), rules.cpu.max(1).saturating_add(1))?;
+    set(Resource::Fsize, rules.file_size, rules.file_size)?;
+    let data = rules.memory.saturating_mul(MEMORY_AT_ONCE).max(1 << 30);
+    set(Resource::Data, data, data)?;
+    set(Resource::Nofile, 1024, 1024)
 }
 
 /// User, group and supplementary groups together, and no capability but those asked for.

@@ -1,6 +1,7 @@
 //! The broker's own life: requests in, programs started, watched and ended.
 
 use super::wire::{Ended, LONG, Launch, Limit, Reply};
+use super::gauge::Gauge;
 use super::{child, tree, wire};
 use crate::policy::Bound;
 use crate::resource::path::to_id;
@@ -9,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
 use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -24,8 +26,10 @@ pub struct Rules {
     pub children: u32,
     /// Bytes of memory that they may use together.
     pub memory: u64,
-    /// Seconds of processor time of each.
+    /// Seconds of processor time that they may use together.
     pub cpu: u64,
+    /// Bytes of a file that one of them makes.
+    pub file_size: u64,
     /// The priority of rex, which programs have too.
     pub nice: i32,
 }
@@ -54,7 +58,7 @@ const LOOK: Duration = Duration::from_millis(40);
 /// How long what is left of a program may take to die.
 const DYING: Duration = Duration::from_secs(3);
 /// The same when the run is over: nobody waits, and nobody comes after.
-const AT_LAST: Duration = Duration::from_secs(60);
+pub(super) const AT_LAST: Duration = Duration::from_secs(60);
 /// How long a process may take to become its program. Only a file system that hangs needs longer.
 const START: Duration = Duration::from_secs(10);
 /// A fence grows by one rule with each use and is then made anew.
@@ -63,16 +67,25 @@ const USES: u32 = 100;
 const KEPT: usize = 32;
 
 /// Serves until rex is gone, then ends everything.
-pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
+///
+/// `guard` hangs up when the one who watches over this process is gone: then it ends too, since what it does could be left undone.
+pub(super) fn serve(requests: &OwnedFd, guard: &OwnedFd, rules: &Rules, gauge: Gauge) -> ! {
     let mut programs: Vec<Program> = Vec::new();
-    if prepare(requests).is_ok() {
+    if prepare(c"rex broker", &[requests, guard]).is_ok() {
         let mut fences = Fences::new();
         let mut looked = Instant::now();
         loop {
-            let (request, ended, said) = wait(requests, &programs);
+            let (request, alone, ended, said) = wait(requests, guard, &programs);
+            if alone {
+                break;
+            }
             if request {
                 match wire::packet(requests) {
-                    Ok(Some((bytes, fds))) => programs.extend(start(bytes, fds, rules, &mut fences)),
+                    Ok(Some((bytes, fds))) => {
+                        programs.extend(start(bytes, fds, rules, &mut fences));
+                        // Most programs end before they are looked at.
+                        gauge.tell(u32::try_from(programs.len()).unwrap_or(u32::MAX), 0);
+                    }
                     _ => break,
                 }
             }
@@ -83,10 +96,10 @@ pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
             }
             for at in ended.into_iter().rev() {
                 let program = programs.swap_remove(at);
-                finish(&program, &programs);
+                finish(&program, &programs, gauge);
             }
             if !programs.is_empty() && looked.elapsed() >= LOOK {
-                hold_limits(&mut programs, rules);
+                hold_limits(&mut programs, rules, gauge);
                 looked = Instant::now();
             }
         }
@@ -100,9 +113,9 @@ pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
 }
 
 /// Every orphan falls to this process; nothing of rex stays open; what ends rex by a signal does not end the one who cleans up after it.
-fn prepare(requests: &OwnedFd) -> rustix::io::Result<()> {
+pub(super) fn prepare(name: &CStr, keep: &[&OwnedFd]) -> rustix::io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    rustix::thread::set_name(c"rex broker")?;
+    rustix::thread::set_name(name)?;
     // A signal to rex's process group, by a terminal or whoever ends a session, is not for it.
     rustix::process::setsid()?;
     // Before what it has to end, however much of it there is; without the right to, like everything else.
@@ -113,13 +126,20 @@ fn prepare(requests: &OwnedFd) -> rustix::io::Result<()> {
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     drop(null);
-    let own = libc::c_uint::try_from(requests.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    let mut kept: Vec<libc::c_uint> = keep.iter().filter_map(|fd| libc::c_uint::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
     #[expect(unsafe_code, reason = "close_range(2) and signal dispositions are in no safe crate of the graph")]
     // SAFETY: the descriptors belong to values of rex that this process never uses or drops, since it never returns from here; SIG_IGN is no handler.
     unsafe {
         // Where the call is missing (before Linux 5.9) they stay open and are still closed when a program begins.
-        libc::syscall(libc::SYS_close_range, 3, own - 1, 0);
-        libc::syscall(libc::SYS_close_range, own + 1, libc::c_uint::MAX, 0);
+        let mut from = 3;
+        for own in kept {
+            if own > from {
+                libc::syscall(libc::SYS_close_range, from, own - 1, 0);
+            }
+            from = own + 1;
+        }
+        libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, 0);
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1, libc::SIGUSR2] {
             libc::signal(signal, libc::SIG_IGN);
         }
@@ -127,9 +147,9 @@ fn prepare(requests: &OwnedFd) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Waits for anything: a request, programs that ended, rex saying something about one.
-fn wait(requests: &OwnedFd, programs: &[Program]) -> (bool, Vec<usize>, Vec<usize>) {
-    let mut fds = vec![PollFd::new(requests, PollFlags::IN)];
+/// Waits for anything: a request, the guard's end, programs that ended, rex saying something about one.
+fn wait(requests: &OwnedFd, guard: &OwnedFd, programs: &[Program]) -> (bool, bool, Vec<usize>, Vec<usize>) {
+    let mut fds = vec![PollFd::new(requests, PollFlags::IN), PollFd::new(guard, PollFlags::IN)];
     for program in programs {
         fds.push(PollFd::new(&program.pidfd, PollFlags::IN));
         fds.push(PollFd::new(&program.reply, PollFlags::IN));
@@ -137,8 +157,8 @@ fn wait(requests: &OwnedFd, programs: &[Program]) -> (bool, Vec<usize>, Vec<usiz
     let tick = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
     let _ = rustix::event::poll(&mut fds, (!programs.is_empty()).then_some(&tick));
     let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-    let of = |offset: usize| (0..programs.len()).filter(|at| ready.get(1 + 2 * at + offset) == Some(&true)).collect();
-    (ready.first() == Some(&true), of(0), of(1))
+    let of = |offset: usize| (0..programs.len()).filter(|at| ready.get(2 + 2 * at + offset) == Some(&true)).collect();
+    (ready.first() == Some(&true), ready.get(1) == Some(&true), of(0), of(1))
 }
 
 fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, rules: &Rules, fences: &mut Fences) -> Option<Program> {
@@ -262,7 +282,7 @@ fn listen(program: &Program, programs: &[Program]) {
 }
 
 /// What is left of a program that ended is killed, and rex is told.
-fn finish(program: &Program, others: &[Program]) {
+fn finish(program: &Program, others: &[Program], gauge: Gauge) {
     let status = rustix::process::waitpid(Some(program.pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status);
     let left = if others.is_empty() {
         if nobody_left() { 0 } else { tree::kill(&|_| true, DYING) }
@@ -273,9 +293,18 @@ fn finish(program: &Program, others: &[Program]) {
     let ended = Ended {
         code: status.and_then(|status| status.exit_status()),
         signal: status.and_then(|status| status.terminating_signal()).or(if status.is_none() { Some(libc::SIGKILL) } else { None }),
-        limit: program.limit,
+        limit: program.limit.or(match status.and_then(|status| status.terminating_signal()) {
+            // The kernel's own words for these two limits (setrlimit(2)).
+            Some(libc::SIGXCPU) => Some(Limit::Cpu),
+            Some(libc::SIGXFSZ) => Some(Limit::FileSize),
+            _ => None,
+        }),
         left,
     };
+    if others.is_empty() {
+        gauge.tell(0, 0);
+    }
+    gauge.tell_cpu(tree::cpu_of_the_dead());
     wire::tell(&program.reply, &Reply::Ended(ended));
 }
 
@@ -290,13 +319,17 @@ fn nobody_left() -> bool {
     }
 }
 
-fn hold_limits(programs: &mut [Program], rules: &Rules) {
+fn hold_limits(programs: &mut [Program], rules: &Rules, gauge: Gauge) {
     let leaders: HashSet<i32> = programs.iter().map(Program::number).collect();
-    let (count, bytes) = tree::weigh(&leaders, rules.children);
-    let limit = if count > rules.children {
+    let weight = tree::weigh(&leaders, rules.children);
+    gauge.tell(weight.processes, weight.bytes);
+    gauge.tell_cpu(weight.cpu);
+    let limit = if weight.processes > rules.children {
         Limit::Children
-    } else if bytes > rules.memory {
+    } else if weight.bytes > rules.memory {
         Limit::Memory
+    } else if weight.cpu.as_secs() >= rules.cpu.max(1) {
+        Limit::Cpu
     } else {
         return;
     };

@@ -14,6 +14,8 @@ pub(super) struct Process {
     state: u8,
     /// Bytes of memory in use.
     resident: u64,
+    /// Processor time of it and of those of its children that it has waited for.
+    cpu: Duration,
 }
 
 impl Process {
@@ -29,6 +31,8 @@ fn process(pid: i32) -> Option<Process> {
     let rest = stat.get(stat.iter().rposition(|byte| *byte == b')')? + 2..)?;
     let fields: Vec<&str> = std::str::from_utf8(rest).ok()?.split(' ').collect();
     let pages: u64 = fields.get(21)?.parse().unwrap_or(0);
+    // utime, stime, cutime, cstime.
+    let ticks: u64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
     Some(Process {
         pid,
         parent: fields.get(1)?.parse().ok()?,
@@ -36,6 +40,7 @@ fn process(pid: i32) -> Option<Process> {
         group: fields.get(2)?.parse().ok()?,
         state: *fields.first()?.as_bytes().first()?,
         resident: pages * rustix::param::page_size() as u64,
+        cpu: Duration::from_millis(ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)),
     })
 }
 
@@ -93,12 +98,43 @@ fn look(most: u32) -> Vec<Process> {
     found
 }
 
-/// How many processes there are below this one (or just more than `most`), and how much memory they use together. Orphans that ended are taken leave of; leaders of programs are
-/// waited for elsewhere.
-pub(super) fn weigh(leaders: &HashSet<i32>, most: u32) -> (u32, u64) {
+/// What programs use together.
+pub(super) struct Weight {
+    /// Processes; just more than asked for, when there are more.
+    pub processes: u32,
+    /// Bytes of memory; what several of them share counts for each.
+    pub bytes: u64,
+    /// Processor time of all there are and were. (Of a child that its parent does not wait for, because it ignores SIGCHLD, the kernel keeps none.)
+    pub cpu: Duration,
+}
+
+/// What is below this process and what it uses. Orphans that ended are taken leave of; leaders of programs are waited for elsewhere.
+pub(super) fn weigh(leaders: &HashSet<i32>, most: u32) -> Weight {
     let found = look(most);
+    // Before those of them that ended are waited for, so that none counts twice.
+    let mut weight = Weight { processes: 0, bytes: 0, cpu: cpu_of_the_dead() };
+    for process in &found {
+        weight.cpu += process.cpu;
+        if !process.dead() {
+            weight.processes += 1;
+            weight.bytes += process.resident;
+        }
+    }
     reap(&found, leaders);
-    found.iter().filter(|process| !process.dead()).fold((0, 0), |(count, bytes), process| (count + 1, bytes + process.resident))
+    weight
+}
+
+/// Processor time of what this process has waited for, and of what those had waited for (getrusage(2)).
+pub(super) fn cpu_of_the_dead() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    #[expect(unsafe_code, reason = "getrusage(2) is in no safe crate of the graph")]
+    // SAFETY: all zeroes is a valid rusage, and the kernel writes one to the address of a live local.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let time = |time: libc::timeval| Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_usec * 1000).unwrap_or(0));
+    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 /// Kills what is below this process under those of its children that `mine` says yes to, and takes leave of it; how many were alive. A process group

@@ -96,6 +96,8 @@ impl Launch {
 pub enum Limit {
     Memory,
     Children,
+    Cpu,
+    FileSize,
 }
 
 /// How a program ended.
