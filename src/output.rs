@@ -151,7 +151,9 @@ impl Output {
             let mut fds = [rustix::event::PollFd::new(&to, rustix::event::PollFlags::OUT)];
             let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
             // What can be written to takes a line whole (pipe(7): PIPE_BUF).
-            if rustix::event::poll(&mut fds, Some(&now)) != Ok(1) || !matches!(rustix::io::write(to, text.as_bytes()), Ok(count) if count > 0) {
+            if rustix::event::poll(&mut fds, Some(&now)) != Ok(1)
+                || !matches!(rustix::io::write(to, text.as_bytes()), Ok(count) if count > 0)
+            {
                 return false;
             }
         }

@@ -9,6 +9,7 @@ use crate::functions::value::Dynamic;
 use crate::identity::Identity;
 use crate::invocation::{Argument, Source};
 use crate::limits::{Limits, Stop, Watch};
+use crate::os::runs::Entry;
 use crate::output::{Form, Output};
 use crate::policy::{Gate, Policies, Session as PolicySession};
 use crate::report::{self, Facts, Near};
@@ -45,6 +46,7 @@ pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     if let Err(error) = terms.audit.record(&Event::RunStart { layers: &terms.layers }) {
         return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None));
     }
+    terms.entry.iter().for_each(Entry::begun);
     let gate = match gate(&terms, &watch, job.runbook.as_deref(), &digest) {
         Ok(gate) => gate,
         Err(error) => return end(&terms, &Outcome::failed(error), &job.script, &output, &watch, None),
@@ -117,6 +119,9 @@ fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &
         ("RexRunMemoryPeak", peak_mebibytes(), "MEGABYTES"),
     ];
     let recorded = terms.audit.record(&Event::RunEnd(record));
+    if recorded.is_ok() {
+        terms.entry.iter().for_each(Entry::ended);
+    }
     match recorded {
         // What was done is done and on record; that its end could not be recorded is the result then.
         Err(error) if outcome.failure.is_none() => report::write(&Outcome::failed(error), script, output, &facts),

@@ -65,10 +65,11 @@ fn prepare(args: RunArgs, form: Form) -> Result<(Terms, Job)> {
     limits.wall = run::wall(&limits, timeout);
     let script = source.read(&limits, &files, &config)?;
     let constants = constants(&args, &source.arguments)?;
+    let entry = if has_config { files.enter(&id, &config) } else { None };
     let (layers, broker) = terms::confine(&limits, &policies, &files, &config)?;
     let closed = super::session::closed(&files, &config, identity.facts.uid);
     let runbook = if let From::Runbook(name) = &source.from { Some(name.clone()) } else { None };
-    let terms = Terms { run: id, mode: "local", config, identity, audit, policies, limits, layers, closed, files, broker };
+    let terms = Terms { run: id, mode: "local", config, identity, audit, policies, limits, layers, closed, files, broker, entry };
     Ok((terms, Job { script, runbook, constants, form, verbose: args.verbose }))
 }
 

@@ -151,12 +151,13 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     };
     audit.set_policy(&policies.digest);
     let mode = if session.identity_fd.is_some() { "serve" } else { "session" };
+    let entry = if matches!(verb, Verb::Run(_)) { files.enter(&run, &config) } else { None };
     let (layers, broker) = match terms::confine(&limits, &policies, &files, &config) {
         Ok(confined) => confined,
         Err(error) => return stop("layers", error),
     };
     let closed = closed(&files, &config, uid);
-    let terms = Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker };
+    let terms = Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker, entry };
     match verb {
         Verb::Run(asked) => {
             let runbook = if let invocation::Source::Runbook(name) = &asked.source { Some(name.clone()) } else { None };
@@ -220,7 +221,7 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
     let canonical = crate::os::trusted::canonical;
-    let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
+    let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex"), std::path::PathBuf::from("/run/rex")];
     own.extend(crate::sys::inherit::own_program());
     own.push(canonical(config.beside(&config.redaction.dictionary)));
     let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));

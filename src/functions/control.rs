@@ -210,7 +210,11 @@ more than 80 % were used at some time; the caller is told of them too. Long work
     asks: &[],
     fails: &[],
     examples: &[
-        Example { given: &[], script: "let wall = limits_left().wall;\n[wall.left > 0.0, wall.left < wall.limit, wall.used + wall.left <= wall.limit + 0.001]", gives: "[true, true, true]" },
+        Example {
+            given: &[],
+            script: "let wall = limits_left().wall;\n[wall.left > 0.0, wall.left < wall.limit, wall.used + wall.left <= wall.limit + 0.001]",
+            gives: "[true, true, true]",
+        },
         Example { given: &[], script: "limits_left().warnings", gives: "[]" },
         Example {
             given: &[],

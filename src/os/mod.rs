@@ -6,6 +6,7 @@ pub mod digest;
 pub mod private;
 pub mod program;
 pub mod process;
+pub mod runs;
 pub mod script;
 pub mod secret;
 pub mod trusted;

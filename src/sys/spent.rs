@@ -24,7 +24,12 @@ pub fn all(watch: &Watch) -> Vec<Spent> {
             most: count(own_most.max(programs.bytes.1)),
         },
         Spent { name: "file_size", limit: count(limits.file_size), now: file_size, most: file_size },
-        Spent { name: "children", limit: count(limits.children.into()), now: count(programs.processes.0), most: count(programs.processes.1) },
+        Spent {
+            name: "children",
+            limit: count(limits.children.into()),
+            now: count(programs.processes.0),
+            most: count(programs.processes.1),
+        },
     ]);
     rows.sort_by_key(|row| crate::config::limit_names().iter().position(|name| *name == row.name));
     rows

@@ -1,8 +1,8 @@
 //! What programs use, as the broker tells rex: a page of memory that both have. The broker writes and never reads it.
 
 use crate::error::{Error, Result};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What programs of a run use.

@@ -1,7 +1,7 @@
 //! The broker's own life: requests in, programs started, watched and ended.
 
-use super::wire::{Ended, LONG, Launch, Limit, Reply};
 use super::gauge::Gauge;
+use super::wire::{Ended, LONG, Launch, Limit, Reply};
 use super::{child, tree, wire};
 use crate::policy::Bound;
 use crate::resource::path::to_id;
@@ -120,6 +120,8 @@ pub(super) fn prepare(name: &CStr, keep: &[&OwnedFd]) -> rustix::io::Result<()> 
     rustix::process::setsid()?;
     // Before what it has to end, however much of it there is; without the right to, like everything else.
     let _ = rustix::process::setpriority_process(None, NICE);
+    // Where the kernel shares the processor among sessions (sched(7), autogroup), a bomb that makes many of them would leave this one next to nothing.
+    let _ = std::fs::write("/proc/self/autogroup", NICE.to_string());
     let null = super::null().map_err(|_| Errno::NOENT)?;
     rustix::stdio::dup2_stdin(&null)?;
     // A caller that waits for the end of the output must not wait for the broker.
