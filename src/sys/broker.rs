@@ -111,6 +111,7 @@ impl Broker {
             Some((wire::Reply::Refused, _)) => {
                 Err(Error::new(Kind::Permission, "the fence of this run does not let this program start").with_path(shown()))
             }
+            Some((wire::Reply::TooMany, _)) => Err(Error::new(Kind::Limit, "the limit of processes that come of programs was reached")),
             _ => Err(gone()),
         }
     }

@@ -485,7 +485,8 @@ impl Opened {
     /// [`Kind::Timeout`]; that the run has to stop.
     pub fn lock(&self, exclusive: bool, wait: Duration, watch: &Watch) -> Result<()> {
         let how = if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
-        let end = Instant::now() + wait.min(watch.remaining());
+        // Not cut to what the run has left: the end of that is told by the check.
+        let end = Instant::now() + wait.min(Duration::from_secs(u32::MAX.into()));
         let mut pause = Duration::from_millis(1);
         loop {
             match rustix::fs::flock(&self.file, how) {

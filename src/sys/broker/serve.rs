@@ -82,7 +82,8 @@ pub(super) fn serve(requests: &OwnedFd, guard: &OwnedFd, rules: &Rules, gauge: G
             if request {
                 match wire::packet(requests) {
                     Ok(Some((bytes, fds))) => {
-                        programs.extend(start(bytes, fds, rules, &mut fences));
+                        let room = programs.len() < usize::try_from(rules.children).unwrap_or(usize::MAX);
+                        programs.extend(start(bytes, fds, rules, room, &mut fences));
                         // Most programs end before they are looked at.
                         gauge.tell(u32::try_from(programs.len()).unwrap_or(u32::MAX), 0);
                     }
@@ -163,7 +164,7 @@ fn wait(requests: &OwnedFd, guard: &OwnedFd, programs: &[Program]) -> (bool, boo
     (ready.first() == Some(&true), ready.get(1) == Some(&true), of(0), of(1))
 }
 
-fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, rules: &Rules, fences: &mut Fences) -> Option<Program> {
+fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, rules: &Rules, room: bool, fences: &mut Fences) -> Option<Program> {
     let bytes = if bytes == LONG && fds.len() == 7 { wire::long(fds.pop()?)? } else { bytes };
     if fds.len() != 6 {
         return None;
@@ -175,6 +176,10 @@ fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, rules: &Rules, fences: &mut Fenc
         wire::tell(&reply, &Reply::Refused);
         return None;
     };
+    if !room {
+        wire::tell(&reply, &Reply::TooMany);
+        return None;
+    }
     let open = child::Open { program, folder, stdin, stdout, stderr };
     let started = fence(&open.program, rules, fences).and_then(|fence| spawn(&launch, &open, rules, fence));
     match started {

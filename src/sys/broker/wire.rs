@@ -123,6 +123,8 @@ pub(super) enum Reply {
     },
     /// The hull does not list it.
     Refused,
+    /// There are as many as there may be.
+    TooMany,
     Ended(Ended),
 }
 
