@@ -3,10 +3,12 @@
 pub mod cache;
 pub mod descriptors;
 pub mod digest;
+pub mod packed;
 pub mod private;
 pub mod program;
 pub mod process;
 pub mod runs;
 pub mod script;
 pub mod secret;
+pub mod swap;
 pub mod trusted;
