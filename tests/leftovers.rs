@@ -1,6 +1,6 @@
 //! Nothing of a run stays behind, however it ends: a second later no process that came of it is alive, and the record says how it ended. Bombs go off
 //! in control groups that hold them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod common;
 use common::{Account, Corral, Key, Rex, Running, Sshd, children, until};
@@ -46,8 +46,8 @@ fn begin(rex: &Rex, script: &str, corral: Option<&Corral>) -> Running {
 }
 /// The processes below one, by name.
 fn below(pid: u32, name: &str) -> u32 {
-    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let found = all.filter(|child| comm(*child).trim() == name && (parent(*child) == pid || parent(parent(*child)) == pid)).next();
+    let mut all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let found = all.find(|child| comm(*child).trim() == name && (parent(*child) == pid || parent(parent(*child)) == pid));
     found.unwrap_or_else(|| panic!("no process `{name}` below {pid}"))
 }
 
@@ -263,7 +263,7 @@ fn the_next_start_records_the_end_of_a_run_that_was_killed() {
     // Once.
     assert_eq!(rex.run("3").ends(0).events("run_end").len(), 1);
     let told = rex.finish(rex.command(&["audit", "--verify", rex.audit_file().to_str().unwrap()]), b"");
-    assert_eq!(told.ends(0).stderr.contains("no end record"), false, "{told:#?}");
+    assert!(!told.ends(0).stderr.contains("no end record"), "{told:#?}");
     // Runs that end in order leave nothing to tell of, and their files go.
     assert_eq!(std::fs::read_dir(rex.runs_folder()).unwrap().count(), 1);
 }

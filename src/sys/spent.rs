@@ -42,3 +42,16 @@ pub fn cpu() -> Duration {
     let own = Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0));
     own + broker::reading().cpu
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    #[test]
+    fn every_limit_of_the_settings_is_told_in_their_order() {
+        let watch = Watch::new(Limits::default());
+        let names: Vec<&str> = all(&watch).iter().map(|spent| spent.name).collect();
+        assert_eq!(names, crate::config::limit_names());
+    }
+}
