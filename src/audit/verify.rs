@@ -28,6 +28,8 @@ struct Run {
     chain: String,
     ended: bool,
     pid: i64,
+    /// The account of its records; nothing while none of them was seen.
+    uid: Option<u64>,
 }
 
 /// Checks records in the order they were written; files that were rotated come one after another in `input`.
@@ -55,7 +57,13 @@ pub fn verify(input: impl BufRead) -> Result<Verdict> {
             if line.and_then(chained).is_some_and(|(body, chain)| super::link("", body) != chain) {
                 wrong(format!("run {}: the record of its unknown end was changed", visible(id)));
             }
-            run.ended = true;
+            // An account can have such a record made of any id, so it counts for runs of that account only.
+            let uid = record.get("uid").and_then(Value::as_u64);
+            if run.uid.is_none() || run.uid == uid {
+                run.ended = true;
+            } else {
+                wrong(format!("run {}: the record of its unknown end is of another account", visible(id)));
+            }
             return Ok(());
         }
         if seq != run.next {
@@ -71,6 +79,7 @@ pub fn verify(input: impl BufRead) -> Result<Verdict> {
             wrong(format!("run {}: record {seq} has no link to the one before it", visible(id)));
         }
         run.next = seq + 1;
+        run.uid = record.get("uid").and_then(Value::as_u64);
         run.pid = record.get("pid").and_then(Value::as_i64).unwrap_or(0);
         run.ended |= match record.get("event").and_then(Value::as_str) {
             Some("run_end" | "refused") => true,
@@ -90,4 +99,25 @@ pub fn verify(input: impl BufRead) -> Result<Verdict> {
 fn chained(line: &[u8]) -> Option<(&str, &str)> {
     let (body, chain) = std::str::from_utf8(line).ok()?.strip_suffix("\"}")?.rsplit_once(",\"chain\":\"")?;
     (chain.len() == 64).then_some((body, chain))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_unknown_end_counts_for_runs_of_its_own_account_only() {
+        let record = |run: &str, seq: u64, event: &str, uid: u32, more: &str| {
+            format!("{{\"schema\":\"rex.audit/1\",\"seq\":{seq},\"event\":\"{event}\",\"run\":\"{run}\",\"pid\":7,\"uid\":{uid}{more}}}\n")
+        };
+        let start = record("r-1", 0, "run_start", 1000, "") + &record("r-1", 1, "decision", 1000, "");
+        let end = |uid| record("r-1", 0, "run_end", uid, ",\"how\":\"unknown\",\"found_by\":\"r-2\"");
+        let verdict = |text: String| verify(text.as_bytes()).unwrap();
+        assert_eq!(verdict(start.clone() + &end(1000)), Verdict { records: 3, runs: 1, ..Verdict::default() });
+        let forged = verdict(start + &end(1001));
+        assert_eq!((forged.unfinished.len(), forged.problems.len()), (1, 1));
+        // Its start may have been rotated away.
+        assert_eq!(verdict(end(1001)), Verdict { records: 1, runs: 1, ..Verdict::default() });
+    }
 }
