@@ -272,14 +272,15 @@ settings! {
 settings! {
     table Limits "limits" {
         wall: Duration, form::span(), seconds(300), Some(seconds(1)..=seconds(7 * DAY)), "Time from the start of the session to its end.";
-        cpu: Duration, form::span(), seconds(300), Some(seconds(1)..=seconds(7 * DAY)), "Processor time of the run itself.";
-        memory: u64, form::size(), 256 * MIB, Some(32 * MIB..=TIB), "Memory of the run.";
+        cpu: Duration, form::span(), seconds(300), Some(seconds(1)..=seconds(7 * DAY)), "Processor time of the run and of its programs, together.";
+        memory: u64, form::size(), 256 * MIB, Some(32 * MIB..=TIB), "Memory of the run; and the same once more for its programs, together.";
         output: u64, form::size(), 10 * MIB, Some(KIB..=TIB), "What a run may write to its standard output and error.";
         script: u64, form::size(), MIB, Some(1..=256 * MIB), "Length of a script.";
         operations: u64, form::count(), 500_000_000, Some(1_000..=1_000_000_000_000), "Steps of the script engine; a loop with a small body takes about five per turn.";
         depth: u32, form::count32(), 64, Some(4..=512), "Function calls inside one another.";
-        open_files: u32, form::count32(), 256, Some(32..=65_536), "Files open at once.";
-        children: u32, form::count32(), 16, Some(0..=4_096), "Child processes at once; 0: none.";
+        file_size: u64, form::size(), 1024 * MIB, Some(KIB..=1024 * TIB), "Size of a file that a run makes or makes longer, itself or by a program. Larger files can be read, changed in place and made shorter.";
+        open_files: u32, form::count32(), 256, Some(32..=65_536), "Files that a script holds open at once.";
+        children: u32, form::count32(), 16, Some(0..=4_096), "Processes that come of programs, at once; 0: none.";
         denials: u64, form::count(), 1_000, Some(1..=1_000_000_000), "Operations of a run that policy denies: with one more it ends, so that nobody finds out by trying what is there. What a walk leaves out (`ls`, `find`) does not count.";
     }
 }
@@ -459,6 +460,12 @@ impl Source<'_> {
 #[must_use]
 pub fn manual() -> Vec<Row> {
     [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), Serve::rows()].concat()
+}
+
+/// The names of the limits, in the order of rex.toml.
+#[must_use]
+pub fn limit_names() -> &'static [&'static str] {
+    Limits::KEYS
 }
 
 /// config/rex.toml: every setting at its default, with a comment.

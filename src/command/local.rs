@@ -89,6 +89,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     limits.wall = run::wall(&limits, timeout);
     let script = source.read(&limits, &files, &config)?;
     let constants = constants(&args, &source.arguments)?;
+    let entry = if has_config { files.enter(&id, &config) } else { None };
     let denials = if has_config { terms::denials(&config) } else { None };
     let (layers, broker) = terms::confine(&limits, &policies, &files, &config, args.dry_run)?;
     let closed = super::session::closed(&files, &config, identity.facts.uid);
@@ -105,6 +106,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
         closed,
         files,
         broker,
+        entry,
         denials,
         dry_run: args.dry_run,
     };

@@ -151,6 +151,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     };
     audit.set_policy(&policies.digest);
     let mode = if session.identity_fd.is_some() { "serve" } else { "session" };
+    let entry = if matches!(verb, Verb::Run(_)) { files.enter(&run, &config) } else { None };
     let denials = terms::denials(&config);
     let dry_run = matches!(&verb, Verb::Run(asked) if asked.dry_run);
     let (layers, broker) = match terms::confine(&limits, &policies, &files, &config, dry_run) {
@@ -159,7 +160,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     };
     let closed = closed(&files, &config, uid);
     let terms =
-        Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker, denials, dry_run };
+        Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker, entry, denials, dry_run };
     match verb {
         Verb::Run(asked) => {
             let runbook = if let invocation::Source::Runbook(name) = &asked.source { Some(name.clone()) } else { None };
@@ -225,7 +226,7 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
     let canonical = crate::os::trusted::canonical;
-    let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
+    let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex"), std::path::PathBuf::from("/run/rex")];
     own.extend(crate::sys::inherit::own_program());
     own.push(canonical(config.beside(&config.redaction.dictionary)));
     let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));

@@ -25,7 +25,7 @@ use super::slice::{Line, Thing};
 use super::values;
 use super::words::{Access, Action, Ask, Noun, Resource, Site, Value, ask};
 use crate::error::{Denial, Error, Kind, Result, Why};
-use crate::limits::{Stop, Watch};
+use crate::limits::Watch;
 use cedar_policy_core::ast::{Context, Entity, EntityUIDEntry};
 use judge::{Full, context, refused};
 use named::{FOLDER, Named, folder_of};
@@ -169,8 +169,6 @@ struct Counted {
     denials: Mutex<Vec<Denial>>,
     allowed: AtomicU64,
     denied: AtomicU64,
-    /// Denials of what was asked for itself: not of what a walk left out.
-    refused: AtomicU64,
 }
 
 impl std::fmt::Debug for Gate {
@@ -483,9 +481,8 @@ impl Gate {
         if let Err(error) = self.record(question, full, Some(&reference), None) {
             return error;
         }
-        if asked && self.counted.refused.fetch_add(1, Ordering::Relaxed) >= self.watch.limits.denials {
-            self.watch.stop(Stop::Denials);
-            return Stop::Denials.error(&self.watch.limits);
+        if asked && let Err(error) = self.watch.count_denial() {
+            return error;
         }
         let shown;
         let full = if self.policies.slice.some_hidden {

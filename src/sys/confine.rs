@@ -16,5 +16,6 @@ pub fn confine(limits: &Limits) -> Result<Vec<&'static str>> {
     let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let files = (u64::from(limits.open_files) + OWN_FILES).min(hard);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) })?;
+    super::size::limit(limits.file_size);
     Ok(vec!["no-new-privs", "not-dumpable", "rlimits"])
 }

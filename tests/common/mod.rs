@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod account;
+mod corral;
 mod process;
 mod sshd;
 mod systemd;
 
 pub use account::Account;
+pub use corral::Corral;
 pub use process::{Running, alive, children, run, until};
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;
@@ -230,6 +232,16 @@ impl Rex {
     }
     /// A file below `data/`, with the folders above it.
     #[track_caller]
+    /// Makes the folder of runs under way beside rex.toml, for every account.
+    pub fn runs(self) -> Self {
+        let folder = self.runs_folder();
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+        self
+    }
+    pub fn runs_folder(&self) -> PathBuf {
+        self.config_file().with_file_name("runs")
+    }
     pub fn file(self, path: &str, text: &str) -> Self {
         self.put(&format!("data/{path}"), text)
     }
