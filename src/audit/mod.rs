@@ -3,6 +3,7 @@
 
 mod chain;
 mod export;
+pub mod fields;
 mod file;
 mod filter;
 mod read;
