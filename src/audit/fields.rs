@@ -49,7 +49,12 @@ const COMMON: &[Field] = &[
     Field("chain", Digest, false, "link of the run: SHA-256 over the link of the record before in the run and this record up to here"),
     Field("after", After, false, "in the file only: what the record follows there, where that is not simply the record before"),
     Field("n", Number, false, "in the file only: the record's number there, from 1, counted on across rotations"),
-    Field("link", Digest, false, "in the file only, the last field: SHA-256 over the link of the record before in the file and this line up to here"),
+    Field(
+        "link",
+        Digest,
+        false,
+        "in the file only, the last field: SHA-256 over the link of the record before in the file and this line up to here",
+    ),
 ];
 
 const CALLER: &[Field] = &[
@@ -70,81 +75,109 @@ const ACT: &[Field] =
 struct Kind(&'static str, &'static str, &'static [&'static [Field]]);
 
 const EVENTS: &[Kind] = &[
-    Kind("run_start", "A script is about to run.", &[
-        CALLER,
+    Kind(
+        "run_start",
+        "A script is about to run.",
         &[
-            Field("mode", Word(&["session", "serve", "local"]), true, "how it came in"),
-            Field("runbook", Text, false, "the name of the owner's script that it is"),
-            Field("script_bytes", Number, true, "length of the script"),
-            Field("layers", Texts, true, "layers of protection in force"),
+            CALLER,
+            &[
+                Field("mode", Word(&["session", "serve", "local"]), true, "how it came in"),
+                Field("runbook", Text, false, "the name of the owner's script that it is"),
+                Field("script_bytes", Number, true, "length of the script"),
+                Field("layers", Texts, true, "layers of protection in force"),
+            ],
         ],
-    ]),
-    Kind("script", "A piece of the script, before it runs; where `keep_scripts` wants it.", &[&[
-        Field("part", Number, true, "from 1"),
-        Field("parts", Number, true, "how many there are"),
-        Field("text", Text, true, "the piece"),
-        Field("left_out", Number, false, "in the last piece: bytes of the script that are not kept"),
-    ]]),
-    Kind("decision", "The policies were asked, before the act.", &[
-        &[Field("decision", Word(&["allow", "deny"]), true, "the answer")],
-        ACT,
+    ),
+    Kind(
+        "script",
+        "A piece of the script, before it runs; where `keep_scripts` wants it.",
+        &[&[
+            Field("part", Number, true, "from 1"),
+            Field("parts", Number, true, "how many there are"),
+            Field("text", Text, true, "the piece"),
+            Field("left_out", Number, false, "in the last piece: bytes of the script that are not kept"),
+        ]],
+    ),
+    Kind(
+        "decision",
+        "The policies were asked, before the act.",
         &[
-            Field("requested", Text, false, "what the script named, where that is something else"),
-            Field(
-                "why",
-                Word(&["forbidden", "not_permitted", "condition_failed", "policy_error"]),
-                false,
-                "of a denial: the reason",
-            ),
-            Field("policies", Texts, true, "ids (`@id`) of the policies that decided"),
-            Field("ref", Text, false, "of a denial: its reference, which the caller was told"),
-            Field("function", Text, true, "the function that asked"),
-            Field("line", Number, true, "its place in the script"),
-            Field("column", Number, true, "its place in the line"),
-            Field("memoized", Flag, false, "the answer is that of an equal question of this run"),
+            &[Field("decision", Word(&["allow", "deny"]), true, "the answer")],
+            ACT,
+            &[
+                Field("requested", Text, false, "what the script named, where that is something else"),
+                Field("why", Word(&["forbidden", "not_permitted", "condition_failed", "policy_error"]), false, "of a denial: the reason"),
+                Field("policies", Texts, true, "ids (`@id`) of the policies that decided"),
+                Field("ref", Text, false, "of a denial: its reference, which the caller was told"),
+                Field("function", Text, true, "the function that asked"),
+                Field("line", Number, true, "its place in the script"),
+                Field("column", Number, true, "its place in the line"),
+                Field("memoized", Flag, false, "the answer is that of an equal question of this run"),
+            ],
         ],
-    ]),
-    Kind("walk_summary", "A walk over many things is over; its denials have records of their own.", &[
-        ACT,
-        &[Field("allowed", Number, true, "how many were allowed"), Field("denied", Number, true, "how many were denied")],
-    ]),
-    Kind("effect", "Something was changed, or the attempt failed.", &[
-        ACT,
+    ),
+    Kind(
+        "walk_summary",
+        "A walk over many things is over; its denials have records of their own.",
+        &[ACT, &[Field("allowed", Number, true, "how many were allowed"), Field("denied", Number, true, "how many were denied")]],
+    ),
+    Kind(
+        "effect",
+        "Something was changed, or the attempt failed.",
         &[
-            Field("result", Text, true, "`ok`, or the kind of the error"),
-            Field("bytes", Number, true, "bytes that were written"),
+            ACT,
+            &[
+                Field("result", Text, true, "`ok`, or the kind of the error"),
+                Field("bytes", Number, true, "bytes that were written"),
+                Field("duration_us", Number, true, "microseconds"),
+                Field("detail", Text, false, "what changed, e.g. the digest of the difference"),
+            ],
+        ],
+    ),
+    Kind(
+        "run_end",
+        "The run is over.",
+        &[&[
+            Field("exit", Number, true, "the exit code"),
+            Field("class", Text, false, "the class of the error that ended it"),
             Field("duration_us", Number, true, "microseconds"),
-            Field("detail", Text, false, "what changed, e.g. the digest of the difference"),
-        ],
-    ]),
-    Kind("run_end", "The run is over.", &[&[
-        Field("exit", Number, true, "the exit code"),
-        Field("class", Text, false, "the class of the error that ended it"),
-        Field("duration_us", Number, true, "microseconds"),
-        Field("decisions", Number, true, "how many decisions there were"),
-        Field("denials", Number, true, "how many of them were denials"),
-        Field("bytes_out", Number, true, "bytes of output"),
-    ]]),
-    Kind("refused", "Nothing ran.", &[
-        CALLER,
+            Field("decisions", Number, true, "how many decisions there were"),
+            Field("denials", Number, true, "how many of them were denials"),
+            Field("bytes_out", Number, true, "bytes of output"),
+        ]],
+    ),
+    Kind(
+        "refused",
+        "Nothing ran.",
         &[
-            Field("decision", Word(&["deny"]), true, "always `deny`"),
-            Field("what", Text, true, "what was refused: `identity`, `policy`, `config`, `request`, `layers`, `script`"),
-            Field("kind", Text, true, "the kind of the error"),
-            Field("message", Text, true, "the sentence about it"),
+            CALLER,
+            &[
+                Field("decision", Word(&["deny"]), true, "always `deny`"),
+                Field("what", Text, true, "what was refused: `identity`, `policy`, `config`, `request`, `layers`, `script`"),
+                Field("kind", Text, true, "the kind of the error"),
+                Field("message", Text, true, "the sentence about it"),
+            ],
         ],
-    ]),
-    Kind("policy_change", "Another set of policies came into force.", &[&[
-        Field("what", Word(&["activated", "rolled_back", "seen"]), true, "`seen`: found by a run that is under way"),
-        Field("from", Text, true, "digest of the set before; empty: none that is valid"),
-        Field("to", Text, true, "digest of the set from now on"),
-    ]]),
-    Kind("anchor", "To syslog and the journal only: where the chain of the file stands.", &[&[
-        Field("file", Text, true, "the file of records"),
-        Field("n", Number, true, "the number of its last record"),
-        Field("link", Digest, true, "the link of that record"),
-        Field("reason", Word(&["count", "time", "end"]), true, "`anchor_records` or `anchor_time` was reached, or the run is over"),
-    ]]),
+    ),
+    Kind(
+        "policy_change",
+        "Another set of policies came into force.",
+        &[&[
+            Field("what", Word(&["activated", "rolled_back", "seen"]), true, "`seen`: found by a run that is under way"),
+            Field("from", Text, true, "digest of the set before; empty: none that is valid"),
+            Field("to", Text, true, "digest of the set from now on"),
+        ]],
+    ),
+    Kind(
+        "anchor",
+        "To syslog and the journal only: where the chain of the file stands.",
+        &[&[
+            Field("file", Text, true, "the file of records"),
+            Field("n", Number, true, "the number of its last record"),
+            Field("link", Digest, true, "the link of that record"),
+            Field("reason", Word(&["count", "time", "end"]), true, "`anchor_records` or `anchor_time` was reached, or the run is over"),
+        ]],
+    ),
 ];
 
 /// The forms of `after`: what, fields, meaning.
@@ -160,7 +193,11 @@ const AFTERS: &[(&str, &str, &str)] = &[
         "bytes, sha256",
         "bytes of a record that was cut, by a crash or a full disk; no newline ended them. The chain goes on from the last whole record",
     ),
-    ("foreign", "bytes, sha256", "bytes that are no linked record, written by something else. The chain goes on from the last linked record"),
+    (
+        "foreign",
+        "bytes, sha256",
+        "bytes that are no linked record, written by something else. The chain goes on from the last linked record",
+    ),
     ("unlinked", "bytes", "a file in whose last 32 KiB there is no linked record; a new chain begins"),
     (
         "truncated",
@@ -177,7 +214,9 @@ impl Type {
             Flag => json!({"type": "boolean"}),
             Texts => json!({"type": "array", "items": {"type": "string"}}),
             Digest => json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
-            Time => json!({"type": "string", "format": "date-time", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}Z$"}),
+            Time => {
+                json!({"type": "string", "format": "date-time", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}Z$"})
+            }
             Facts => json!({"type": "object"}),
             After => json!({
                 "type": "object",

@@ -24,7 +24,7 @@ enum Command {
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Show, follow, count, replay and verify the audit records.
-    Audit(AuditArgs),
+    Audit(Box<AuditArgs>),
     /// The script functions, or the manual of one.
     Functions {
         /// As JSON.
