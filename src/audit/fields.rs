@@ -113,13 +113,22 @@ const EVENTS: &[Kind] = &[
                 Field("line", Number, true, "its place in the script"),
                 Field("column", Number, true, "its place in the line"),
                 Field("memoized", Flag, false, "the answer is that of an equal question of this run"),
+                Field("attributes", Facts, false, "what tells more about the resource than its id: name and user of a process"),
+                Field("context", Facts, false, "the circumstances that the policy was told: arguments of a program, a wanted mode"),
             ],
         ],
     ),
     Kind(
         "walk_summary",
         "A walk over many things is over; its denials have records of their own.",
-        &[ACT, &[Field("allowed", Number, true, "how many were allowed"), Field("denied", Number, true, "how many were denied")]],
+        &[
+            ACT,
+            &[
+                Field("allowed", Number, true, "how many were allowed"),
+                Field("denied", Number, true, "how many were denied"),
+                Field("policies", Texts, true, "ids of the policies that allowed something on the way"),
+            ],
+        ],
     ),
     Kind(
         "effect",

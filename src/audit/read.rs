@@ -87,6 +87,14 @@ pub(super) fn parse(line: Option<&[u8]>) -> std::result::Result<Record, String> 
     }
 }
 
+/// Calls `each` with the number of every line and the record that it is, or what is wrong with it; gives the number of lines.
+///
+/// # Errors
+/// When input cannot be read, and those of `each`.
+pub fn each_record(input: impl BufRead, mut each: impl FnMut(u64, std::result::Result<Record, String>) -> Result<()>) -> Result<u64> {
+    lines(input, |number, line| each(number, parse(line)))
+}
+
 /// The record that a line of the system's log quotes, as the text files of rsyslog have it: from its first field to the end of the line.
 pub(super) fn quoted(line: &[u8]) -> Option<&[u8]> {
     const HEAD: &[u8] = b"{\"schema\":\"rex.audit/";
