@@ -3,6 +3,7 @@
 
 mod chain;
 mod export;
+pub mod fields;
 mod file;
 mod filter;
 mod read;
@@ -236,7 +237,8 @@ impl Audit {
     /// As [`Audit::record`].
     pub fn keep_script(&self, script: &str) -> Result<()> {
         let most = self.state().keep;
-        let kept = script.get(..script.floor_char_boundary(most)).unwrap_or("");
+        let whole = (0..=most.min(script.len())).rev().find(|at| script.is_char_boundary(*at));
+        let kept = whole.and_then(|at| script.get(..at)).unwrap_or("");
         let mut pieces = Vec::new();
         let mut rest = kept;
         while !rest.is_empty() {
