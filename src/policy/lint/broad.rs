@@ -3,7 +3,7 @@
 use super::{Item, Note, View, place_of};
 use crate::policy::hull::Bound;
 use crate::policy::launchers;
-use crate::policy::possible::{self, Case, Constant, What};
+use crate::policy::possible::{self, Case, What};
 use crate::policy::slice::Reach;
 use cedar_policy_core::ast::{Expr, ExprKind, Var};
 
@@ -79,14 +79,15 @@ fn any_resource(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     notes.push(Note::new("any-resource", message).at(item.word("resource")).help(help));
 }
 
-/// Whether the case says something about the resource that not just anything is: a fact of it, or a path that begins somewhere.
+/// Whether the case says something about the resource that not just anything is: a fact of it, or a path that begins somewhere. In a runbook of
+/// the owner's, the owner's script says on what.
 fn confines(case: &Case) -> bool {
     case.iter().any(|statement| {
-        let of_resource = statement.of == "resource" || statement.of.starts_with("resource.");
+        let of_resource = statement.of == "resource" || statement.of.starts_with("resource.") || statement.of == "context.session.runbook";
         of_resource
             && statement.holds
             && match &statement.what {
-                What::Is(items) => items.iter().all(|item| !matches!(item, Constant::Bool(_))) || !statement.of.contains(" has "),
+                What::Is(_) => true,
                 What::Like(glob) => glob.begins().len() > 1,
                 What::In(uids) => uids.iter().all(|uid| uid.id != "/"),
                 What::Kind(kind) => SINGLE.contains(&kind.as_str()),

@@ -12,6 +12,7 @@ pub use people::People;
 pub use places::{Found, Host};
 pub use table::{LINTS, Level, Lint, lint, markdown};
 
+use super::cache::Entry;
 use super::load::{self, Examined, Placed, Source};
 use super::pointed::{Fault, pointed, position};
 use super::possible::Work;
@@ -246,10 +247,13 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
     conflicts::among(&view, &mut notes);
     for fault in &examined.odd {
         // What the validator warns of in a rule that a lint of ours calls impossible is the same thing.
-        let Some(number) = view.items.iter().position(|item| holds(item, fault)) else { continue };
-        let Some(list) = notes.get_mut(number) else { continue };
+        // Of a rule that is invalid nothing more is known.
+        let Some(item) = view.items.iter().find(|item| holds(&item.placed.entry, fault)) else { continue };
+        let Some(list) = notes.get_mut(item.number).filter(|_| !examined.wrong.iter().any(|wrong| holds(&item.placed.entry, wrong))) else {
+            continue;
+        };
         if fault.lint != "never-matches" || list.iter().all(|note| note.lint != "never-matches") {
-            let message = fault.message.replace(&format!("for policy `{}`, ", view.items.get(number).map_or("", |item| &item.rule.name)), "");
+            let message = fault.message.replace(&format!("for policy `{}`, ", item.rule.name), "");
             list.push(Note::new(fault.lint, message).at((fault.end > fault.offset).then_some((fault.offset, fault.end))));
         }
     }
@@ -262,7 +266,7 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
     }
     for fault in &examined.wrong {
         let Some(source) = sources.get(fault.source as usize) else { continue };
-        let policy = view.items.iter().find(|item| holds(item, fault)).map(|item| item.rule.name.clone());
+        let policy = view.items.iter().find(|item| holds(&item.placed.entry, fault)).map(|item| item.rule.name.clone());
         let what = lint(fault.lint);
         let mut finding = located(source, fault.lint, Level::Error, (fault.offset, fault.end), fault.message.clone());
         finding.policy = policy;
@@ -304,8 +308,7 @@ fn each(view: &View<'_>, item: &Item<'_>) -> Vec<Note> {
     notes
 }
 
-fn holds(item: &Item<'_>, fault: &Fault) -> bool {
-    let entry = &item.placed.entry;
+fn holds(entry: &Entry, fault: &Fault) -> bool {
     entry.source == fault.source && (entry.start as usize..=entry.end as usize).contains(&fault.offset)
 }
 
