@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod descriptors;
 pub mod digest;
+pub mod packed;
 pub mod places;
 pub mod private;
 pub mod program;
@@ -10,4 +11,5 @@ pub mod process;
 pub mod replace;
 pub mod script;
 pub mod secret;
+pub mod swap;
 pub mod trusted;

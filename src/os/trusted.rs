@@ -98,8 +98,12 @@ impl Trusted {
     /// # Errors
     /// As [`read`](Self::read); one file that is not to be trusted refuses the whole folder.
     pub fn read_dir(&self, path: &Path, suffix: &str, max: u64) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-        let names = self.names(path, suffix, &mut Err)?;
-        names.into_iter().map(|name| path.join(name)).map(|file| self.read(&file, max).map(|bytes| (file, bytes))).collect()
+        let (folder, names) = self.names(path, suffix, &mut Err)?;
+        let read = |name: OsString| {
+            let shown = path.join(&name);
+            self.read_in(&folder, &shown, &name, max, &mut Err).map(|bytes| (shown, bytes))
+        };
+        names.into_iter().map(read).collect()
     }
 
     /// The same for whoever wants to know all that is wrong, see [`read_with_faults`](Self::read_with_faults). A file that cannot be read is a
@@ -108,18 +112,20 @@ impl Trusted {
     /// # Errors
     /// When the folder cannot be listed at all.
     pub fn read_dir_with_faults(&self, path: &Path, suffix: &str, max: u64, faults: &mut Vec<Error>) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-        let names = self.names(path, suffix, &mut collect(faults))?;
+        let (folder, names) = self.names(path, suffix, &mut collect(faults))?;
         let mut files = Vec::new();
-        for file in names.into_iter().map(|name| path.join(name)) {
-            match self.read_with_faults(&file, max, faults) {
-                Ok(bytes) => files.push((file, bytes)),
+        for name in names {
+            let shown = path.join(&name);
+            let read = self.read_in(&folder, &shown, &name, max, &mut collect(faults));
+            match read {
+                Ok(bytes) => files.push((shown, bytes)),
                 Err(error) => faults.push(error),
             }
         }
         Ok(files)
     }
 
-    fn names(&self, path: &Path, suffix: &str, tell: Tell<'_>) -> Result<Vec<OsString>> {
+    fn names(&self, path: &Path, suffix: &str, tell: Tell<'_>) -> Result<(OwnedFd, Vec<OsString>)> {
         let folder = self.open_folder(path, tell)?;
         let mut names = Vec::new();
         let entries = rustix::fs::Dir::read_from(&folder).map_err(|errno| failed("list", path, errno))?;
@@ -134,7 +140,17 @@ impl Trusted {
             }
         }
         names.sort();
-        Ok(names)
+        Ok((folder, names))
+    }
+
+    /// Through the handle of the folder: when another folder takes its place meanwhile, what is read is still one set.
+    fn read_in(&self, folder: &OwnedFd, shown: &Path, name: &OsStr, max: u64, tell: Tell<'_>) -> Result<Vec<u8>> {
+        match openat(folder, name, TO_READ, Mode::empty()) {
+            Ok(fd) => self.content(&fd, shown, max, tell),
+            // A link is followed by the way of `read`, which judges everything on it.
+            Err(Errno::LOOP) => self.read_telling(shown, max, tell),
+            Err(errno) => Err(failed("open", shown, errno)),
+        }
     }
 
     fn open_folder(&self, path: &Path, tell: Tell<'_>) -> Result<OwnedFd> {

@@ -1,7 +1,7 @@
 //! `rex policy check`: every fault of the policies of this host, or of files, and what the lints find; as text, or as JSON for editors and CI.
 
 use crate::config::RedactionSettings;
-use crate::error::{Error, Exit, Kind};
+use crate::error::{Error, Exit, Kind, Result};
 use crate::functions::vocabulary;
 use crate::os::places;
 use crate::os::trusted::Owner;
@@ -45,14 +45,14 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> u8 {
     let report = match look(args) {
         Ok(report) => report,
-        Err(error) => return super::super::local::failed(&error),
+        Err(error) => return super::fault(&error),
     };
     let bad = report.count(Level::Error) > 0 || args.deny_warnings && report.count(Level::Warning) > 0;
     let shown = if args.json { super::super::show(&document(&report)) } else { text(&report, args.all) };
     if bad { Exit::ConfigInvalid as u8 } else { shown }
 }
 
-fn look(args: &CheckArgs) -> crate::error::Result<Report> {
+fn look(args: &CheckArgs) -> Result<Report> {
     // Files that are named may lie anywhere; those of rex.toml must be fit for sessions.
     let owner = if args.files.is_empty() { Owner::RootOnly } else { Owner::Unchecked };
     let files = OwnersFiles::new(args.config.as_deref(), owner);
@@ -70,7 +70,8 @@ fn look(args: &CheckArgs) -> crate::error::Result<Report> {
             errors.push(Error::new(Kind::NotFound, "there is no such file or folder").with_path(path.display().to_string()));
         }
     }
-    for fault in errors.iter().map(|error| of_error("untrusted", error, "")) {
+    let lint_of = |error: &Error| if error.kind == Kind::NotFound { "no-policy" } else { "untrusted" };
+    for fault in errors.iter().map(|error| of_error(lint_of(error), error, "")) {
         if !faults.contains(&fault) {
             faults.push(fault);
         }
@@ -89,18 +90,32 @@ fn look(args: &CheckArgs) -> crate::error::Result<Report> {
     // A file that is named twice is one file.
     sources.sort_by(|a, b| a.name.cmp(&b.name));
     sources.dedup_by(|a, b| a.name == b.name);
+    if sources.is_empty() && faults.is_empty() {
+        let place = args.files.first().cloned().unwrap_or_else(|| files.folder().join("policies"));
+        let message = "no policy at all: there is no *.cedar file".to_owned();
+        faults.push(Finding::of_file("no-policy", place.to_string_lossy().into_owned(), message, None));
+    }
+    let mut report = if sources.is_empty() && !faults.is_empty() {
+        Report::default()
+    } else {
+        examine(&sources, args.config.as_deref(), args.elsewhere)?
+    };
+    faults.append(&mut report.findings);
+    report.findings = faults;
+    Ok(report)
+}
+
+/// What the lints find in these policies, on this host or for another.
+pub(super) fn examine(sources: &[Source], config: Option<&Path>, elsewhere: bool) -> Result<Report> {
     let host = ThisHost::default();
-    let people = if args.elsewhere { None } else { people(args) };
+    let people = if elsewhere { None } else { people(config) };
     let around = Surroundings {
-        host: (!args.elsewhere).then_some(&host as &dyn Host),
+        host: (!elsewhere).then_some(&host as &dyn Host),
         people: people.as_ref(),
         now: Some(jiff::Timestamp::now().as_millisecond()),
     };
     let (asks, nouns) = vocabulary();
-    let mut report = if sources.is_empty() && !faults.is_empty() { Report::default() } else { lint::check(&sources, &asks, &nouns, around)? };
-    faults.append(&mut report.findings);
-    report.findings = faults;
-    Ok(report)
+    lint::check(sources, &asks, &nouns, around)
 }
 
 /// What a session needs besides policies: whether it would believe the files, and what they say.
@@ -134,8 +149,8 @@ fn settings(args: &CheckArgs, files: &OwnersFiles, faults: &mut Vec<Finding>) {
 }
 
 /// Whom principals.toml describes; None where there is none, or it cannot be used (which is a finding of its own).
-fn people(args: &CheckArgs) -> Option<People> {
-    let files = OwnersFiles::new(args.config.as_deref(), Owner::Unchecked);
+fn people(config: Option<&Path>) -> Option<People> {
+    let files = OwnersFiles::new(config, Owner::Unchecked);
     if !files.folder().join("principals.toml").is_file() {
         return None;
     }
@@ -161,7 +176,9 @@ fn of_error(lint: &'static str, error: &Error, file: &str) -> Finding {
         }
         // The file is in front of the line already.
         None => {
-            if let Some(rest) = error.message.strip_suffix(&format!(": {file}")).or_else(|| error.message.strip_prefix(&format!("{file}: "))) {
+            if let Some(rest) =
+                error.message.strip_suffix(&format!(": {file}")).or_else(|| error.message.strip_prefix(&format!("{file}: ")))
+            {
                 finding.message = rest.to_owned();
             }
         }
@@ -178,12 +195,14 @@ struct ThisHost {
 impl Host for ThisHost {
     fn look(&self, path: &str) -> Option<Found> {
         let mut known = self.known.lock().ok()?;
-        known.entry(path.to_owned()).or_insert_with(|| {
-            let bytes = crate::resource::path::from_id(path);
-            let text = String::from_utf8(bytes).ok()?;
-            places::look(&text).map(|place| Found { real: place.real, exists: place.exists, folder: place.folder, open: place.open })
-        })
-        .clone()
+        known
+            .entry(path.to_owned())
+            .or_insert_with(|| {
+                let bytes = crate::resource::path::from_id(path);
+                let text = String::from_utf8(bytes).ok()?;
+                places::look(&text).map(|place| Found { real: place.real, exists: place.exists, folder: place.folder, open: place.open })
+            })
+            .clone()
     }
 }
 
@@ -210,7 +229,8 @@ fn text(report: &Report, all: bool) -> u8 {
 
 fn sum(report: &Report) -> String {
     let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
-    let findings = [(Level::Error, "error"), (Level::Warning, "warning"), (Level::Note, "note")].map(|(level, name)| count(report.count(level), name));
+    let findings =
+        [(Level::Error, "error"), (Level::Warning, "warning"), (Level::Note, "note")].map(|(level, name)| count(report.count(level), name));
     let policies = if report.policies == 1 { "1 policy".to_owned() } else { format!("{} policies", report.policies) };
     let valid = if report.count(Level::Error) > 0 { "invalid" } else { "valid" };
     let allowed = if report.allowed > 0 { format!(" ({} allowed)", report.allowed) } else { String::new() };

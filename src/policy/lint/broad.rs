@@ -1,11 +1,11 @@
 //! Lints of permits that are wider than they need be: everybody, every action, everything, programs that run others, places that all can write.
 
-use super::{Item, Note, View, place_of};
+use super::{Item, Note, Span, View, place_of};
 use crate::policy::hull::Bound;
 use crate::policy::launchers;
 use crate::policy::possible::{self, Case, What};
 use crate::policy::slice::Reach;
-use cedar_policy_core::ast::{Expr, ExprKind, Var};
+use cedar_policy_core::ast::{EntityUID, Expr, ExprKind, Var};
 
 /// Entity types of which a host has one thing only, or which are no more than the host itself.
 const SINGLE: &[&str] = &["sysctl::Sysctl", "systemd::Systemd", "sysinfo::Sysinfo", "sysinfo::Uname"];
@@ -45,9 +45,8 @@ fn any_action(item: &Item<'_>, notes: &mut Vec<Note>) {
 }
 
 fn mentions(condition: Option<&Expr>, var: Var) -> bool {
-    condition.is_some_and(|condition| {
-        condition.subexpressions().any(|part| matches!(part.expr_kind(), ExprKind::Var(found) if *found == var))
-    })
+    condition
+        .is_some_and(|condition| condition.subexpressions().any(|part| matches!(part.expr_kind(), ExprKind::Var(found) if *found == var)))
 }
 
 /// Verbs that change things, on whatever there is.
@@ -99,7 +98,11 @@ fn confines(case: &Case) -> bool {
 /// Programs from where everybody can put them; settings from there.
 fn open_to_all(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     let asks = |name: &str| {
-        item.shape.verbs.iter().filter_map(|number| view.verbs.get(*number)).any(|verb| verb.uid.kind == "file_system::Action" && verb.uid.id == name)
+        item.shape
+            .verbs
+            .iter()
+            .filter_map(|number| view.verbs.get(*number))
+            .any(|verb| verb.uid.kind == "file_system::Action" && verb.uid.id == name)
     };
     if !asks("execute") {
         return;
@@ -128,8 +131,11 @@ fn open_to_all(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     }
 }
 
+/// Called with an entity and its place.
+type Visit<'a> = &'a mut dyn FnMut(&EntityUID, Option<Span>);
+
 /// The literal of an entity in the scope or a condition, with its place.
-pub(super) fn entities(item: &Item<'_>, visit: &mut dyn FnMut(&cedar_policy_core::ast::EntityUID, Option<(usize, usize)>)) {
+pub(super) fn entities(item: &Item<'_>, visit: Visit<'_>) {
     use cedar_policy_core::ast::{EntityReference, Literal, PrincipalOrResourceConstraint as C};
     let policy = &item.placed.policy;
     for constraint in [policy.principal_constraint().as_inner(), policy.resource_constraint().as_inner()] {

@@ -1,6 +1,6 @@
 //! Lints of annotations: misspelt ones, hints that nobody will see, rules without an id, and what `@allow` silences.
 
-use super::{Item, LINTS, Level, Note, lint};
+use super::{Item, LINTS, Level, Note, Span, lint};
 use crate::policy::load::{ANNOTATIONS, place_of_annotation};
 use crate::policy::slice::Reveal;
 
@@ -32,7 +32,8 @@ fn unseen(item: &Item<'_>, notes: &mut Vec<Note>) {
         // A permit is told of only where its condition failed.
         for key in ["hint", "reveal"] {
             if has(key) {
-                let message = format!("nobody will ever see what this `@{key}` is about: a permit without a condition is never a reason to deny");
+                let message =
+                    format!("nobody will ever see what this `@{key}` is about: a permit without a condition is never a reason to deny");
                 let help = "take it out, or move what the scope says of the resource into `when { … }`";
                 notes.push(Note::new("hint-unseen", message).at(at(item, key)).help(help));
             }
@@ -43,7 +44,7 @@ fn unseen(item: &Item<'_>, notes: &mut Vec<Note>) {
     }
 }
 
-fn at(item: &Item<'_>, key: &str) -> Option<(usize, usize)> {
+fn at(item: &Item<'_>, key: &str) -> Option<Span> {
     let start = place_of_annotation(item.placed, key);
     Some((start, start))
 }

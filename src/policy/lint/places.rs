@@ -1,6 +1,6 @@
 //! Lints of paths: such as no canonical path ever is, links, missing ones, files that are folders on this host.
 
-use super::{Item, Note, View, place_of};
+use super::{Item, Note, Span, View, place_of};
 use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, PatternElem};
 
 /// What a host says of a path.
@@ -20,8 +20,11 @@ pub trait Host: Sync {
     fn look(&self, path: &str) -> Option<Found>;
 }
 
+/// A path in a rule: the entity type where it is the id of one, and its place.
+type Named = (String, Option<&'static str>, Option<Span>);
+
 pub(super) fn look(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
-    let mut paths: Vec<(String, Option<&'static str>, Option<(usize, usize)>)> = Vec::new();
+    let mut paths: Vec<Named> = Vec::new();
     super::broad::entities(item, &mut |uid, place| {
         let kind = match uid.entity_type().to_string().as_str() {
             "file_system::File" => "file_system::File",
@@ -112,7 +115,8 @@ fn like(view: &View<'_>, item: &Item<'_>, part: &Expr, pattern: &cedar_policy_co
         && let Some(found) = host.look(folder)
         && found.real != folder
     {
-        let message = format!("`{folder}` is a link to `{}` on this host, and rules are about canonical paths: {}", found.real, never(item));
+        let message =
+            format!("`{folder}` is a link to `{}` on this host, and rules are about canonical paths: {}", found.real, never(item));
         notes.push(Note::new("link", message).at(place_of(part)).help(format!("begin with \"{}/{rest}\"", found.real)));
     }
 }
@@ -122,7 +126,7 @@ fn here(
     item: &Item<'_>,
     path: &str,
     kind: Option<&'static str>,
-    place: Option<(usize, usize)>,
+    place: Option<Span>,
     found: &Found,
     notes: &mut Vec<Note>,
 ) {
@@ -154,7 +158,9 @@ mod tests {
         for path in ["/", "/a", "/a/b.c", "/a/..b", "/.a"] {
             assert_eq!(canonical(path), None, "{path}");
         }
-        for (path, right) in [("/a/", "/a"), ("/a//b", "/a/b"), ("/a/./b", "/a/b"), ("/a/../b", "/b"), ("a", "/a"), ("", "/"), ("/..", "/"), ("//", "/")] {
+        for (path, right) in
+            [("/a/", "/a"), ("/a//b", "/a/b"), ("/a/./b", "/a/b"), ("/a/../b", "/b"), ("a", "/a"), ("", "/"), ("/..", "/"), ("//", "/")]
+        {
             assert_eq!(canonical(path).as_deref(), Some(right), "{path}");
         }
     }
