@@ -99,11 +99,19 @@ impl Trusted {
     /// As [`read`](Self::read); one file that is not to be trusted refuses the whole folder.
     pub fn read_dir(&self, path: &Path, suffix: &str, max: u64) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let (folder, names) = self.names(path, suffix, &mut Err)?;
-        let read = |name: OsString| {
-            let shown = path.join(&name);
-            self.read_in(&folder, &shown, &name, max, &mut Err).map(|bytes| (shown, bytes))
-        };
-        names.into_iter().map(read).collect()
+        let read = |name: &OsString| self.read_in(&folder, name, path, max, &mut Err);
+        names.iter().map(|name| read(name).map(|bytes| (path.join(name), bytes))).collect()
+    }
+
+    /// A file of a folder that is open: when another folder takes its place meanwhile, what is read is still one set.
+    fn read_in(&self, folder: &OwnedFd, name: &OsStr, path: &Path, max: u64, tell: Tell<'_>) -> Result<Vec<u8>> {
+        let file = path.join(name);
+        match openat(folder, name, TO_READ, Mode::empty()) {
+            Ok(fd) => self.content(&fd, &file, max, tell),
+            // A link is followed by the way of `read`, which judges everything on it.
+            Err(Errno::LOOP) => self.read_telling(&file, max, tell),
+            Err(errno) => Err(failed("open", &file, errno)),
+        }
     }
 
     /// The same for whoever wants to know all that is wrong, see [`read_with_faults`](Self::read_with_faults). A file that cannot be read is a
@@ -115,16 +123,16 @@ impl Trusted {
         let (folder, names) = self.names(path, suffix, &mut collect(faults))?;
         let mut files = Vec::new();
         for name in names {
-            let shown = path.join(&name);
-            let read = self.read_in(&folder, &shown, &name, max, &mut collect(faults));
+            let read = self.read_in(&folder, &name, path, max, &mut collect(faults));
             match read {
-                Ok(bytes) => files.push((shown, bytes)),
+                Ok(bytes) => files.push((path.join(name), bytes)),
                 Err(error) => faults.push(error),
             }
         }
         Ok(files)
     }
 
+    /// The folder, and the names in it.
     fn names(&self, path: &Path, suffix: &str, tell: Tell<'_>) -> Result<(OwnedFd, Vec<OsString>)> {
         let folder = self.open_folder(path, tell)?;
         let mut names = Vec::new();
@@ -141,16 +149,6 @@ impl Trusted {
         }
         names.sort();
         Ok((folder, names))
-    }
-
-    /// Through the handle of the folder: when another folder takes its place meanwhile, what is read is still one set.
-    fn read_in(&self, folder: &OwnedFd, shown: &Path, name: &OsStr, max: u64, tell: Tell<'_>) -> Result<Vec<u8>> {
-        match openat(folder, name, TO_READ, Mode::empty()) {
-            Ok(fd) => self.content(&fd, shown, max, tell),
-            // A link is followed by the way of `read`, which judges everything on it.
-            Err(Errno::LOOP) => self.read_telling(shown, max, tell),
-            Err(errno) => Err(failed("open", shown, errno)),
-        }
     }
 
     fn open_folder(&self, path: &Path, tell: Tell<'_>) -> Result<OwnedFd> {
@@ -373,6 +371,49 @@ mod tests;
 pub fn open_any(path: &Path) -> Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from).map_err(|errno| failed("open", path, errno))
+}
+
+/// A file that was made now, to be filled once; it goes again if it is not.
+#[derive(Debug)]
+pub struct NewFile {
+    file: std::fs::File,
+    path: PathBuf,
+    filled: bool,
+}
+
+impl NewFile {
+    /// Makes it, readable for everybody as policies are; whoever types the command vouches for the folder.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] when something has that name, also a dangling link; else the system's own error.
+    pub fn create(path: &Path) -> Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640));
+        let file = made.map(std::fs::File::from).map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(shown(path)))?;
+        // Whatever the umask: sessions of any account read the policies.
+        let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644));
+        Ok(Self { file, path: path.to_path_buf(), filled: false })
+    }
+
+    /// Writes the whole of it, to the disk.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn fill(mut self, text: &str) -> Result<()> {
+        use std::io::Write as _;
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        written.map_err(|error| Error::from(error).with_path(shown(&self.path)))?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.filled {
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
 }
 
 /// The path without links, where it can be had.

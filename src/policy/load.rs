@@ -91,7 +91,7 @@ impl Policies {
             return Ok(Self { digest: hex, total: entries.len(), cached: true, scope: scope.clone(), slice: Slice::new(rules, verbs) });
         }
         let schema = schema();
-        let (findings, rules) = on_big_stack(|| examine(&sources, &schema, scope))??;
+        let (findings, rules) = on_big_stack(|| examine(&sources, &schema, &|principal| concerns(principal, scope)))??;
         if let Some(cache) = cache {
             cache.put(&cache::key_name(&hex), &cache::encode(&findings, key));
         }
@@ -134,6 +134,63 @@ impl Policies {
     /// The verbs of the schema: namespace and name.
     pub fn verbs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.slice.verbs()
+    }
+}
+
+/// A set of policies as a whole, whomever they concern: what the owner's tools look at.
+#[derive(Debug)]
+pub struct Whole {
+    /// See [`Policies::digest`].
+    pub digest: String,
+    pub(super) rules: Vec<Placement>,
+    /// Verbs with their namespace and the groups that they are in.
+    pub(super) verbs: Vec<slice::VerbRow>,
+}
+
+/// A rule, whom it concerns and where it stands.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub rule: Rule,
+    pub principal: Reach,
+    /// `file:line`.
+    pub place: String,
+}
+
+impl Whole {
+    /// # Errors
+    /// As [`Policies::load`].
+    pub fn load(sources: &[Source], schema: &str) -> Result<Self> {
+        let mut sources: Vec<&Source> = sources.iter().collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        check_sizes(&sources)?;
+        let digest = hex(&digest_of(&sources));
+        let (findings, rules) = on_big_stack(|| examine(&sources, schema, &|_| true))??;
+        let place =
+            |entry: &Entry| format!("{}:{}", sources.get(entry.source as usize).map_or("", |source| source.name.as_str()), entry.line);
+        let rules = findings
+            .entries
+            .iter()
+            .zip(rules)
+            .map(|(entry, rule)| Placement { rule, principal: entry.principal.clone(), place: place(entry) })
+            .collect();
+        Ok(Self { digest, rules, verbs: findings.verbs })
+    }
+
+    /// The names of all policies, see [`Policies::names`].
+    #[must_use]
+    pub fn names(&self) -> std::collections::BTreeSet<String> {
+        self.rules.iter().map(|placed| placed.rule.name.clone()).collect()
+    }
+
+    /// How many policies there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 }
 
@@ -252,8 +309,8 @@ pub(super) struct Examined {
     pub verbs: Vec<slice::VerbRow>,
 }
 
-/// Parses and validates everything; one fault stops all.
-fn examine(sources: &[&Source], schema: &str, scope: &Scope) -> Result<(Findings, Vec<Rule>)> {
+/// Parses and validates everything; one fault stops all. Gives the rules for principals that `keep` wants, in the order of the entries.
+fn examine(sources: &[&Source], schema: &str, keep: &(dyn Fn(&Reach) -> bool + Sync)) -> Result<(Findings, Vec<Rule>)> {
     let Examined { placed, wrong, verbs, .. } = look_through(sources, schema)?;
     if !wrong.is_empty() {
         return Err(faults(&wrong, sources));
@@ -261,10 +318,7 @@ fn examine(sources: &[&Source], schema: &str, scope: &Scope) -> Result<(Findings
     if placed.is_empty() {
         return Err(Error::new(Kind::Config, "no policy at all: nothing would be allowed to anybody"));
     }
-    let rules = placed
-        .iter()
-        .filter(|placed| concerns(&placed.entry.principal, scope))
-        .map(|placed| Rule::new(&placed.policy, placed.name.clone()));
+    let rules = placed.iter().filter(|placed| keep(&placed.entry.principal)).map(|placed| Rule::new(&placed.policy, placed.name.clone()));
     let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
     let entries = placed.into_iter().map(|placed| placed.entry).collect();
     Ok((Findings { verbs, entries }, rules))

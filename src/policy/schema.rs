@@ -470,7 +470,7 @@ pub(super) fn fits(value: &Value, cedar: &str) -> bool {
     match value {
         Value::Bool(_) => name == "Bool",
         Value::Long(_) => name == "Long",
-        Value::String(_) => name == "String",
+        Value::String(_) | Value::Masked(..) => name == "String",
         Value::Datetime(_) => name == "datetime",
         Value::Ip(_) => name == "ipaddr",
         Value::Entity(noun, _) => *noun == cedar,
@@ -499,7 +499,7 @@ fn object_fits(object: &super::words::Object) -> bool {
 }
 
 /// The fields of a record type's inside: name, whether required, type.
-fn fields(inner: &str) -> Vec<(&str, bool, &str)> {
+pub(super) fn fields(inner: &str) -> Vec<(&str, bool, &str)> {
     let (mut depth, mut start, mut parts) = (0_i32, 0, Vec::new());
     for (at, letter) in inner.char_indices() {
         match letter {

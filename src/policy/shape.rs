@@ -67,7 +67,7 @@ impl Shape {
             None => Some(vec![scope]),
             Some(condition) => possible::cases(condition, true, work).and_then(|cases| possible::both(vec![scope], cases, work)),
         };
-        Self { verbs, bounds: hull::of_rule(rule), cases }
+        Self { verbs, bounds: hull::of_rule(rule, None), cases }
     }
 
     /// Why it can never match.

@@ -6,7 +6,6 @@ use crate::error::{Error, Exit, Kind, Result};
 use crate::os::process::Credentials;
 use crate::os::swap::Place;
 use crate::os::trusted::{Owner, Trusted};
-use crate::policy::lint::Level;
 use crate::policy::{Policies, Scope, Source};
 use crate::terms::OwnersFiles;
 use clap::Args;
@@ -77,10 +76,10 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
         return Err(Error::new(Kind::Config, format!("no policy at all: there is no *.cedar file in {}", folder.display())));
     }
     let new = load(&sources)?;
-    let warnings = warnings(files, &sources)?;
     if same(files, &set) {
         return Ok(show(&format!("already in force: {} policies, digest {}\n", new.total, new.digest)));
     }
+    super::check::show_findings(&sources, Some(&files.config))?;
     let staged = place.stage(&set)?;
     // What was checked is what was staged, and sessions may read it there.
     let again = files.sources(&staged.path()).and_then(|sources| load(&sources))?;
@@ -90,7 +89,7 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
     record(files, "activated", before, &new.digest)?;
     let kept = staged.put_in_force()?;
     verify(files, place, &new.digest, kept)?;
-    show(&format!("in force: {} policies, digest {} ({} warnings)\n", new.total, new.digest, warnings));
+    show(&format!("in force: {} policies, digest {}\n", new.total, new.digest));
     if kept {
         show(&format!("kept: {}; `rex policy activate --rollback` puts it in force again\n", place.previous_path().display()));
     }
@@ -107,18 +106,6 @@ fn roll_back(files: &OwnersFiles, place: &Place, before: &str) -> Result<u8> {
     place.swap_with_previous()?;
     verify(files, place, &old.digest, true)?;
     Ok(show(&format!("in force again: {} policies, digest {}\n", old.total, old.digest)))
-}
-
-/// Shows what `rex policy check` warns of on this host; gives how many there are.
-fn warnings(files: &OwnersFiles, sources: &[Source]) -> Result<usize> {
-    let report = super::check::examine(sources, Some(&files.config), false)?;
-    let mut count = 0;
-    for finding in report.findings.iter().filter(|finding| finding.level == Level::Warning) {
-        count += 1;
-        let text = format!("{}\n", finding.text());
-        crate::output::write_all(rustix::stdio::stderr(), crate::output::neutralise(&text).as_bytes())?;
-    }
-    Ok(count)
 }
 
 /// Whether sessions find this set now, by the way they go; if not, what was in force before is again.

@@ -95,27 +95,30 @@ fn look(args: &CheckArgs) -> Result<Report> {
         let message = "no policy at all: there is no *.cedar file".to_owned();
         faults.push(Finding::of_file("no-policy", place.to_string_lossy().into_owned(), message, None));
     }
-    let mut report = if sources.is_empty() && !faults.is_empty() {
-        Report::default()
-    } else {
-        examine(&sources, args.config.as_deref(), args.elsewhere)?
-    };
+    let people = if args.elsewhere { None } else { people(args.config.as_deref()) };
+    let mut report = if sources.is_empty() && !faults.is_empty() { Report::default() } else { lint(&sources, people.as_ref(), args.elsewhere)? };
     faults.append(&mut report.findings);
     report.findings = faults;
     Ok(report)
 }
 
-/// What the lints find in these policies, on this host or for another.
-pub(super) fn examine(sources: &[Source], config: Option<&Path>, elsewhere: bool) -> Result<Report> {
+/// What the lints find. `elsewhere`: nothing is asked of this host.
+fn lint(sources: &[Source], people: Option<&People>, elsewhere: bool) -> Result<Report> {
     let host = ThisHost::default();
-    let people = if elsewhere { None } else { people(config) };
     let around = Surroundings {
         host: (!elsewhere).then_some(&host as &dyn Host),
-        people: people.as_ref(),
+        people,
         now: Some(jiff::Timestamp::now().as_millisecond()),
     };
     let (asks, nouns) = vocabulary();
     lint::check(sources, &asks, &nouns, around)
+}
+
+/// Shows what the lints find in a set that is about to be put in force on this host.
+pub(super) fn show_findings(sources: &[Source], config: Option<&Path>) -> Result<()> {
+    let report = lint(sources, people(config).as_ref(), false)?;
+    text(&report, false);
+    Ok(())
 }
 
 /// What a session needs besides policies: whether it would believe the files, and what they say.
