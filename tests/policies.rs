@@ -414,18 +414,25 @@ fn a_program_runner_runs_what_is_written_and_nothing_else() {
 #[test]
 fn a_permit_for_a_program_that_runs_others_is_warned_of() {
     let warned = |policy: &str| {
-        let rex = Rex::new().policy(policy);
+        let rex = Rex::new().policy(&format!("@id(\"x\") {policy}"));
         check(&rex, &rex.policy_file()).ends(0).stderr.clone()
     };
-    let execute = |resource: &str| format!("permit(principal, action == file_system::Action::\"execute\", resource{resource});");
+    let execute =
+        |resource: &str| format!("permit(principal in Group::\"g\", action == file_system::Action::\"execute\", resource{resource});");
     let bash = warned(&execute(" == file_system::File::\"/usr/bin/bash\""));
-    assert!(bash.contains("test.cedar:1:1: permits `bash`, a program that can run others"), "{bash}");
+    assert!(
+        bash.contains("test.cedar:1:84: warning: permits `bash`, a program that can run others, with any arguments [runs-others]"),
+        "{bash}"
+    );
     assert!(warned(&execute(" in file_system::Dir::\"/usr/bin\"")).contains("among them sh, python3"));
     assert!(warned(&execute(" in file_system::Dir::\"/usr\"")).contains("every program in /usr/bin"));
     assert_eq!(warned(&execute(" == file_system::File::\"/usr/sbin/nginx\"")), "");
     assert_eq!(warned(&execute(" in file_system::Dir::\"/opt/tools\"")), "");
     assert_eq!(warned(&execute(" == file_system::File::\"/usr/bin/bash\"").replace(";", " when { context.argv == \"--version\" };")), "");
-    assert_eq!(warned("permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"/usr/bin\");"), "");
+    assert_eq!(
+        warned("permit(principal in Group::\"g\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/usr/bin\");"),
+        ""
+    );
 }
 
 #[test]
@@ -545,7 +552,8 @@ fn documents() -> Vec<String> {
 fn every_policy_in_the_documents_is_strictly_valid() {
     let rex = Rex::new().dir("blocks");
     let mut count = 0;
-    for document in documents() {
+    // The page of lints shows what is wrong; its examples are tried one by one beside the lints.
+    for document in documents().into_iter().filter(|document| document != "docs/policy-lints.md") {
         for (line, block) in blocks(&document, "cedar") {
             let file = rex.data().join("blocks").join("block.cedar");
             fs::write(&file, &block).unwrap();
