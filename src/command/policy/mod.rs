@@ -1,11 +1,14 @@
 //! `rex policy`: what the owner does with policies before they count; one file per command.
 
+mod activate;
 mod check;
 mod diff;
 pub mod learn;
 mod records;
 mod unused;
 
+use crate::error::{Error, Exit, Kind};
+use activate::ActivateArgs;
 use clap::Subcommand;
 use std::path::PathBuf;
 
@@ -24,6 +27,8 @@ pub enum PolicyCommand {
     Unused(unused::UnusedArgs),
     /// Show what a new set of policies permits or denies that the old one did not; exit 1 when they differ.
     Diff(diff::DiffArgs),
+    /// Check, test and put a set in force at once; the set before is kept.
+    Activate(ActivateArgs),
     /// Print the Cedar schema that policies are validated against.
     Schema,
 }
@@ -36,6 +41,17 @@ pub fn run(command: PolicyCommand) -> u8 {
         PolicyCommand::Learn(args) => learn::run(&args),
         PolicyCommand::Unused(args) => unused::run(&args),
         PolicyCommand::Diff(args) => diff::run(&args),
+        PolicyCommand::Activate(args) => activate::run(&args),
         PolicyCommand::Schema => super::show(&crate::terms::schema()),
     }
+}
+
+/// Faults of policies have lines of their own, with carets; gives the exit code.
+fn fault(error: &Error) -> u8 {
+    let text = format!("rex: {}\n", error.message);
+    let _ = crate::output::write_all(rustix::stdio::stderr(), crate::output::neutralise(&text).as_bytes());
+    if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
+        super::say(&format!("  hint: {hint}"));
+    }
+    if error.kind == Kind::Config { Exit::ConfigInvalid as u8 } else { error.kind.exit() as u8 }
 }

@@ -219,7 +219,9 @@ fn group(candidates: Vec<Candidate>) -> Vec<Permit> {
         group.alone = alone;
         group.of.push(seen);
     }
-    let mut permits: BTreeMap<(Who, About, Vec<String>, Option<(String, String)>), Permit> = BTreeMap::new();
+    // A verb with circumstances of its own stands alone.
+    type Together = (Who, About, Vec<String>, Option<(String, String)>);
+    let mut permits: BTreeMap<Together, Permit> = BTreeMap::new();
     for ((who, about, action, fixed, pivot), group) in groups {
         let when = shape::condition(&fixed, pivot.as_deref(), &group.values, group.level);
         let key = (who.clone(), about.clone(), when.clone(), group.alone.then(|| action.clone()));
