@@ -129,6 +129,35 @@ impl OwnersFiles {
         let bytes = self.trusted.read(path, MAX_POLICY).map_err(as_config)?;
         Ok(vec![Source { text: text(bytes, path)?, name: path.to_string_lossy().into_owned() }])
     }
+    /// What [`OwnersFiles::sources`] would read, as bytes, for whoever wants to know all that is wrong: each fault is added to `faults`, and what can be
+    /// read is read all the same. Without a path, the policies beside rex.toml.
+    pub fn all_sources(&self, path: Option<&Path>, faults: &mut Vec<Error>) -> Vec<(String, Vec<u8>)> {
+        let folder = self.folder().join("policies");
+        let path = path.unwrap_or(&folder);
+        let is_folder = path.is_dir() || path.extension().is_none_or(|extension| extension != "cedar") && !path.is_file();
+        let read = if is_folder {
+            self.trusted.read_dir_with_faults(path, ".cedar", MAX_POLICY, faults)
+        } else {
+            self.trusted.read_with_faults(path, MAX_POLICY, faults).map(|bytes| vec![(path.to_path_buf(), bytes)])
+        };
+        match read {
+            Ok(files) => files.into_iter().map(|(path, bytes)| (path.to_string_lossy().into_owned(), bytes)).collect(),
+            Err(error) => {
+                faults.push(error);
+                Vec::new()
+            }
+        }
+    }
+    /// Why sessions would not believe the file, each reason; nothing where it is not there.
+    #[must_use]
+    pub fn distrust(&self, path: &Path) -> Vec<Error> {
+        let mut faults = Vec::new();
+        match self.trusted.read_with_faults(path, MAX_CONFIG, &mut faults) {
+            Err(error) if error.kind != Kind::NotFound => faults.push(error),
+            _ => {}
+        }
+        faults
+    }
     /// A runbook, `scripts/NAME.rhai`.
     ///
     /// # Errors
