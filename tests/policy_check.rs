@@ -141,9 +141,14 @@ fn this_host_is_asked_about_links_kinds_and_people_and_another_is_not() {
 #[test]
 fn findings_end_with_the_lint_and_an_allow_silences_it() {
     let rule = "permit(principal, action == file_system::Action::\"write\", resource);\n";
-    let host = Rex::new().file("a.cedar", &format!("@id(\"a\")\n{rule}")).file("b.cedar", &format!("@id(\"b\")\n@allow(\"any-principal, any-resource\")\n{rule}"));
+    let host = Rex::new()
+        .file("a.cedar", &format!("@id(\"a\")\n{rule}"))
+        .file("b.cedar", &format!("@id(\"b\")\n@allow(\"any-principal, any-resource\")\n{rule}"));
     let run = rex(&host, &["policy", "check", "--elsewhere", &host.path("a.cedar")]);
-    assert!(run.code == 0 && run.stderr.contains("a.cedar:2:8: warning: ") && run.stderr.contains("[any-principal]\n2 | permit(principal,"), "{run:#?}");
+    assert!(
+        run.code == 0 && run.stderr.contains("a.cedar:2:8: warning: ") && run.stderr.contains("[any-principal]\n2 | permit(principal,"),
+        "{run:#?}"
+    );
     rex(&host, &["policy", "check", "--elsewhere", "--deny-warnings", &host.path("a.cedar")]).ends(78);
     let run = rex(&host, &["policy", "check", "--elsewhere", "--deny-warnings", &host.path("b.cedar")]);
     assert!(run.code == 0 && run.stderr.is_empty() && run.stdout.contains("0 warnings, 0 notes (2 allowed)"), "{run:#?}");
@@ -161,13 +166,18 @@ fn many_alike_are_cut_short_unless_all_are_wanted() {
 
 #[test]
 fn the_json_form_is_one_document_with_places() {
-    let host = Rex::new().file("a.cedar", "@id(\"a\")\npermit(principal in Group::\"ops\", action == file_system::Action::\"raed\", resource);\n");
+    let host =
+        Rex::new().file("a.cedar", "@id(\"a\")\npermit(principal in Group::\"ops\", action == file_system::Action::\"raed\", resource);\n");
     let run = rex(&host, &["policy", "check", "--json", &host.path("a.cedar")]);
     assert_eq!((run.code, run.stderr.as_str()), (78, ""), "{run:#?}");
     let json = run.json();
     assert_eq!((json["schema"].as_u64(), json["valid"].as_bool(), json["errors"].as_u64()), (Some(1), Some(false), Some(1)), "{json:#}");
     let error = &json["findings"][0];
-    assert_eq!((error["level"].as_str(), error["lint"].as_str(), error["line"].as_u64()), (Some("error"), Some("invalid"), Some(2)), "{json:#}");
+    assert_eq!(
+        (error["level"].as_str(), error["lint"].as_str(), error["line"].as_u64()),
+        (Some("error"), Some("invalid"), Some(2)),
+        "{json:#}"
+    );
     assert!(error["file"].as_str().unwrap().ends_with("/a.cedar") && error["end_column"].as_u64() > error["column"].as_u64(), "{json:#}");
 }
 
@@ -179,7 +189,12 @@ fn formatting_is_done_in_place_and_only_once() {
     let format = |words: &[&str]| rex(&host, &[&["policy", "format"], words].concat());
     let check = format(&["--check", &host.path("a.cedar"), &host.path("b.cedar")]);
     assert_eq!(check.code, 1, "{check:#?}");
-    assert!(check.stdout.contains("-@id(\"a\") permit(principal, action,resource); // why\n+@id(\"a\")\n+permit (principal, action, resource); // why\n"), "{check:#?}");
+    assert!(
+        check.stdout.contains(
+            "-@id(\"a\") permit(principal, action,resource); // why\n+@id(\"a\")\n+permit (principal, action, resource); // why\n"
+        ),
+        "{check:#?}"
+    );
     assert!(host.read("a.cedar").contains("action,resource"), "--check changes nothing");
     format(&[&host.path("link.cedar")]).ends(0);
     assert_eq!(host.read("a.cedar"), "// About it.\n\n@id(\"a\")\npermit (principal, action, resource); // why\n");
@@ -199,7 +214,10 @@ fn what_does_not_parse_is_refused_and_then_nothing_is_written() {
     let ugly = "permit(principal,action,resource);";
     let host = Rex::new().file("a.cedar", ugly).file("b.cedar", "permit(principal, action resource);\n");
     let run = rex(&host, &["policy", "format", &host.path("a.cedar"), &host.path("b.cedar"), "/no/such.cedar"]);
-    assert!(run.code == 78 && run.stderr.contains("b.cedar:1:26: ") && run.stderr.contains('^') && run.stderr.contains("/no/such.cedar"), "{run:#?}");
+    assert!(
+        run.code == 78 && run.stderr.contains("b.cedar:1:26: ") && run.stderr.contains('^') && run.stderr.contains("/no/such.cedar"),
+        "{run:#?}"
+    );
     assert_eq!(host.read("a.cedar"), ugly);
     rex(&host, &["policy", "format"]).ends(2);
 }
@@ -246,7 +264,8 @@ fn the_schema_comes_in_both_notations_and_they_are_the_same() {
     let read = cedar_policy::Schema::from_json_str(&json.stdout).unwrap();
     let (other, _) = cedar_policy::Schema::from_cedarschema_str(&cedar.stdout).unwrap();
     let names = |schema: &cedar_policy::Schema| {
-        let mut names: Vec<String> = schema.actions().map(ToString::to_string).chain(schema.entity_types().map(ToString::to_string)).collect();
+        let mut names: Vec<String> =
+            schema.actions().map(ToString::to_string).chain(schema.entity_types().map(ToString::to_string)).collect();
         names.sort();
         names
     };

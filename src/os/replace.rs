@@ -36,7 +36,8 @@ pub fn replace(path: &Path, old: &[u8], new: &[u8]) -> Result<()> {
     temporary.push(name);
     temporary.push(format!(".{}.new", std::process::id()));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(at("create a file beside it")).map_err(named)?;
+    let fd =
+        rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(at("create a file beside it")).map_err(named)?;
     let written = (|| {
         let mut file = std::fs::File::from(fd);
         file.write_all(new)?;

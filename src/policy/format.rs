@@ -65,7 +65,11 @@ fn once(name: &str, text: &str) -> Result<String> {
 /// The text with a comment of our own for each blank line between a comment and what follows it, outside of rules. None where there is none.
 fn keep_blanks(text: &str) -> Option<String> {
     let set = parse_policyset(text).ok()?;
-    let mut rules: Vec<(usize, usize)> = set.templates().chain(set.static_policies().map(|policy| policy.template())).filter_map(|rule| rule.loc().map(|loc| (loc.start(), loc.end()))).collect();
+    let mut rules: Vec<(usize, usize)> = set
+        .templates()
+        .chain(set.static_policies().map(|policy| policy.template()))
+        .filter_map(|rule| rule.loc().map(|loc| (loc.start(), loc.end())))
+        .collect();
     rules.sort_unstable();
     let (mut out, mut at, mut rule, mut comment, mut changed) = (String::new(), 0, 0, false, false);
     for line in text.split_inclusive('\n') {
@@ -136,7 +140,11 @@ mod tests {
         let blank = prop::sample::select(vec![" ", "\n", " // e\n"]);
         let effect = prop::sample::select(vec!["permit", "forbid"]);
         let scope = prop::sample::select(vec!["resource", "resource is file_system::File", "resource in file_system::Dir::\"/a // b\""]);
-        let actions = prop::sample::select(vec!["action", "action == a::Action::\"x\"", "action in [a::Action::\"a_long_name_of_an_action\",a::Action::\"another_long_name_of_an_action\",a::Action::\"c\"]"]);
+        let actions = prop::sample::select(vec![
+            "action",
+            "action == a::Action::\"x\"",
+            "action in [a::Action::\"a_long_name_of_an_action\",a::Action::\"another_long_name_of_an_action\",a::Action::\"c\"]",
+        ]);
         let condition = prop::sample::select(vec![
             "",
             "when{true}",

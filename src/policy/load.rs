@@ -88,13 +88,7 @@ impl Policies {
             && let Some(rules) = on_big_stack(|| rules_of(&findings.entries, &sources, scope))?
         {
             let Findings { verbs, entries } = findings;
-            return Ok(Self {
-                digest: hex,
-                total: entries.len(),
-                cached: true,
-                scope: scope.clone(),
-                slice: Slice::new(rules, verbs),
-            });
+            return Ok(Self { digest: hex, total: entries.len(), cached: true, scope: scope.clone(), slice: Slice::new(rules, verbs) });
         }
         let schema = schema();
         let (findings, rules) = on_big_stack(|| examine(&sources, &schema, &|principal| concerns(principal, scope)))??;
@@ -409,8 +403,7 @@ impl<'a> Lines<'a> {
 }
 
 fn fault_of(lint: &'static str, index: u32, source: &Source, error: &dyn Diagnostic) -> Fault {
-    let (offset, length) =
-        error.labels().and_then(|mut labels| labels.next()).map_or((0, 0), |label| (label.offset(), label.len()));
+    let (offset, length) = error.labels().and_then(|mut labels| labels.next()).map_or((0, 0), |label| (label.offset(), label.len()));
     let label = error.labels().and_then(|mut labels| labels.find_map(|label| label.label().map(str::to_owned)));
     let more: Vec<String> = label.into_iter().chain(error.help().map(|help| help.to_string())).collect();
     let mut message = error.to_string();
@@ -430,9 +423,7 @@ fn fault_of(lint: &'static str, index: u32, source: &Source, error: &dyn Diagnos
 /// Where the value of an annotation stands, else where the policy begins.
 pub(super) fn place_of_annotation(item: &Placed, key: &str) -> usize {
     let found = item.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key);
-    found
-        .and_then(|(_, value)| value.loc.as_ref().map(cedar_policy_core::parser::Loc::start))
-        .unwrap_or(item.entry.start as usize)
+    found.and_then(|(_, value)| value.loc.as_ref().map(cedar_policy_core::parser::Loc::start)).unwrap_or(item.entry.start as usize)
 }
 
 fn look_at_annotations(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<Fault>) {
@@ -493,13 +484,7 @@ fn verbs_of(schema: &ValidatorSchema) -> Result<Vec<(String, String, Vec<Uid>)>>
 }
 
 /// Strict validation, on all processors.
-fn validate(
-    placed: &[Placed],
-    sources: &[&Source],
-    schema: ValidatorSchema,
-    wrong: &mut Vec<Fault>,
-    odd: &mut Vec<Fault>,
-) -> Result<()> {
+fn validate(placed: &[Placed], sources: &[&Source], schema: ValidatorSchema, wrong: &mut Vec<Fault>, odd: &mut Vec<Fault>) -> Result<()> {
     let validator = Validator::new(schema);
     let chunks: Vec<&[Placed]> = placed.chunk_by(|a, b| a.entry.source == b.entry.source).flat_map(|file| file.chunks(CHUNK)).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len()).min(8);

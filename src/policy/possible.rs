@@ -247,9 +247,7 @@ pub(super) fn cases(condition: &Expr, holds: bool, work: &Work) -> Option<Vec<Ca
             None => opaque(condition, holds),
         },
         ExprKind::Like { expr, pattern } => Some(vec![vec![Statement::new(subject(expr), What::Like(Glob::of(pattern)), holds)]]),
-        ExprKind::Is { expr, entity_type } => {
-            Some(vec![vec![Statement::new(subject(expr), What::Kind(entity_type.to_string()), holds)]])
-        }
+        ExprKind::Is { expr, entity_type } => Some(vec![vec![Statement::new(subject(expr), What::Kind(entity_type.to_string()), holds)]]),
         _ => opaque(condition, holds),
     }
 }
@@ -372,9 +370,7 @@ pub(super) fn contradiction(case: &Case, work: &Work) -> Option<(Statement, Stat
         }
         // One of several: each of them may contradict another statement. The one that rules out the last of them is the one that is shown.
         let against = each_of(first).and_then(|mut each| {
-            each.try_fold(None, |_, one| {
-                case.iter().find(|other| *other != first && contradict(&one, other, work)).map(Some)
-            })
+            each.try_fold(None, |_, one| case.iter().find(|other| *other != first && contradict(&one, other, work)).map(Some))
         });
         if let Some(Some(last)) = against {
             return Some((first.clone(), last.clone()));

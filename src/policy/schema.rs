@@ -389,7 +389,8 @@ pub fn render(asks: &[Ask], nouns: &[Noun]) -> String {
 /// # Errors
 /// [`Kind::Internal`] when the text is no schema.
 pub fn to_json(schema: &str) -> Result<String> {
-    let wrong = |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}"));
+    let wrong =
+        |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}"));
     let (fragment, _) = Fragment::<RawName>::from_cedarschema_str(schema, Extensions::all_available()).map_err(|error| wrong(&error))?;
     serde_json::to_string_pretty(&fragment).map(|json| json + "\n").map_err(|error| wrong(&error))
 }

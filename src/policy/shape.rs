@@ -65,9 +65,7 @@ impl Shape {
         scope.extend(possible::of_reach("resource", &rule.reach));
         let cases = match &rule.condition {
             None => Some(vec![scope]),
-            Some(condition) => {
-                possible::cases(condition, true, work).and_then(|cases| possible::both(vec![scope], cases, work))
-            }
+            Some(condition) => possible::cases(condition, true, work).and_then(|cases| possible::both(vec![scope], cases, work)),
         };
         Self { verbs, bounds: hull::of_rule(rule), cases }
     }
@@ -94,9 +92,7 @@ impl Shape {
             && self.verbs.iter().filter_map(|number| all.get(*number)).all(|verb| {
                 asked.iter().any(|statement| {
                     let is_so = match &statement.what {
-                        What::Is(items) => {
-                            items.iter().any(|item| matches!(item, possible::Constant::Entity(uid) if *uid == verb.uid))
-                        }
+                        What::Is(items) => items.iter().any(|item| matches!(item, possible::Constant::Entity(uid) if *uid == verb.uid)),
                         What::In(uids) => uids.iter().any(|uid| *uid == verb.uid || verb.groups.contains(uid)),
                         _ => statement.holds,
                     };
@@ -130,7 +126,9 @@ pub(super) fn covers_bound(wide: &Reach, bound: &Bound) -> bool {
     match (wide, bound) {
         (Reach::Anything, _) => true,
         (Reach::Kind(kind), Bound::Kind(of)) => kind == of,
-        (Reach::Within(kind, id), Bound::Within(of, what)) => covers(&Reach::Within(kind.clone(), id.clone()), &Reach::Within(of.clone(), what.clone())),
+        (Reach::Within(kind, id), Bound::Within(of, what)) => {
+            covers(&Reach::Within(kind.clone(), id.clone()), &Reach::Within(of.clone(), what.clone()))
+        }
         (Reach::Within(kind, id), Bound::Exactly(path) | Bound::Begins(path)) => kind == "file_system::Dir" && possible::below(path, id),
         _ => false,
     }

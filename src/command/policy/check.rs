@@ -90,7 +90,8 @@ fn look(args: &CheckArgs) -> crate::error::Result<Report> {
     sources.sort_by(|a, b| a.name.cmp(&b.name));
     sources.dedup_by(|a, b| a.name == b.name);
     let people = if args.elsewhere { None } else { people(args.config.as_deref()) };
-    let mut report = if sources.is_empty() && !faults.is_empty() { Report::default() } else { lint(&sources, people.as_ref(), args.elsewhere)? };
+    let mut report =
+        if sources.is_empty() && !faults.is_empty() { Report::default() } else { lint(&sources, people.as_ref(), args.elsewhere)? };
     faults.append(&mut report.findings);
     report.findings = faults;
     Ok(report)
@@ -99,11 +100,8 @@ fn look(args: &CheckArgs) -> crate::error::Result<Report> {
 /// What the lints find. `elsewhere`: nothing is asked of this host.
 fn lint(sources: &[Source], people: Option<&People>, elsewhere: bool) -> crate::error::Result<Report> {
     let host = ThisHost::default();
-    let around = Surroundings {
-        host: (!elsewhere).then_some(&host as &dyn Host),
-        people,
-        now: Some(jiff::Timestamp::now().as_millisecond()),
-    };
+    let around =
+        Surroundings { host: (!elsewhere).then_some(&host as &dyn Host), people, now: Some(jiff::Timestamp::now().as_millisecond()) };
     let (asks, nouns) = vocabulary();
     lint::check(sources, &asks, &nouns, around)
 }
@@ -173,7 +171,9 @@ fn of_error(lint: &'static str, error: &Error, file: &str) -> Finding {
         }
         // The file is in front of the line already.
         None => {
-            if let Some(rest) = error.message.strip_suffix(&format!(": {file}")).or_else(|| error.message.strip_prefix(&format!("{file}: "))) {
+            if let Some(rest) =
+                error.message.strip_suffix(&format!(": {file}")).or_else(|| error.message.strip_prefix(&format!("{file}: ")))
+            {
                 finding.message = rest.to_owned();
             }
         }
@@ -190,12 +190,14 @@ struct ThisHost {
 impl Host for ThisHost {
     fn look(&self, path: &str) -> Option<Found> {
         let mut known = self.known.lock().ok()?;
-        known.entry(path.to_owned()).or_insert_with(|| {
-            let bytes = crate::resource::path::from_id(path);
-            let text = String::from_utf8(bytes).ok()?;
-            places::look(&text).map(|place| Found { real: place.real, exists: place.exists, folder: place.folder, open: place.open })
-        })
-        .clone()
+        known
+            .entry(path.to_owned())
+            .or_insert_with(|| {
+                let bytes = crate::resource::path::from_id(path);
+                let text = String::from_utf8(bytes).ok()?;
+                places::look(&text).map(|place| Found { real: place.real, exists: place.exists, folder: place.folder, open: place.open })
+            })
+            .clone()
     }
 }
 
@@ -222,7 +224,8 @@ fn text(report: &Report, all: bool) -> u8 {
 
 fn sum(report: &Report) -> String {
     let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
-    let findings = [(Level::Error, "error"), (Level::Warning, "warning"), (Level::Note, "note")].map(|(level, name)| count(report.count(level), name));
+    let findings =
+        [(Level::Error, "error"), (Level::Warning, "warning"), (Level::Note, "note")].map(|(level, name)| count(report.count(level), name));
     let policies = if report.policies == 1 { "1 policy".to_owned() } else { format!("{} policies", report.policies) };
     let valid = if report.count(Level::Error) > 0 { "invalid" } else { "valid" };
     let allowed = if report.allowed > 0 { format!(" ({} allowed)", report.allowed) } else { String::new() };

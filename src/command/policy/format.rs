@@ -110,5 +110,11 @@ fn sources(path: &Path) -> Result<Vec<(Option<PathBuf>, Source)>> {
 
 /// As `diff -u` prints it.
 fn difference(name: &str, old: &str, new: &str) -> String {
-    similar::TextDiff::configure().timeout(PATIENCE).diff_lines(old, new).unified_diff().context_radius(3).header(name, &format!("{name} (formatted)")).to_string()
+    similar::TextDiff::configure()
+        .timeout(PATIENCE)
+        .diff_lines(old, new)
+        .unified_diff()
+        .context_radius(3)
+        .header(name, &format!("{name} (formatted)"))
+        .to_string()
 }

@@ -120,6 +120,8 @@ impl Learner {
         proposal.permits = permits.len();
         proposal.policy = text(&permits, &proposal, self.asked);
         if !permits.is_empty() {
+            let unformatted = Source { name: "proposal.cedar".to_owned(), text: std::mem::take(&mut proposal.policy) };
+            proposal.policy = crate::policy::format::format(&unformatted)?;
             verify(&permits, present, schema, &mut proposal, again)?;
             proposal.tests = tests_for::write(&permits);
         }

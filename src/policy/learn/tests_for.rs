@@ -1,12 +1,25 @@
 //! The tests that go with a proposal: what was learned is allowed, and its neighbours are not.
 
 use super::propose::{About, Permit, Who};
-use super::write::entity;
 use std::fmt::Write as _;
 
-/// A TOML string.
+/// A TOML string on one line, with whatever could hide in it written by number.
 fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if super::write::plain(c) => out.push(c),
+            c => drop(write!(out, "\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// An entity as tests write it: the quote and the backslash escaped, everything else as it is.
+fn entity(kind: &str, id: &str) -> String {
+    format!("{kind}::\"{}\"", id.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn list(items: impl IntoIterator<Item = String>) -> String {

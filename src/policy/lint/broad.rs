@@ -45,9 +45,8 @@ fn any_action(item: &Item<'_>, notes: &mut Vec<Note>) {
 }
 
 fn mentions(condition: Option<&Expr>, var: Var) -> bool {
-    condition.is_some_and(|condition| {
-        condition.subexpressions().any(|part| matches!(part.expr_kind(), ExprKind::Var(found) if *found == var))
-    })
+    condition
+        .is_some_and(|condition| condition.subexpressions().any(|part| matches!(part.expr_kind(), ExprKind::Var(found) if *found == var)))
 }
 
 /// Verbs that change things, on whatever there is.
@@ -98,7 +97,11 @@ fn confines(case: &Case) -> bool {
 /// Programs from where everybody can put them; settings from there.
 fn open_to_all(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     let asks = |name: &str| {
-        item.shape.verbs.iter().filter_map(|number| view.verbs.get(*number)).any(|verb| verb.uid.kind == "file_system::Action" && verb.uid.id == name)
+        item.shape
+            .verbs
+            .iter()
+            .filter_map(|number| view.verbs.get(*number))
+            .any(|verb| verb.uid.kind == "file_system::Action" && verb.uid.id == name)
     };
     if !asks("execute") {
         return;

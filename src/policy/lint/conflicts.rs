@@ -39,7 +39,8 @@ pub(super) fn among(view: &View<'_>, notes: &mut [Vec<Note>]) {
         }
         let Some(list) = notes.get_mut(permit.number) else { continue };
         if let Some(forbid) = forbids.of(permit).find(|forbid| takes_in(view, forbid, permit)) {
-            let message = format!("this permit never counts: all that it permits, `{}` forbids ({})", forbid.rule.name, place(view, forbid));
+            let message =
+                format!("this permit never counts: all that it permits, `{}` forbids ({})", forbid.rule.name, place(view, forbid));
             let help = "take it out, or narrow the forbid: a forbid outweighs every permit";
             list.push(Note::new("shadowed", message).help(help));
         } else if let Some(other) = all.of(permit).find(|other| other.number != permit.number && takes_in(view, other, permit)) {
@@ -230,7 +231,8 @@ fn takes_in(view: &View<'_>, wide: &Item<'_>, narrow: &Item<'_>) -> bool {
     // A permit that cannot be evaluated denies by itself; so it is no reason to call another one redundant unless both say the same.
     view.work.begin();
     let Some(cases) = &narrow.shape.cases else { return false };
-    let otherwise = possible::cases(condition, false, &view.work).and_then(|otherwise| possible::both(cases.clone(), otherwise, &view.work));
+    let otherwise =
+        possible::cases(condition, false, &view.work).and_then(|otherwise| possible::both(cases.clone(), otherwise, &view.work));
     otherwise.is_some_and(|cases| possible::never(&cases, &view.work).is_some())
 }
 

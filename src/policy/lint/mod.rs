@@ -249,7 +249,8 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
         let Some(number) = view.items.iter().position(|item| holds(item, fault)) else { continue };
         let Some(list) = notes.get_mut(number) else { continue };
         if fault.lint != "never-matches" || list.iter().all(|note| note.lint != "never-matches") {
-            let message = fault.message.replace(&format!("for policy `{}`, ", view.items.get(number).map_or("", |item| &item.rule.name)), "");
+            let message =
+                fault.message.replace(&format!("for policy `{}`, ", view.items.get(number).map_or("", |item| &item.rule.name)), "");
             list.push(Note::new(fault.lint, message).at((fault.end > fault.offset).then_some((fault.offset, fault.end))));
         }
     }
@@ -311,7 +312,8 @@ fn holds(item: &Item<'_>, fault: &Fault) -> bool {
 
 fn finding(item: &Item<'_>, note: &Note, sources: &[&Source]) -> Option<(u32, usize, Finding)> {
     let source = sources.get(item.placed.entry.source as usize)?;
-    let place = note.place.or_else(|| item.word(item.effect())).unwrap_or((item.placed.entry.start as usize, item.placed.entry.end as usize));
+    let place =
+        note.place.or_else(|| item.word(item.effect())).unwrap_or((item.placed.entry.start as usize, item.placed.entry.end as usize));
     let level = note.level.or_else(|| lint(note.lint).map(|lint| lint.level)).unwrap_or(Level::Warning);
     let mut finding = located(source, note.lint, level, place, note.message.clone());
     finding.policy = Some(item.rule.name.clone());
@@ -323,7 +325,14 @@ fn located(source: &Source, lint: &'static str, level: Level, (start, end): (usi
     let (line, column) = position(&source.text, start);
     let (end_line, end_column) = position(&source.text, end.max(start));
     let excerpt = pointed("", &source.text, start, "").split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned());
-    Finding { line, column, end_line, end_column, excerpt, ..Finding { level, ..Finding::of_file(lint, source.name.clone(), message, None) } }
+    Finding {
+        line,
+        column,
+        end_line,
+        end_column,
+        excerpt,
+        ..Finding { level, ..Finding::of_file(lint, source.name.clone(), message, None) }
+    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ fn unseen(item: &Item<'_>, notes: &mut Vec<Note>) {
         // A permit is told of only where its condition failed.
         for key in ["hint", "reveal"] {
             if has(key) {
-                let message = format!("nobody will ever see what this `@{key}` is about: a permit without a condition is never a reason to deny");
+                let message =
+                    format!("nobody will ever see what this `@{key}` is about: a permit without a condition is never a reason to deny");
                 let help = "take it out, or move what the scope says of the resource into `when { … }`";
                 notes.push(Note::new("hint-unseen", message).at(at(item, key)).help(help));
             }

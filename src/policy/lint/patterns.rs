@@ -38,7 +38,9 @@ pub(super) fn look(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
 fn exposing<'a>(expr: &'a Expr, positive: bool, found: &mut Vec<&'a Expr>) {
     match expr.expr_kind() {
         ExprKind::Like { .. } if positive => found.push(expr),
-        ExprKind::And { left, right } | ExprKind::Or { left, right } => [left, right].into_iter().for_each(|part| exposing(part, positive, found)),
+        ExprKind::And { left, right } | ExprKind::Or { left, right } => {
+            [left, right].into_iter().for_each(|part| exposing(part, positive, found))
+        }
         ExprKind::UnaryApp { op: UnaryOp::Not, arg } => exposing(arg, !positive, found),
         ExprKind::If { then_expr, else_expr, .. } => [then_expr, else_expr].into_iter().for_each(|part| exposing(part, positive, found)),
         ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => {
@@ -114,7 +116,10 @@ fn filled(glob: &Glob, number: usize, with: &str, others: &str) -> String {
 fn wildcards(glob: &Glob) -> Vec<(usize, usize, Option<char>)> {
     let elements = glob.elements();
     let places = elements.iter().enumerate().filter(|(_, element)| element.is_none()).map(|(at, _)| at);
-    places.enumerate().map(|(number, at)| (number, at, at.checked_sub(1).and_then(|before| elements.get(before).copied().flatten()))).collect()
+    places
+        .enumerate()
+        .map(|(number, at)| (number, at, at.checked_sub(1).and_then(|before| elements.get(before).copied().flatten())))
+        .collect()
 }
 
 fn of_path(glob: &Glob) -> Vec<Surprise> {
@@ -139,10 +144,7 @@ fn of_path(glob: &Glob) -> Vec<Surprise> {
                 lint: "pattern-crosses-folders",
                 text: filled(glob, number, "x/y", "x"),
                 why: "`*` stands for `/` too, at any depth",
-                help: format!(
-                    "if only one folder is meant, add: && !(resource.path like \"{}\")",
-                    filled(glob, number, "*/*", "*")
-                ),
+                help: format!("if only one folder is meant, add: && !(resource.path like \"{}\")", filled(glob, number, "*/*", "*")),
             }),
             _ => {}
         }

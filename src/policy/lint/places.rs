@@ -112,7 +112,8 @@ fn like(view: &View<'_>, item: &Item<'_>, part: &Expr, pattern: &cedar_policy_co
         && let Some(found) = host.look(folder)
         && found.real != folder
     {
-        let message = format!("`{folder}` is a link to `{}` on this host, and rules are about canonical paths: {}", found.real, never(item));
+        let message =
+            format!("`{folder}` is a link to `{}` on this host, and rules are about canonical paths: {}", found.real, never(item));
         notes.push(Note::new("link", message).at(place_of(part)).help(format!("begin with \"{}/{rest}\"", found.real)));
     }
 }
@@ -154,7 +155,9 @@ mod tests {
         for path in ["/", "/a", "/a/b.c", "/a/..b", "/.a"] {
             assert_eq!(canonical(path), None, "{path}");
         }
-        for (path, right) in [("/a/", "/a"), ("/a//b", "/a/b"), ("/a/./b", "/a/b"), ("/a/../b", "/b"), ("a", "/a"), ("", "/"), ("/..", "/"), ("//", "/")] {
+        for (path, right) in
+            [("/a/", "/a"), ("/a//b", "/a/b"), ("/a/./b", "/a/b"), ("/a/../b", "/b"), ("a", "/a"), ("", "/"), ("/..", "/"), ("//", "/")]
+        {
             assert_eq!(canonical(path).as_deref(), Some(right), "{path}");
         }
     }

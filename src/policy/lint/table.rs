@@ -77,7 +77,13 @@ pub const LINTS: &[Lint] = &[
         "",
         "",
     ),
-    fault("settings", "rex.toml, principals.toml or the dictionary of redaction, where a session could not use it. Looked at when no file is named.", "", "", ""),
+    fault(
+        "settings",
+        "rex.toml, principals.toml or the dictionary of redaction, where a session could not use it. Looked at when no file is named.",
+        "",
+        "",
+        "",
+    ),
     fault("too-large", "More than 4 MiB in a file, 64 levels of nesting, or 1,000 operators in a rule.", "", "", ""),
     fault("syntax", "Text that is not Cedar.", "", "permit(principal, action resource);", "permit(principal, action, resource);"),
     fault(
@@ -94,7 +100,13 @@ pub const LINTS: &[Lint] = &[
         "permit(principal == ?principal, action, resource);",
         "permit(principal == User::\"alice\", action, resource);",
     ),
-    fault("bad-id", "An `@id` that is empty or not one line.", "", "@id(\"\")\npermit(principal, action, resource);", "@id(\"all\")\npermit(principal, action, resource);"),
+    fault(
+        "bad-id",
+        "An `@id` that is empty or not one line.",
+        "",
+        "@id(\"\")\npermit(principal, action, resource);",
+        "@id(\"all\")\npermit(principal, action, resource);",
+    ),
     fault(
         "duplicate-id",
         "An `@id` that another rule has: records could not say which of them decided.",
@@ -109,13 +121,7 @@ pub const LINTS: &[Lint] = &[
         "@reveal(\"all\")\nforbid(principal, action == sysctl::Action::\"load\", resource);",
         "@reveal(\"rule\")\nforbid(principal, action == sysctl::Action::\"load\", resource);",
     ),
-    fault(
-        "misplaced-in",
-        "`in` on something whose place in the hierarchy is not known while a rule is judged.",
-        "",
-        "",
-        "",
-    ),
+    fault("misplaced-in", "`in` on something whose place in the hierarchy is not known while a rule is judged.", "", "", ""),
     fault("no-policy", "No rule at all.", "", "// nothing", "permit(principal, action, resource);"),
     warning(
         "never-matches",

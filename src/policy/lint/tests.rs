@@ -52,8 +52,11 @@ impl Host for Fake {
 }
 
 fn check_with(texts: &[&str], around: Surroundings<'_>) -> Report {
-    let sources: Vec<Source> =
-        texts.iter().enumerate().map(|(at, text)| Source { name: format!("{}.cedar", ['a', 'b', 'c'][at]), text: (*text).to_owned() }).collect();
+    let sources: Vec<Source> = texts
+        .iter()
+        .enumerate()
+        .map(|(at, text)| Source { name: format!("{}.cedar", ['a', 'b', 'c'][at]), text: (*text).to_owned() })
+        .collect();
     super::check(&sources, &[EXECUTE], &[FILE], around).unwrap()
 }
 
@@ -69,7 +72,9 @@ fn names(text: &str) -> Vec<&'static str> {
 
 /// A permit for reading with this condition.
 fn reading(condition: &str) -> String {
-    format!("permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource is file_system::File) when {{ {condition} }};")
+    format!(
+        "permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource is file_system::File) when {{ {condition} }};"
+    )
 }
 
 #[test]
@@ -208,7 +213,8 @@ fn an_alternative_that_never_holds_is_pointed_at() {
 
 #[test]
 fn a_permit_is_shadowed_only_by_what_takes_in_all_of_it() {
-    let permit = "permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/srv/a\");\n";
+    let permit =
+        "permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/srv/a\");\n";
     for (forbid, shadowed) in [
         ("forbid(principal, action, resource in file_system::Dir::\"/srv\");", true),
         ("forbid(principal in Group::\"ops\", action in file_system::Action::\"view\", resource in file_system::Dir::\"/srv/a\");", true),
@@ -238,9 +244,13 @@ fn permits_that_say_the_same_in_other_words_are_named_once() {
 #[test]
 fn patterns_are_named_with_what_they_let_through() {
     let execute = |condition: &str| {
-        format!("permit(principal in Group::\"ops\", action == file_system::Action::\"execute\", resource == file_system::File::\"/usr/bin/df\") when {{ {condition} }};")
+        format!(
+            "permit(principal in Group::\"ops\", action == file_system::Action::\"execute\", resource == file_system::File::\"/usr/bin/df\") when {{ {condition} }};"
+        )
     };
-    let get = |condition: &str| format!("permit(principal in Group::\"ops\", action == network::Action::\"GET\", resource) when {{ {condition} }};");
+    let get = |condition: &str| {
+        format!("permit(principal in Group::\"ops\", action == network::Action::\"GET\", resource) when {{ {condition} }};")
+    };
     let resolve = |condition: &str| {
         format!("permit(principal in Group::\"ops\", action == sysinfo::Action::\"resolve_hostname\", resource) when {{ {condition} }};")
     };
@@ -258,7 +268,9 @@ fn patterns_are_named_with_what_they_let_through() {
         (resolve("resource.hostname like \"db.*\""), "db.evil.example"),
     ] {
         let findings = found(&text);
-        let told = findings.iter().any(|finding| finding.lint.starts_with("pattern-") && finding.message.contains(&format!("`{text_let_through}`")));
+        let told = findings
+            .iter()
+            .any(|finding| finding.lint.starts_with("pattern-") && finding.message.contains(&format!("`{text_let_through}`")));
         assert!(told, "{text}: {findings:#?}");
     }
 }
@@ -277,7 +289,9 @@ fn patterns_that_are_what_they_look_like_are_left_alone() {
         assert!(found.iter().all(|lint| !lint.starts_with("pattern-")), "{condition}: {found:?}");
     }
     // What a forbid catches is no danger; what it spares is.
-    let forbid = |condition: &str| names(&format!("forbid(principal, action == file_system::Action::\"read\", resource is file_system::File) {condition};"));
+    let forbid = |condition: &str| {
+        names(&format!("forbid(principal, action == file_system::Action::\"read\", resource is file_system::File) {condition};"))
+    };
     assert!(forbid("when { resource.path like \"/etc/shadow*\" }").is_empty());
     assert_eq!(forbid("unless { resource.path like \"/srv/app*\" }"), ["pattern-prefix"]);
 }
@@ -285,7 +299,12 @@ fn patterns_that_are_what_they_look_like_are_left_alone() {
 #[test]
 fn changing_needs_a_place_and_a_condition_can_be_one() {
     let write = |rest: &str| names(&format!("permit(principal in Group::\"ops\", action == file_system::Action::\"write\", {rest};"));
-    for wide in ["resource)", "resource is file_system::File)", "resource in file_system::Dir::\"/\")", "resource) when { resource.path like \"*.conf\" }"] {
+    for wide in [
+        "resource)",
+        "resource is file_system::File)",
+        "resource in file_system::Dir::\"/\")",
+        "resource) when { resource.path like \"*.conf\" }",
+    ] {
         assert_eq!(write(wide), ["any-resource"], "{wide}");
     }
     for narrow in [
@@ -304,12 +323,16 @@ fn changing_needs_a_place_and_a_condition_can_be_one() {
 #[test]
 fn an_allow_silences_one_rule_and_is_checked_itself() {
     let rule = "permit(principal, action == file_system::Action::\"write\", resource);\n";
-    let report = check_with(&[&format!("@id(\"a\")\n@allow(\"any-principal, any-resource\")\n{rule}@id(\"b\")\n{rule}")], Surroundings::default());
+    let report =
+        check_with(&[&format!("@id(\"a\")\n@allow(\"any-principal, any-resource\")\n{rule}@id(\"b\")\n{rule}")], Surroundings::default());
     let lines: Vec<(usize, &str)> = report.findings.iter().map(|finding| (finding.line, finding.lint)).collect();
     assert_eq!((report.allowed, lines), (2, vec![(5, "duplicate"), (5, "any-principal"), (5, "any-resource")]), "{:#?}", report.findings);
     let odd = found(&format!("@allow(\"any-ressource no-such syntax\")\n{rule}"));
-    let messages: Vec<(&str, Option<&str>)> =
-        odd.iter().filter(|finding| finding.lint == "unknown-lint").map(|finding| (finding.message.as_str(), finding.help.as_deref())).collect();
+    let messages: Vec<(&str, Option<&str>)> = odd
+        .iter()
+        .filter(|finding| finding.lint == "unknown-lint")
+        .map(|finding| (finding.message.as_str(), finding.help.as_deref()))
+        .collect();
     assert_eq!(
         messages,
         [
@@ -322,14 +345,26 @@ fn an_allow_silences_one_rule_and_is_checked_itself() {
     // What was not looked for is not called unused.
     let link = "@allow(\"link\")\npermit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/run\");";
     assert_eq!(names(link), [""; 0]);
-    assert_eq!(check_with(&[link], Surroundings { host: Some(&Fake), ..Surroundings::default() }).findings.iter().filter(|f| f.lint == "unused-allow").count(), 1);
+    assert_eq!(
+        check_with(&[link], Surroundings { host: Some(&Fake), ..Surroundings::default() })
+            .findings
+            .iter()
+            .filter(|f| f.lint == "unused-allow")
+            .count(),
+        1
+    );
 }
 
 #[test]
 fn the_host_is_asked_about_paths() {
     let here = |text: &str| {
         let report = check_with(&[text], Surroundings { host: Some(&Fake), ..Surroundings::default() });
-        report.findings.into_iter().filter(|finding| finding.lint != "no-id").map(|finding| (finding.lint, finding.help)).collect::<Vec<_>>()
+        report
+            .findings
+            .into_iter()
+            .filter(|finding| finding.lint != "no-id")
+            .map(|finding| (finding.lint, finding.help))
+            .collect::<Vec<_>>()
     };
     let link = here("forbid(principal, action, resource) when { resource in file_system::Dir::\"/var/run/x\" };");
     assert_eq!(link, [("link", Some("write \"/run/x\"".to_owned()))]);
@@ -338,7 +373,8 @@ fn the_host_is_asked_about_paths() {
     assert_eq!(here(&reading("resource.path == \"/no-such\""))[0].0, "missing");
     let execute = "permit(principal in Group::\"ops\", action == file_system::Action::\"execute\", resource == file_system::File::\"/opt/open/tool\");";
     assert_eq!(here(execute)[0].0, "open-to-all");
-    let create = "permit(principal in Group::\"ops\", action == file_system::Action::\"create\", resource == file_system::File::\"/srv/no-such\");";
+    let create =
+        "permit(principal in Group::\"ops\", action == file_system::Action::\"create\", resource == file_system::File::\"/srv/no-such\");";
     assert!(here(create).is_empty());
 }
 
@@ -362,7 +398,8 @@ fn many_rules_and_hostile_ones_end() {
         .map(|n| format!("@id(\"p{n}\") permit(principal in Group::\"g{}\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/srv/{n}\") when {{ resource.path like \"*.log\" }};\n", n % 7))
         .collect();
     assert_eq!(check_with(&[&many], Surroundings::default()).count(Level::Warning), 0);
-    let alternatives = (0..400).map(|n| format!("(resource.path like \"*a{n}*\" || resource.path like \"*b{n}*\")")).collect::<Vec<_>>().join(" && ");
+    let alternatives =
+        (0..400).map(|n| format!("(resource.path like \"*a{n}*\" || resource.path like \"*b{n}*\")")).collect::<Vec<_>>().join(" && ");
     let stars = format!("resource.path like \"{}\" && resource.path like \"{}\"", "*a".repeat(20_000), "*b".repeat(20_000));
     for condition in [alternatives, stars] {
         let text = format!("{}\n", reading(&condition));
