@@ -73,7 +73,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     }
     let sources = match sources(&args.policy, &files) {
         // One who has no policy yet may learn the first.
-        Err(error) if learning.is_some_and(Learn::from_nothing) && error.message.starts_with("no policy at all") => Ok(Vec::new()),
+        Err(error) if learning.is_some_and(Learn::is_the_first) && error.message.starts_with("no policy at all") => Ok(Vec::new()),
         other => other,
     };
     let policies = sources
