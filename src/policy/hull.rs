@@ -63,7 +63,7 @@ impl Policies {
         let rules = self.slice.verb(namespace, name).map_or(&[][..], |verb| verb.rules.as_slice());
         let mut bounds: Bounds = Vec::new();
         for rule in rules.iter().filter_map(|index| self.slice.rule(*index)).filter(|rule| rule.permit) {
-            bounds.extend(of_rule(rule, namespace));
+            bounds.extend(of_rule(rule, Some(namespace)));
         }
         if bounds.contains(&Bound::Anything) {
             return anything();
@@ -83,7 +83,7 @@ impl Policies {
                 return Vec::new();
             }
             if rule.condition.is_none() {
-                bounds.extend(of_rule(rule, namespace));
+                bounds.extend(of_rule(rule, Some(namespace)));
             }
         }
         bounds
@@ -91,8 +91,9 @@ impl Policies {
 }
 
 /// A verb is about things of its own namespace only (a test of the vocabulary holds that), so a rule about others says nothing of it.
-fn of_rule(rule: &Rule, namespace: &str) -> Bounds {
-    let own = |kind: &str| kind.rsplit_once("::").is_some_and(|(space, _)| space == namespace);
+/// `namespace`: of the verb; without one, wherever the rule reaches with any verb.
+pub(super) fn of_rule(rule: &Rule, namespace: Option<&str>) -> Bounds {
+    let own = |kind: &str| namespace.is_none_or(|namespace| kind.rsplit_once("::").is_some_and(|(space, _)| space == namespace));
     let scope = match &rule.reach {
         Reach::Anything => Bound::Anything,
         Reach::Kind(kind) => Bound::Kind(kind.clone()),
@@ -263,7 +264,7 @@ mod tests {
         assert_eq!(policies.hull("file_system", "read"), [kind(), within("/a"), exactly("/b")]);
         // A verb that some permit names in every namespace: these are not about what it is about.
         for rule in policies.slice.verb("file_system", "read").unwrap().rules.iter().filter_map(|index| policies.slice.rule(*index)) {
-            assert_eq!(of_rule(rule, "network"), [], "{rule:?}");
+            assert_eq!(of_rule(rule, Some("network")), [], "{rule:?}");
         }
     }
 
