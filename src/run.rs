@@ -53,7 +53,7 @@ pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
-    let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside);
+    let ended = supervise_with(&watch, move || Runner::new(inside, library, &script).run(&script, &constants), beside);
     let outcome = match ended {
         Ok(Ended::Finished(outcome)) => outcome,
         Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),
