@@ -39,6 +39,8 @@ const CACHE: &str = "/var/cache/rex";
 /// The last second of the year 9999, for certificates that never expire.
 const FOR_EVER: i64 = 253_402_300_799_000;
 const MAX_CONFIG: u64 = 1 << 20;
+/// Some twenty thousand principals.
+const MAX_PRINCIPALS: u64 = 4 << 20;
 const MAX_POLICY: u64 = 4 << 20;
 const MAX_SCRIPT: u64 = 4 << 20;
 const MAX_DICTIONARY: u64 = 1 << 20;
@@ -79,8 +81,19 @@ impl OwnersFiles {
     /// As [`OwnersFiles::config`].
     pub fn principals(&self) -> Result<Principals> {
         let path = self.folder().join("principals.toml");
-        match self.trusted.read(&path, MAX_CONFIG) {
-            Ok(bytes) => Principals::parse(&text(bytes, &path)?, &path.to_string_lossy()),
+        match self.trusted.read(&path, MAX_PRINCIPALS) {
+            Ok(bytes) => {
+                let text = text(bytes, &path)?;
+                let known = crate::os::process::program().and_then(|program| crate::identity::principals_key(&text, program));
+                let Some(key) = known else { return Principals::parse(&text, &path.to_string_lossy()) };
+                let (cache, entry) = (self.cache(), format!("principals-{}", crate::os::digest::hex(&key[..16])));
+                if let Some(principals) = cache.get(&entry).and_then(|bytes| Principals::unpack(&bytes, &key)) {
+                    return Ok(principals);
+                }
+                let principals = Principals::parse(&text, &path.to_string_lossy())?;
+                cache.put(&entry, &principals.pack(&key));
+                Ok(principals)
+            }
             Err(error) if error.kind == Kind::NotFound => Ok(Principals::absent()),
             Err(error) => Err(as_config(error)),
         }
