@@ -29,6 +29,16 @@ use thrown::Thrown;
 /// How deep expressions may nest.
 const MAX_EXPRESSION_DEPTH: usize = 64;
 
+/// Rhai's own functions. Not the language-core package: its `sleep` cannot be interrupted and its tags would let scripts forge errors. `lazily`: looked up
+/// when they are called first.
+fn packages(engine: &mut Engine, lazily: bool) {
+    macro_rules! register {
+        ($($package:ident)*) => { $( if lazily { $package::new_lazy() } else { $package::new() }.register_into_engine(engine); )* };
+    }
+    register!(ArithmeticPackage LogicPackage BasicStringPackage MoreStringPackage BasicIteratorPackage BasicFnPackage);
+    register!(BasicMathPackage BasicArrayPackage BasicBlobPackage BasicMapPackage BasicTimePackage BitFieldPackage);
+}
+
 /// How a script ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -72,25 +82,13 @@ impl Runner {
     pub fn new(host: Arc<Host>, library: Option<Library>, script: &str) -> Self {
         let thrown = Arc::new(Thrown::new(Arc::clone(&host.watch)));
         let mut engine = Engine::new_raw();
-        // Not the language-core package: its `sleep` cannot be interrupted and its tags would let scripts forge errors.
-        // Their functions are looked up when they are called first: to register all of them took a fifth of a start.
-        ArithmeticPackage::new_lazy().register_into_engine(&mut engine);
-        LogicPackage::new_lazy().register_into_engine(&mut engine);
-        BasicStringPackage::new_lazy().register_into_engine(&mut engine);
-        MoreStringPackage::new_lazy().register_into_engine(&mut engine);
-        BasicIteratorPackage::new_lazy().register_into_engine(&mut engine);
-        BasicFnPackage::new_lazy().register_into_engine(&mut engine);
-        BasicMathPackage::new_lazy().register_into_engine(&mut engine);
-        BasicArrayPackage::new_lazy().register_into_engine(&mut engine);
-        BasicBlobPackage::new_lazy().register_into_engine(&mut engine);
-        BasicMapPackage::new_lazy().register_into_engine(&mut engine);
-        BasicTimePackage::new_lazy().register_into_engine(&mut engine);
-        BitFieldPackage::new_lazy().register_into_engine(&mut engine);
+        let names = names::Names::of(script);
+        packages(&mut engine, names.few());
         // Rhai's optimiser is quadratic in the number of statements and cannot be interrupted.
         engine.set_optimization_level(rhai::OptimizationLevel::None);
         engine.disable_symbol("eval").set_strict_variables(true).set_fail_on_invalid_map_property(false);
         set_limits(&mut engine, &host.watch.limits);
-        register::functions(&mut engine, &host, &thrown, &names::Names::of(script));
+        register::functions(&mut engine, &host, &thrown, &names);
         register::language(&mut engine, &host, &thrown);
         match library {
             Some(library) => engine.set_module_resolver(library),

@@ -1,6 +1,6 @@
-//! What was found out about a set of policies once: that it is valid, and which policy concerns whom and where it stands in the text.
+//! What was found out about a set of policies once: that it is valid, whom each policy concerns, and what it says.
 //!
-//! An entry counts only for exactly the text, schema and version it was made from; a damaged one is as good as none. It says "valid", so the
+//! An entry counts only for exactly the text, schema and version it was made from; a damaged one is as good as none. It says what is permitted, so the
 //! store behind it must be one that only the owner of the policies can write.
 
 mod condition;
