@@ -309,7 +309,13 @@ settings! {
         journald_socket: String, form::text(), "/run/systemd/journal/socket".into(), None, "journald's socket for native records.";
         file: String, form::text(), String::new(), None,
             "A file of JSON lines; empty: none. Unprivileged sessions write it themselves: make its folder root:rex with mode 2770.";
-        chain: bool, form::bool(), true, None, "Whether each record carries a digest over itself and the record before it in its run, for `rex audit verify`.";
+        chain: bool, form::bool(), true, None,
+            "Whether each record carries a digest over itself and the record before it in its run, and in the file a second one over the record before it there, for `rex audit verify`. Sessions then read the end of the file, and take its lock for the time of one write.";
+        anchor_records: u64, form::count(), 1_000, Some(1..=1_000_000_000),
+            "After how many records of the file its last link goes to syslog or the journal, so that a file that is written anew is found out. It goes there at the end of each run too.";
+        anchor_time: Duration, form::span(), seconds(900), Some(seconds(1)..=seconds(7 * DAY)), "The same in a run that lasts, after this time.";
+        keep_scripts: u64, form::size(), 0, Some(0..=16 * MIB),
+            "Up to how many bytes of each script are kept in the records, before it runs; 0: none, its digest alone. What is longer is cut and says so. A script can hold secrets; the values of its arguments are never kept.";
     }
 }
 

@@ -1,6 +1,6 @@
 //! One run on one page: what is asked → who asks → on what terms → what is allowed → the script → what comes back.
 
-use crate::audit::{Audit, Event, Refused, RunEnd, RunInfo};
+use crate::audit::{Audit, Event, Refused, RunEnd, RunInfo, RunStart};
 use crate::engine::{Library, Outcome, Runner};
 use crate::error::{Error, Kind, Result};
 use crate::functions::convert;
@@ -12,6 +12,7 @@ use crate::limits::{Limits, Stop, Watch};
 use crate::output::{Form, Output};
 use crate::policy::{Gate, Policies, Session as PolicySession};
 use crate::report::{self, Facts};
+use crate::sys::beside;
 use crate::sys::supervise::{Beside, Ended, supervise_with};
 use crate::terms::Terms;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Job {
     pub constants: Vec<(String, Dynamic)>,
     pub form: Form,
     pub verbose: bool,
+    /// Of a learning run, which only the host's owner starts.
+    pub learning: Option<crate::policy::Learning>,
 }
 
 /// Runs one script to its end: start record, script, report, end record. Gives the exit code.
@@ -36,15 +39,24 @@ pub fn run(terms: Terms, job: Job) -> u8 {
 
 /// The same with a clock that is running already, since reading the script counts too.
 #[must_use]
-pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
+pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let output = Arc::new(Output::new(job.form, job.verbose, Arc::clone(&watch)));
     let digest = crate::os::digest::hex_sha256(job.script.as_bytes());
     terms.audit.set_script(&digest);
-    if let Err(error) = terms.audit.record(&Event::RunStart { layers: &terms.layers }) {
+    let start = RunStart {
+        layers: &terms.layers,
+        mode: terms.mode,
+        runbook: job.runbook.as_deref(),
+        script_bytes: u64::try_from(job.script.len()).unwrap_or(u64::MAX),
+    };
+    if let Err(error) = terms.audit.record(&Event::RunStart(start)).and_then(|()| terms.audit.keep_script(&job.script)) {
         return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None));
     }
     let gate = match gate(&terms, &watch, job.runbook.as_deref(), &digest) {
-        Ok(gate) => gate,
+        Ok(gate) => match job.learning.take() {
+            Some(learning) => gate.learning(learning),
+            None => gate,
+        },
         Err(error) => return end(&terms, &Outcome::failed(error), &job.script, &output, &watch, None),
     };
     let broker = terms.broker.take();
@@ -54,12 +66,18 @@ pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &watch));
     let ended = supervise_with(&watch, move || Runner::new(inside, library, &script).run(&script, &constants), beside);
+    if let Some(broker) = &host.broker {
+        broker.over();
+    }
+    beside::over();
     let outcome = match ended {
         Ok(Ended::Finished(outcome)) => outcome,
         Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),
         Err(error) => Outcome::failed(error),
     };
-    end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate))
+    let exit = end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate));
+    beside::end();
+    exit
 }
 
 /// How often a run that lasts looks whether the policies are still those that it runs under.

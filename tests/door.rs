@@ -30,6 +30,13 @@ const WATCHER: &str = "permit(principal, action == process_system::Action::\"lis
 const STARTER: &str = "permit(principal, action == file_system::Action::\"execute\", resource == file_system::File::\"/usr/bin/true\");\n\
      permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
 
+/// Reads and changes one file by its path.
+const NAMED: &str = "permit(principal, action in [file_system::Action::\"read\", file_system::Action::\"write\"], \
+     resource == file_system::File::\"{data}/in/open.txt\");";
+/// Looks at services and restarts them.
+const RESTARTER: &str = "permit(principal, action in [systemd::Action::\"status\", systemd::Action::\"restart\"], resource is systemd::Service);\n\
+     permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
+
 /// Everything outside of the policy that is attacked.
 struct Host {
     rex: Rex,
@@ -356,6 +363,71 @@ fn behind_a_policy_that_watches_processes_none_is_touched() {
 #[test]
 fn behind_a_policy_that_starts_one_program_no_other_is_started() {
     as_root_and_as_a_user(STARTER);
+}
+
+#[test]
+fn behind_a_policy_that_names_one_file_no_other_is_opened() {
+    as_root_and_as_a_user(NAMED);
+}
+
+/// Who opens such a file beside the fence is asked by number, and is asked everything here.
+#[test]
+fn the_opener_of_named_files_opens_nothing_else() {
+    let host = Host::new(NAMED, None);
+    let mut script = format!("{PRELUDE}let r = [];\n");
+    for fd in 3..24 {
+        for number in [0, 1, 2, 255] {
+            for flags in [
+                libc::O_RDONLY,
+                libc::O_WRONLY,
+                libc::O_RDWR | libc::O_APPEND,
+                libc::O_RDONLY | libc::O_TRUNC,
+                libc::O_WRONLY | libc::O_CREAT,
+            ] {
+                let flags = flags.to_le_bytes();
+                script.push_str(&format!(
+                    "if sys({}, [{fd}, bytes([{number}, 0, 0, 0, {}, {}, {}, {}]), 8, 16448, 0, 0]) == 8 {{ let n = raw_syscall({}, [{fd}, blob(4, 0), 4, 0, 0, 0]); r.push([{number}, n.result, n.bytes[0][0]]); }}\n",
+                    libc::SYS_sendto, flags[0], flags[1], flags[2], flags[3], libc::SYS_recvfrom
+                ));
+            }
+        }
+    }
+    // Only what was opened for reading and for writing at all, as the policy has it; the answer is no error in exactly these cases.
+    script.push_str("r");
+    let run = host.run(None, &script);
+    run.ends(0);
+    let answers = run.value();
+    let answers = answers.as_array().unwrap();
+    let opened = answers.iter().filter(|answer| answer[1] == 4 && answer[2] == 0).count();
+    assert_eq!(opened, 3, "{answers:?}");
+    assert!(answers.iter().all(|answer| answer[0] == 0 || answer[2] != 0), "{answers:?}");
+    assert_eq!(outside(&host.rex), host.before);
+    assert_eq!(fs::read(host.rex.data().join("in/open.txt")).unwrap(), b"open\n");
+}
+
+#[test]
+fn behind_a_policy_for_services_no_socket_is_opened() {
+    as_root_and_as_a_user(RESTARTER);
+}
+
+/// With the system bus at hand, and connected.
+#[test]
+fn behind_a_policy_for_services_the_bus_is_the_only_socket() {
+    needs_namespaces!();
+    let rex = Rex::new().policy(RESTARTER).file("in/open.txt", "open\n");
+    let systemd = common::Systemd::boot(&rex, &[]);
+    let bus = "\"\\x01\\x00/run/systemd/private\"";
+    let mut script = format!("{PRELUDE}let r = [];\n");
+    for fd in 0..24 {
+        script.push_str(&format!("r.push(sys({}, [{fd}, {bus}, 23]));\n", libc::SYS_connect));
+    }
+    script.push_str(&format!("r.push(sys({}, [1, 1, 0])); r.push(sys({}, [1, 5, 0]));\n", libc::SYS_socket, libc::SYS_socket));
+    script.push_str("[r, service_status(\"dbus.service\").active_state, r]");
+    let run = systemd.run(&rex, &script);
+    run.ends(0);
+    let results = run.value();
+    assert_eq!(results[1], "active", "{run:#?}");
+    assert!(results[0].as_array().unwrap().iter().all(|result| REFUSALS.contains(&result.as_i64().unwrap())), "{results}");
 }
 
 /// Moves need modes and owners of what goes to another filesystem, which Landlock knows nothing of; everything else holds.

@@ -79,7 +79,7 @@ fn operation(dice: &mut Dice) -> String {
         12 => format!("truncate(\"{{data}}/{path}\", 0)"),
         13 => format!("ln(\"{{data}}/{path}\", \"{{data}}/{other}x\")"),
         14 => format!("chmod(\"{{data}}/{path}\", \"640\")"),
-        _ => format!("edit_line(\"{{data}}/{path}\", \"x\", \"y\")"),
+        _ => format!("edit_line(\"{{data}}/{path}\", #{{pattern: \"x\", line: \"y\"}})"),
     }
 }
 
@@ -244,6 +244,39 @@ fn each_sample_policy_comes_to_this_fence() {
     }
 }
 
+/// A permit for any action on some kind of thing opens what that kind needs, and nothing that other kinds do.
+#[test]
+fn a_permit_for_one_kind_of_thing_opens_nothing_for_others() {
+    let of = |resource: &str| {
+        let text = format!("permit(principal, action, {resource});");
+        let scope = Scope { name: "someone".into(), groups: Vec::new() };
+        let policies = Policies::load(&[Source { name: "one".into(), text }], &rexsh::terms::schema(), &scope, None).unwrap();
+        let plan = Plan::of(&policies, Own::default());
+        (calls(&plan), shown(&plan).into_keys().collect::<Vec<_>>(), plan.powers.is_empty())
+    };
+    for resource in ["resource is systemd::Service", "resource == systemd::Service::\"nginx.service\""] {
+        assert_eq!(of(resource), ("unix".to_owned(), Vec::new(), true), "{resource}");
+    }
+    let (named, paths, _) = of("resource is journal::Log");
+    assert_eq!((named.as_str(), paths.len()), ("", 3), "{paths:?}");
+    assert_eq!(of("resource is network::url").0, "network");
+    assert_eq!(of("resource is process_system::Process").0, "signals inspects");
+    assert_eq!(of("resource is sysctl::Sysctl").0, "");
+}
+
+/// What the fence is computed from takes this for granted.
+#[test]
+fn verbs_are_about_things_of_their_own_namespace() {
+    let (asks, nouns) = rexsh::functions::vocabulary();
+    let space = |name: &str| name.rsplit_once("::").map(|(space, _)| space.to_owned());
+    for ask in &asks {
+        assert!(ask.applies_to.iter().all(|noun| space(noun).as_deref() == Some(ask.namespace)), "{}::{}", ask.namespace, ask.name);
+    }
+    for noun in &nouns {
+        assert!(noun.parents.iter().all(|parent| space(parent) == space(noun.name)), "{}", noun.name);
+    }
+}
+
 /// Nothing of the door of tests/door.rs is in a build without its feature.
 #[cfg(not(feature = "raw-syscall-door"))]
 #[test]
@@ -334,25 +367,129 @@ fn open_files_of_other_processes_are_seen_where_that_is_permitted() {
     }
 }
 
-/// docs/decisions/fence.md: a file that is named alone is the one that was there when the run began; a named folder is whatever is in it.
+/// A rule of Landlock is about the file that is there when the run begins; what takes its place is opened all the same, for what is permitted and no more.
 #[test]
-fn a_file_that_is_replaced_meanwhile_stays_readable_where_the_folder_is_named() {
-    for (scope, readable) in
-        [("resource in file_system::Dir::\"{data}/logs\"", true), ("resource == file_system::File::\"{data}/logs/app.log\"", false)]
-    {
+fn a_file_that_is_replaced_meanwhile_is_the_one_that_is_meant() {
+    for scope in [
+        "resource in file_system::Dir::\"{data}/logs\"",
+        "resource == file_system::File::\"{data}/logs/app.log\"",
+        "resource is file_system::File && resource.path == \"{data}/logs/app.log\"",
+    ] {
         let policy = format!("permit(principal, action == file_system::Action::\"read\", resource) when {{ {scope} }};");
-        let rex = Rex::new().policy(&policy).file("logs/app.log", "old\n").file("next", "new\n");
-        let (from, to) = (rex.data().join("next"), rex.data().join("logs/app.log"));
-        let rotate = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(700));
-            fs::rename(from, to).unwrap();
+        let rex = Rex::new().policy(&policy).file("logs/app.log", "old\n").file("next", "new\n").file("logs/other", "other\n");
+        let run = meanwhile(&rex, "cat(\"{data}/logs/app.log\")", || {
+            fs::rename(rex.data().join("next"), rex.data().join("logs/app.log")).unwrap();
         });
-        let run = rex.run("let a = cat(\"{data}/logs/app.log\"); sleep(1.5); let b = try_cat(); fn try_cat() { try { return cat(\"{data}/logs/app.log\"); } catch (e) { return e.kind; } } [a, b]");
-        rotate.join().unwrap();
-        run.ends(0);
-        assert_eq!(run.value()[0], "old\n");
-        assert_eq!(run.value()[1], if readable { "new\n" } else { "permission" }, "{run:#?}");
+        assert_eq!(run.value()["before"], "old\n", "{scope}");
+        assert_eq!(run.value()["after"], "new\n", "{scope}: {run:#?}");
+        rex.run("write(\"{data}/logs/app.log\", \"x\")").is_denied();
     }
+}
+
+/// The same for a file that was not there at all, and for writing.
+#[test]
+fn a_named_file_that_comes_later_is_read_and_written() {
+    let policy = "permit(principal, action in [file_system::Action::\"read\", file_system::Action::\"write\"], resource == file_system::File::\"{data}/f\");\n\
+                  permit(principal, action == file_system::Action::\"read\", resource == file_system::File::\"{data}/only\");";
+    let rex = Rex::new().policy(policy).file("next", "new\n").file("only", "x");
+    let run =
+        meanwhile(&rex, "try { append_line(\"{data}/f\", \"more\"); return cat(\"{data}/f\"); } catch (e) { return e.kind; }", || {
+            fs::rename(rex.data().join("next"), rex.data().join("f")).unwrap();
+        });
+    assert_eq!((run.value()["before"].as_str(), run.value()["after"].as_str()), (Some("denied"), Some("new\nmore\n")), "{run:#?}");
+    // What takes the place of a file and is another thing is not opened, nor what the account may not read.
+    for (other, kind) in [("fifo", "not_a_file"), ("link", "denied")] {
+        let rex = Rex::new().policy(policy).file("f", "old\n").file("secret", "secret\n");
+        let run = meanwhile(&rex, "try { cat(\"{data}/f\") } catch (e) { return e.kind }", || {
+            let path = rex.data().join("other");
+            match other {
+                "fifo" => rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap(),
+                _ => std::os::unix::fs::symlink(rex.data().join("secret"), &path).unwrap(),
+            }
+            fs::rename(path, rex.data().join("f")).unwrap();
+        });
+        assert_eq!(run.value()["after"], kind, "{other}: {run:#?}");
+    }
+}
+
+/// What a run itself puts in the place of a file it goes on with, however the policy names it.
+#[test]
+fn a_run_reads_back_what_it_replaced() {
+    let verbs = "[file_system::Action::\"read\", file_system::Action::\"write\", file_system::Action::\"create\"]";
+    for (verbs, atomic) in [(verbs, true), ("[file_system::Action::\"read\", file_system::Action::\"write\"]", false)] {
+        let rex = Rex::new()
+            .policy(&format!("permit(principal, action in {verbs}, resource == file_system::File::\"{{data}}/f\");"))
+            .file("f", "old line\n");
+        let run = rex.run(
+            r#"let w = write("{data}/f", "one line\n", #{replace: true}); let a = cat("{data}/f"); edit_line("{data}/f", #{pattern: "^one", line: "two line"});
+               append_line("{data}/f", "more"); [a, cat("{data}/f"), w.atomic]"#,
+        );
+        run.ends(0);
+        assert_eq!(run.value(), serde_json::json!(["one line\n", "two line\nmore\n", atomic]), "{run:#?}");
+        assert_eq!(rex.read("f"), "two line\nmore\n");
+    }
+}
+
+/// Other name services are asked beside the fence, and only where the host has some.
+#[test]
+fn users_and_groups_of_other_name_services_have_their_names() {
+    needs_namespaces!();
+    let getent = "#!/bin/sh\ngrep -q '^CapEff:.0000000000000000$' /proc/self/status || exit 3\necho \"$*\" >> {data}/asked\ncase \"$*\" in\n\
+        'passwd 54321' | 'passwd remote') echo 'remote:*:54321:54321::/:/bin/sh' ;;\n'group 54321') echo 'people:*:54321:remote' ;;\n\
+        'passwd 54322') sleep 60 ;;\n*) exit 2 ;;\nesac\n";
+    for (sources, expected) in [
+        ("passwd: files sss\ngroup: files sss\n", serde_json::json!(["remote", "people", "54323", "54322"])),
+        ("passwd: files systemd\ngroup: files systemd\n", serde_json::json!(["54321", "54321", "54323", "54322"])),
+    ] {
+        let rex = Rex::new().policy("permit(principal, action == file_system::Action::\"stat\", resource);").file("asked", "");
+        let rex = rex.file("nsswitch.conf", sources).file("f", "").file("g", "").file("h", "");
+        let text = rex.fill(getent);
+        let rex = rex.file("getent", &text);
+        fs::set_permissions(rex.path("getent"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(rex.path("asked"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        for (name, id) in [("f", 54321), ("g", 54323), ("h", 54322)] {
+            std::os::unix::fs::chown(rex.path(name), Some(id), Some(id)).unwrap();
+        }
+        let script = "let f = stat(\"{data}/f\"); [f.owner, f.group, stat(\"{data}/g\").owner, stat(\"{data}/h\").owner]";
+        let mounts = "mount --bind \"$0/nsswitch.conf\" /etc/nsswitch.conf && mount --bind \"$0/getent\" /usr/bin/getent && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mounts, rex.data().to_str().unwrap(), common::binary().to_str().unwrap()]);
+        command.args([
+            "run",
+            "-",
+            "--config",
+            rex.config_file().to_str().unwrap(),
+            "--policy",
+            rex.policy_file().to_str().unwrap(),
+            "-o",
+            "json",
+        ]);
+        let run = rex.finish(command, rex.fill(script).as_bytes());
+        run.ends(0);
+        assert_eq!(run.value(), expected, "{sources}: {} {run:#?}", rex.read("asked"));
+        assert_eq!(rex.read("asked").is_empty(), sources.contains("systemd"), "{}", rex.read("asked"));
+    }
+}
+
+/// Does something to the host between two evaluations of an expression in one run: a map of what came `before` and `after`.
+fn meanwhile(rex: &Rex, expression: &str, act: impl FnOnce()) -> common::Run {
+    let (config, policy) = (rex.config_file(), rex.policy_file());
+    let script = rex.fill(&format!(
+        "fn look() {{ {expression} }} let before = look(); print(\"ready\"); sleep(0.3); let after = look(); \
+         for i in 0..200 {{ if after != before {{ break; }} sleep(0.05); after = look(); }} #{{before: before, after: after}}"
+    ));
+    let command = rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| rex.finish(command, script.as_bytes()));
+        // What was looked at first is on record.
+        let looked = || fs::read_to_string(rex.audit_file()).is_ok_and(|text| text.contains("\"decision\""));
+        assert!(common::until(20.0, looked), "the run did not begin");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        act();
+        let run = running.join().unwrap();
+        run.ends(0);
+        run
+    })
 }
 
 /// Only the file is open to writing, so nothing can take its place; it is written where it is.

@@ -63,6 +63,26 @@ fn services_are_started_and_stopped_as_the_policy_says_and_the_host_agrees() {
     assert_eq!(systemd.exec(&["journalctl", "-u", "rextest-once", "-o", "cat", "--no-pager", "-q"]).stdout, "", "the other service ran");
 }
 
+/// One connection serves them all, and what waits for a job holds up nobody else.
+#[test]
+fn branches_use_the_bus_side_by_side() {
+    needs_namespaces!();
+    let rex = Rex::new().policy(common::ALLOW_ALL);
+    let slow = "[Service]\nType=oneshot\nExecStart=/bin/sleep 30\n";
+    let systemd = Systemd::boot(&rex, &[("rextest-slow.service", slow)]);
+    let run = systemd.run(
+        &rex,
+        r#"parallel([
+            || { try { service_start("rextest-slow.service", #{timeout: 3}) } catch (e) { return e.kind } },
+            || { let n = 0; for i in 0..20 { if service_status("rextest-slow.service").active_state == "activating" { n += 1; } } n > 0 },
+            || service_start("rextest-ok.service").result,
+            || services(#{pattern: ["rextest-*"]}).len() > 1,
+        ])"#,
+    );
+    run.ends(0);
+    assert!(run.stdout.contains("timeout") && run.stdout.contains("done"), "{run:#?}");
+}
+
 #[test]
 fn a_service_that_fails_or_takes_its_time_is_reported_as_it_is() {
     needs_namespaces!();

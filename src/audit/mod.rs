@@ -1,15 +1,26 @@
 //! What is remembered: every run, every decision and every change, to every configured sink, before the act.
 #![forbid(unsafe_code)]
 
+mod chain;
+mod export;
 mod file;
+mod filter;
+mod read;
 mod record;
 mod show;
+mod stats;
 mod syslog;
+mod timeline;
 mod verify;
 
-pub use record::{Decision, Effect, Event, PolicyChange, Refused, RunEnd, WalkSummary, visible};
-pub use show::{Filter, Summary, reader, show};
-pub use verify::{Verdict, verify};
+pub use chain::rotated;
+pub use filter::{Filter, Sieve, moment};
+pub use read::{Record, begins, each_record, find_denial, is_denial, reader};
+pub use record::{Anchor, Decision, Effect, Event, Piece, PolicyChange, Refused, RunEnd, RunStart, WalkSummary, visible};
+pub use show::{Form, Summary, show, show_line};
+pub use stats::Stats;
+pub use timeline::{Kept, Told, script, timeline};
+pub use verify::{Finding, Known, Verdict, Verifier, anchors, verify};
 
 use crate::config::{AuditSettings, OnFailure, Switch};
 use crate::error::{Error, Kind, Result};
@@ -18,7 +29,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest wait for a sink that is full, for one record.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -48,19 +59,37 @@ trait Sink: Send {
     fn name(&self) -> &str;
     /// Takes one record whole, within `patience`.
     fn write(&mut self, frame: &Frame<'_>, patience: Duration) -> Result<()>;
+    /// The path of the file and the place of the record taken last, where records are chained. Such a place takes no anchors: they are about it.
+    fn stands_at(&self) -> Option<(&str, &chain::Link)> {
+        None
+    }
+    /// Whether it is a log of its own, which anchors go to.
+    fn is_log(&self) -> bool {
+        false
+    }
+}
+
+/// When the next anchor is due.
+struct Anchors {
+    /// With every record of the file whose number this divides.
+    records: u64,
+    /// After so long.
+    time: Duration,
+    last: Instant,
 }
 
 struct State {
     sinks: Vec<Box<dyn Sink>>,
     common: Common,
     info: RunInfo,
-    script: Option<String>,
-    policy: Option<String>,
     seq: u64,
     lost: u64,
     chain: Option<String>,
     json: String,
     clock: record::Clock,
+    anchors: Anchors,
+    /// Most bytes of a script that are kept.
+    keep: usize,
     /// Zero after a failure, so that a dead sink costs its wait once.
     patience: Duration,
 }
@@ -99,7 +128,7 @@ impl Audit {
             }
         }
         if !settings.file.is_empty() {
-            match file::JsonLines::open(Path::new(&settings.file)) {
+            match file::JsonLines::open(Path::new(&settings.file), settings.chain) {
                 Ok(sink) => sinks.push(Box::new(sink)),
                 Err(error) => failed = Some(error),
             }
@@ -110,29 +139,30 @@ impl Audit {
         }
         match failed {
             Some(error) if on_failure == OnFailure::Deny => Err(error),
-            failed => Ok(Self::with(sinks, on_failure, settings.chain, info, u64::from(failed.is_some()))),
+            failed => Ok(Self::with(sinks, on_failure, settings, info, u64::from(failed.is_some()))),
         }
     }
 
     /// For the host's owner at a local command line: the host's log where there is one, and no failure stops anything.
     #[must_use]
     pub fn best_effort(info: RunInfo) -> Self {
-        let nothing = Self::with(Vec::new(), OnFailure::Allow, false, info.clone(), 0);
-        Self::open(&AuditSettings::default(), OnFailure::Allow, info).unwrap_or(nothing)
+        let settings = AuditSettings::default();
+        let nothing = Self::with(Vec::new(), OnFailure::Allow, &settings, info.clone(), 0);
+        Self::open(&settings, OnFailure::Allow, info).unwrap_or(nothing)
     }
 
-    fn with(sinks: Vec<Box<dyn Sink>>, on_failure: OnFailure, chain: bool, info: RunInfo, lost: u64) -> Self {
+    fn with(sinks: Vec<Box<dyn Sink>>, on_failure: OnFailure, settings: &AuditSettings, info: RunInfo, lost: u64) -> Self {
         let common = Common::new(&info);
-        let chain = chain.then(String::new);
+        let anchors = Anchors { records: settings.anchor_records, time: settings.anchor_time, last: Instant::now() };
         let state = State {
             sinks,
             common,
             info,
-            script: None,
-            policy: None,
             seq: 0,
             lost,
-            chain,
+            chain: settings.chain.then(String::new),
+            anchors,
+            keep: usize::try_from(settings.keep_scripts).unwrap_or(usize::MAX),
             json: String::with_capacity(4096),
             clock: record::Clock::default(),
             patience: PATIENCE,
@@ -148,30 +178,30 @@ impl Audit {
     /// The digest of the script (hex), in every record from now on.
     pub fn set_script(&self, sha256: &str) {
         let state = &mut *self.state();
-        state.script = Some(sha256.to_string());
-        state.common.rest(&state.info, state.script.as_deref(), state.policy.as_deref());
+        state.common.script = Some(sha256.to_string());
+        state.common.rest(&state.info);
     }
 
     /// The digest of the policies (hex), in every record from now on.
     pub fn set_policy(&self, digest: &str) {
         let state = &mut *self.state();
-        state.policy = Some(digest.to_string());
-        state.common.rest(&state.info, state.script.as_deref(), state.policy.as_deref());
+        state.common.policy = Some(digest.to_string());
+        state.common.rest(&state.info);
     }
 
-    /// Records one event with every sink, in order; each gets its try, however the others fare.
+    /// Records one event with every sink, in order; each gets its try, however the others fare. Where an anchor is due, the logs get that too.
     ///
     /// # Errors
     /// [`Kind::Audit`] when a sink did not accept the record within two seconds, unless failures are allowed. The act must not happen.
     pub fn record(&self, event: &Event<'_>) -> Result<()> {
         let state = &mut *self.state();
+        let (seq, lost) = (state.seq, state.lost);
+        state.seq += 1;
         if state.sinks.is_empty() {
-            state.seq += 1;
             return Ok(());
         }
         let time = state.clock.now();
-        let frame = record::render(&mut state.json, &state.common, &state.info, event, time, state.seq, state.lost);
-        state.seq += 1;
+        let frame = record::render(&mut state.json, &state.common, &state.info, event, time, Some(seq), lost);
         if let Some(previous) = &mut state.chain {
             *previous = link(previous, &state.json);
             // The closing brace comes after the link.
@@ -180,14 +210,15 @@ impl Audit {
             state.json.push('"');
         }
         state.json.push('}');
-        let frame = Frame { json: &state.json, common: &state.common, ..frame };
+        let frame = Frame { json: &state.json, ..frame };
         let mut failed = None;
         for sink in &mut state.sinks {
             if let Err(error) = sink.write(&frame, state.patience) {
-                failed.get_or_insert_with(|| {
-                    Error::new(Kind::Audit, format!("{}: the record was not accepted: {}", sink.name(), error.message))
-                });
+                failed.get_or_insert_with(|| unaccepted(&**sink, &error));
             }
+        }
+        if failed.is_none() {
+            failed = state.anchor(event).err();
         }
         state.patience = if failed.is_some() { Duration::ZERO } else { PATIENCE };
         match failed {
@@ -197,6 +228,28 @@ impl Audit {
                 if self.on_failure == OnFailure::Allow { Ok(()) } else { Err(error) }
             }
         }
+    }
+
+    /// Keeps the script, in pieces, as far as rex.toml wants it kept.
+    ///
+    /// # Errors
+    /// As [`Audit::record`].
+    pub fn keep_script(&self, script: &str) -> Result<()> {
+        let most = self.state().keep;
+        let kept = script.get(..script.floor_char_boundary(most)).unwrap_or("");
+        let mut pieces = Vec::new();
+        let mut rest = kept;
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at(record::piece(rest).len());
+            pieces.push(piece);
+            rest = more;
+        }
+        let parts = pieces.len() as u64;
+        for (part, text) in (1..).zip(pieces) {
+            let left_out = if part == parts { (script.len() - kept.len()) as u64 } else { 0 };
+            self.record(&Event::Script(Piece { part, parts, text, left_out }))?;
+        }
+        Ok(())
     }
 
     /// The sinks that are open, e.g. `syslog /dev/log`.
@@ -210,6 +263,40 @@ impl Audit {
     pub fn lost(&self) -> u64 {
         self.state().lost
     }
+}
+
+impl State {
+    /// Tells the logs where the chain of the file stands, if that is due.
+    fn anchor(&mut self, event: &Event<'_>) -> Result<()> {
+        let Some((file, at)) = self.sinks.iter().find_map(|sink| sink.stands_at()) else { return Ok(()) };
+        let reason = if matches!(event, Event::RunEnd(_) | Event::Refused(_) | Event::PolicyChange(_)) {
+            "end"
+        } else if at.n.is_multiple_of(self.anchors.records) {
+            "count"
+        } else if self.anchors.last.elapsed() >= self.anchors.time {
+            "time"
+        } else {
+            return Ok(());
+        };
+        self.anchors.last = Instant::now();
+        let (file, at) = (file.to_owned(), at.clone());
+        let event = Event::Anchor(Anchor { file: &file, n: at.n, link: &at.digest, reason });
+        let time = self.clock.now();
+        let frame = record::render(&mut self.json, &self.common, &self.info, &event, time, None, 0);
+        self.json.push('}');
+        let frame = Frame { json: &self.json, ..frame };
+        let mut done = Ok(());
+        for sink in self.sinks.iter_mut().filter(|sink| sink.is_log()) {
+            if let Err(error) = sink.write(&frame, self.patience) {
+                done = done.and(Err(unaccepted(&**sink, &error)));
+            }
+        }
+        done
+    }
+}
+
+fn unaccepted(sink: &dyn Sink, error: &Error) -> Error {
+    Error::new(Kind::Audit, format!("{}: the record was not accepted: {}", sink.name(), error.message))
 }
 
 fn wanted(switch: Switch, socket: &Path) -> bool {

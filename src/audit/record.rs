@@ -11,25 +11,65 @@ pub const SCHEMA: &str = "rex.audit/1";
 /// Longest record in bytes. Logs cut or refuse what does not fit a datagram of 8 KiB (RFC 5424 §6.1 asks for 2048 only).
 const LONGEST: usize = 7 << 10;
 
+/// Most bytes of a script in one record, as they are written there. The rest of a record of that kind is far below a kilobyte.
+const PIECE: usize = 5 << 10;
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// A script is about to run; `layers` are in force.
-    RunStart { layers: &'a [&'a str] },
+    /// A script is about to run.
+    RunStart(RunStart<'a>),
+    /// A piece of the script, where rex.toml wants scripts kept. Comes before the script runs.
+    Script(Piece<'a>),
     /// The policy was asked.
     Decision(Decision<'a>),
     /// A walk over many things is over; its denials have records of their own.
     WalkSummary(WalkSummary<'a>),
     /// Something was changed, or the attempt failed.
     Effect(Effect<'a>),
-    /// The script caught a denial and went on.
-    DenialCaught { reference: &'a str, action: &'a str, resource: &'a str },
     /// The run is over.
     RunEnd(RunEnd<'a>),
     /// Nothing ran: bad identity, bad policy, a request that is none.
     Refused(Refused<'a>),
+    /// Where the chain of the file of records stands: told to the other places, so that a file which is written anew is found out. It is no part of
+    /// the run's own sequence.
+    Anchor(Anchor<'a>),
     /// Another set of policies: put in force by the owner, or found by a run that is under way.
     PolicyChange(PolicyChange<'a>),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct RunStart<'a> {
+    /// The layers of protection in force.
+    pub layers: &'a [&'a str],
+    /// How it came in: `session`, `serve` or `local`.
+    pub mode: &'a str,
+    /// The owner's script that it is, if it is one.
+    pub runbook: Option<&'a str>,
+    /// Length of the script.
+    pub script_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Piece<'a> {
+    /// From 1.
+    pub part: u64,
+    pub parts: u64,
+    pub text: &'a str,
+    /// In the last piece: bytes of the script that are not kept.
+    pub left_out: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Anchor<'a> {
+    /// The file of records.
+    pub file: &'a str,
+    /// The record's number in the file.
+    pub n: u64,
+    /// Its link.
+    pub link: &'a str,
+    /// `count`, `time` or `end`.
+    pub reason: &'a str,
 }
 
 /// One question to the policy and its answer. Actions and resources are in Cedar notation.
@@ -52,6 +92,10 @@ pub struct Decision<'a> {
     pub column: u32,
     /// The answer was remembered from an equal question of this run.
     pub memoized: bool,
+    /// The circumstances that the policy was told: arguments of a program, wanted mode ….
+    pub context: Option<&'a serde_json::Map<String, Value>>,
+    /// What tells more about the resource than its id: name and user of a process.
+    pub attributes: Option<&'a serde_json::Map<String, Value>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,6 +104,8 @@ pub struct WalkSummary<'a> {
     pub action: &'a str,
     pub allowed: u64,
     pub denied: u64,
+    /// Ids of the policies that allowed something on the way.
+    pub policies: &'a [&'a str],
 }
 
 #[derive(Clone, Debug, Default)]
@@ -108,13 +154,14 @@ impl Event<'_> {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::RunStart { .. } => "run_start",
+            Self::RunStart(_) => "run_start",
+            Self::Script(_) => "script",
             Self::Decision(_) => "decision",
             Self::WalkSummary(_) => "walk_summary",
             Self::Effect(_) => "effect",
-            Self::DenialCaught { .. } => "denial_caught",
             Self::RunEnd(_) => "run_end",
             Self::Refused(_) => "refused",
+            Self::Anchor(_) => "anchor",
             Self::PolicyChange(_) => "policy_change",
         }
     }
@@ -143,7 +190,6 @@ impl Event<'_> {
             Self::Decision(it) => Some((it.action, it.resource)),
             Self::WalkSummary(it) => Some((it.action, it.root)),
             Self::Effect(it) => Some((it.action, it.resource)),
-            Self::DenialCaught { action, resource, .. } => Some((action, resource)),
             _ => None,
         }
     }
@@ -153,9 +199,11 @@ impl Event<'_> {
 pub struct Frame<'a> {
     pub json: &'a str,
     pub common: &'a Common,
+    pub info: &'a RunInfo,
     pub event: &'a Event<'a>,
     pub time: &'a str,
-    pub seq: u64,
+    /// Its number in the run, from 0; anchors have none.
+    pub seq: Option<u64>,
 }
 
 /// The parts of a record that a run's records share, written once.
@@ -164,6 +212,9 @@ pub struct Common {
     pub pid: u32,
     pub run: String,
     pub principal: String,
+    /// Digests, hexadecimal, once known.
+    pub script: Option<String>,
+    pub policy: Option<String>,
     fixed: String,
     rest: String,
 }
@@ -178,17 +229,29 @@ impl Common {
         number(&mut fixed, "pid", u64::from(pid));
         number(&mut fixed, "uid", u64::from(info.uid));
         field(&mut fixed, "principal", &info.principal, 256);
-        let mut common = Self { host, pid, run: info.run.clone(), principal: info.principal.clone(), fixed, rest: String::new() };
-        common.rest(info, None, None);
+        let mut common = Self {
+            host,
+            pid,
+            run: info.run.clone(),
+            principal: info.principal.clone(),
+            script: None,
+            policy: None,
+            fixed,
+            rest: String::new(),
+        };
+        common.rest(info);
         common
     }
 
     /// Writes the part that becomes known later.
-    pub fn rest(&mut self, info: &RunInfo, script: Option<&str>, policy: Option<&str>) {
+    pub fn rest(&mut self, info: &RunInfo) {
         self.rest.clear();
-        for (name, value) in
-            [("evidence", Some(info.evidence.as_str())), ("client", info.client.as_deref()), ("script", script), ("policy", policy)]
-        {
+        for (name, value) in [
+            ("evidence", Some(info.evidence.as_str())),
+            ("client", info.client.as_deref()),
+            ("script", self.script.as_deref()),
+            ("policy", self.policy.as_deref()),
+        ] {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 field(&mut self.rest, name, value, 128);
             }
@@ -229,21 +292,25 @@ impl Clock {
 pub fn render<'a>(
     out: &mut String,
     common: &'a Common,
-    info: &RunInfo,
+    info: &'a RunInfo,
     event: &'a Event<'a>,
     time: &'a str,
-    seq: u64,
+    seq: Option<u64>,
     lost: u64,
 ) -> Frame<'a> {
     for cap in [2048, 512, 128, 32] {
         out.clear();
-        let _ = write!(out, "{{\"schema\":\"{SCHEMA}\",\"time\":\"{time}\",\"seq\":{seq},\"event\":\"{}\"", event.name());
+        let _ = write!(out, "{{\"schema\":\"{SCHEMA}\",\"time\":\"{time}\"");
+        if let Some(seq) = seq {
+            number(out, "seq", seq);
+        }
+        let _ = write!(out, ",\"event\":\"{}\"", event.name());
         out.push_str(&common.fixed);
         out.push_str(&common.rest);
         if lost > 0 {
             number(out, "lost", lost);
         }
-        if matches!(event, Event::RunStart { .. } | Event::Refused(_)) {
+        if matches!(event, Event::RunStart(_) | Event::Refused(_)) {
             list(out, "groups", &info.groups, cap);
             field(out, "request", &info.request, cap);
             out.push_str(",\"facts\":");
@@ -257,7 +324,7 @@ pub fn render<'a>(
             break;
         }
     }
-    Frame { json: "", common, event, time, seq }
+    Frame { json: "", common, info, event, time, seq }
 }
 
 fn body(out: &mut String, event: &Event<'_>, cap: usize) {
@@ -269,7 +336,22 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
         field(out, "resource", resource, cap);
     }
     match event {
-        Event::RunStart { layers } => list(out, "layers", layers, cap),
+        Event::RunStart(it) => {
+            field(out, "mode", it.mode, cap);
+            if let Some(runbook) = it.runbook {
+                field(out, "runbook", runbook, cap);
+            }
+            number(out, "script_bytes", it.script_bytes);
+            list(out, "layers", it.layers, cap);
+        }
+        Event::Script(it) => {
+            number(out, "part", it.part);
+            number(out, "parts", it.parts);
+            field(out, "text", it.text, PIECE);
+            if it.left_out > 0 {
+                number(out, "left_out", it.left_out);
+            }
+        }
         Event::Decision(it) => {
             if let Some(requested) = it.requested {
                 field(out, "requested", requested, cap);
@@ -287,10 +369,17 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             if it.memoized {
                 out.push_str(",\"memoized\":true");
             }
+            for (name, map) in [("attributes", it.attributes), ("context", it.context)] {
+                if let Some(map) = map {
+                    let _ = write!(out, ",\"{name}\":");
+                    object(out, map, cap, 4);
+                }
+            }
         }
         Event::WalkSummary(it) => {
             number(out, "allowed", it.allowed);
             number(out, "denied", it.denied);
+            list(out, "policies", it.policies, cap);
         }
         Event::Effect(it) => {
             field(out, "result", it.failed.map_or("ok", Kind::name), cap);
@@ -300,7 +389,6 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
                 field(out, "detail", it.detail, cap);
             }
         }
-        Event::DenialCaught { reference, .. } => field(out, "ref", reference, cap),
         Event::RunEnd(it) => {
             number(out, "exit", u64::from(it.exit));
             if !it.class.is_empty() {
@@ -316,12 +404,34 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             field(out, "kind", it.kind.name(), cap);
             field(out, "message", it.message, cap);
         }
+        Event::Anchor(it) => {
+            field(out, "file", it.file, cap);
+            number(out, "n", it.n);
+            field(out, "link", it.link, cap);
+            field(out, "reason", it.reason, cap);
+        }
         Event::PolicyChange(it) => {
             field(out, "what", it.what, cap);
             field(out, "from", it.from, cap);
             field(out, "to", it.to, cap);
         }
     }
+}
+
+/// The next piece of a text that fits a record: as much of it as is at most [`PIECE`] bytes there.
+pub fn piece(text: &str) -> &str {
+    let mut bytes = 0;
+    for (at, c) in text.char_indices() {
+        bytes += match c {
+            '"' | '\\' | '\n' => 2,
+            ' '..='~' => 1,
+            c => 6 * c.len_utf16(),
+        };
+        if bytes > PIECE {
+            return text.get(..at).unwrap_or(text);
+        }
+    }
+    text
 }
 
 fn number(out: &mut String, name: &str, value: u64) {
@@ -352,13 +462,17 @@ fn list<S: AsRef<str>>(out: &mut String, name: &str, items: &[S], cap: usize) {
 
 fn object(out: &mut String, map: &serde_json::Map<String, Value>, cap: usize, depth: usize) {
     out.push('{');
-    for (i, (key, item)) in map.iter().take((cap / 16).max(2)).enumerate() {
+    let most = (cap / 16).max(2);
+    for (i, (key, item)) in map.iter().take(most).enumerate() {
         if i > 0 {
             out.push(',');
         }
         string(out, key, cap);
         out.push(':');
         value(out, item, cap, depth);
+    }
+    if let Some(more) = map.len().checked_sub(most).filter(|more| *more > 0) {
+        let _ = write!(out, ",\"\\u2026\":\"\\u2026(+{more})\"");
     }
     out.push('}');
 }
@@ -369,11 +483,15 @@ fn value(out: &mut String, item: &Value, cap: usize, depth: usize) {
         Value::Array(_) | Value::Object(_) if depth == 0 => out.push_str("\"\\u2026\""),
         Value::Array(items) => {
             out.push('[');
-            for (i, item) in items.iter().take((cap / 16).max(2)).enumerate() {
+            let most = (cap / 16).max(2);
+            for (i, item) in items.iter().take(most).enumerate() {
                 if i > 0 {
                     out.push(',');
                 }
                 value(out, item, cap, depth - 1);
+            }
+            if let Some(more) = items.len().checked_sub(most).filter(|more| *more > 0) {
+                let _ = write!(out, ",\"\\u2026(+{more})\"");
             }
             out.push(']');
         }
@@ -383,7 +501,7 @@ fn value(out: &mut String, item: &Value, cap: usize, depth: usize) {
 }
 
 /// A JSON string of ASCII only: nothing in it can steer a terminal, break a line, or need a byte order mark (RFC 5424 §6.4).
-fn string(out: &mut String, text: &str, cap: usize) {
+pub fn string(out: &mut String, text: &str, cap: usize) {
     out.push('"');
     // Nearly all of them are like this.
     if text.len() <= cap && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {

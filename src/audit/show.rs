@@ -1,30 +1,25 @@
-//! `rex audit`: reads records back, filtered, as lines for people or as they are.
+//! Records shown: as lines for people, as they are, or in the words of another schema.
 
+use super::export::{ecs, ocsf};
+use super::filter::{Filter, Sieve};
+use super::read::{Record, lines, parse, quoted, text};
 use super::record::{ascii_json, visible};
 use crate::error::{Error, Kind, Result};
-use serde_json::{Map, Value};
-use std::io::{BufRead, BufReader, Read, Write};
+use serde_json::Value;
+use std::io::{BufRead, Write};
 
-/// The longest line that is looked at; records are shorter than 8 KiB.
-const LONGEST: u64 = 1 << 20;
-
-/// Which records are wanted; what is `None` is not asked about.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// The id of a run, or how it begins.
-    pub run: Option<String>,
-    pub principal: Option<String>,
-    /// An action in Cedar notation, or its last word (`read`).
-    pub action: Option<String>,
-    /// `allow` or `deny`.
-    pub decision: Option<String>,
-    pub event: Option<String>,
-    /// Records at this time or later.
-    pub since: Option<jiff::Timestamp>,
-    /// Records before this time.
-    pub until: Option<jiff::Timestamp>,
-    /// The records as they are, one JSON document a line.
-    pub json: bool,
+/// The form of records that are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// A line for people.
+    #[default]
+    Human,
+    /// The record as it is, one JSON document a line.
+    Json,
+    /// Elastic Common Schema.
+    Ecs,
+    /// Open Cybersecurity Schema Framework.
+    Ocsf,
 }
 
 /// What was read and shown.
@@ -37,81 +32,32 @@ pub struct Summary {
     pub bad: u64,
 }
 
-/// A reader of lines from a file of records, also one that rotation has compressed with gzip.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn reader<'a>(file: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>> {
-    let mut file = BufReader::new(file);
-    // RFC 1952 §2.3.1.
-    if file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file))));
-    }
-    Ok(Box::new(file))
-}
-
-/// Calls `each` with the number and bytes of every line that is not empty, `None` for one that is too long.
-pub(super) fn lines(mut input: impl BufRead, mut each: impl FnMut(u64, Option<&[u8]>) -> Result<()>) -> Result<u64> {
-    let mut line = Vec::new();
-    let mut number = 0;
-    loop {
-        line.clear();
-        if (&mut input).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
-            return Ok(number);
-        }
-        number += 1;
-        let whole = line.last() == Some(&b'\n');
-        if !whole && line.len() as u64 >= LONGEST {
-            each(number, None)?;
-            while line.last() != Some(&b'\n') {
-                line.clear();
-                if (&mut input).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
-                    break;
-                }
-            }
-            continue;
-        }
-        let text = line.trim_ascii_end();
-        if !text.is_empty() {
-            each(number, Some(text))?;
-        }
-    }
-}
-
-/// A line as a record, or what is wrong with it.
-pub(super) fn parse(line: Option<&[u8]>) -> std::result::Result<Map<String, Value>, String> {
-    let line = line.ok_or("longer than 1 MiB")?;
-    let record: Map<String, Value> = serde_json::from_slice(line).map_err(|error| format!("no JSON object: {error}"))?;
-    match record.get("schema").and_then(Value::as_str) {
-        Some(super::record::SCHEMA) => Ok(record),
-        Some(other) => Err(format!("unknown schema `{}`", visible(other))),
-        None => Err("no schema".to_string()),
-    }
+pub(super) fn unwritten(error: std::io::Error) -> Error {
+    Error::new(Kind::Communication, format!("output: {error}"))
 }
 
 /// Shows the records that the filter wants. A line that is no record is reported where it stands, and in the summary.
 ///
 /// # Errors
 /// When input cannot be read or output not written.
-pub fn show(input: impl BufRead, filter: &Filter, out: &mut dyn Write) -> Result<Summary> {
+pub fn show(input: impl BufRead, filter: &Filter, form: Form, out: &mut dyn Write) -> Result<Summary> {
     let mut summary = Summary::default();
-    let written = |error: std::io::Error| Error::new(Kind::Communication, format!("output: {error}"));
+    let mut sieve = Sieve::new(filter);
     summary.lines = lines(input, |number, line| {
-        match parse(line) {
+        let record = parse(line).or_else(|why| parse(line.and_then(quoted)).map_err(|_| why));
+        match record {
             Err(why) => {
                 summary.bad += 1;
-                if !filter.json {
-                    writeln!(out, "line {number} is not a record: {why}").map_err(written)?;
+                if form == Form::Human {
+                    writeln!(out, "line {number} is not a record: {why}").map_err(unwritten)?;
                 }
                 if summary.malformed.len() < 100 {
                     summary.malformed.push((number, why));
                 }
             }
-            Ok(record) if filter.wants(&record) => {
+            Ok(record) if sieve.wants(&record) => {
                 summary.shown += 1;
-                // Written anew rather than passed on: a forged line may hold raw bytes that rex would not write.
-                let text = if filter.json { ascii_json(&record) } else { human(&record) };
-                writeln!(out, "{text}").map_err(written)?;
+                writeln!(out, "{}", line_of(&record, form)).map_err(unwritten)?;
             }
             Ok(_) => {}
         }
@@ -120,34 +66,47 @@ pub fn show(input: impl BufRead, filter: &Filter, out: &mut dyn Write) -> Result
     Ok(summary)
 }
 
-fn text<'a>(record: &'a Map<String, Value>, name: &str) -> &'a str {
-    record.get(name).and_then(Value::as_str).unwrap_or("")
+/// One line as it is shown, if it is a record that is wanted.
+pub fn show_line(line: &[u8], sieve: &mut Sieve<'_>, form: Form) -> Option<String> {
+    let record = parse(Some(line.trim_ascii_end())).ok()?;
+    sieve.wants(&record).then(|| line_of(&record, form))
 }
 
-impl Filter {
-    fn wants(&self, record: &Map<String, Value>) -> bool {
-        let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| text(record, name) == wanted);
-        let action = |wanted: &String| {
-            let action = text(record, "action");
-            action == wanted || action.ends_with(&format!("::\"{wanted}\""))
-        };
-        let time = || text(record, "time").parse::<jiff::Timestamp>().ok();
-        is(&self.principal, "principal")
-            && is(&self.decision, "decision")
-            && is(&self.event, "event")
-            && self.run.as_ref().is_none_or(|run| text(record, "run").starts_with(run.as_str()))
-            && self.action.as_ref().is_none_or(action)
-            && self.since.is_none_or(|since| time().is_some_and(|time| time >= since))
-            && self.until.is_none_or(|until| time().is_some_and(|time| time < until))
+/// Written anew rather than passed on: a forged line may hold raw bytes that rex would not write.
+fn line_of(record: &Record, form: Form) -> String {
+    match form {
+        Form::Human => human(record),
+        Form::Json => ascii_json(record),
+        Form::Ecs => ascii_json(&ecs(record)),
+        Form::Ocsf => ascii_json(&ocsf(record)),
     }
 }
 
 /// `TIME RUN PRINCIPAL EVENT name=value …`, with what is free put in quotes or shown by number.
-fn human(record: &Map<String, Value>) -> String {
+fn human(record: &Record) -> String {
+    const HIDDEN: &[&str] = &[
+        "schema",
+        "time",
+        "run",
+        "principal",
+        "event",
+        "seq",
+        "host",
+        "pid",
+        "uid",
+        "script",
+        "policy",
+        "chain",
+        "n",
+        "link",
+        "evidence",
+        "client",
+    ];
     let mut line = ["time", "run", "principal", "event"].map(|name| visible(text(record, name))).join(" ");
-    let hidden =
-        ["schema", "time", "run", "principal", "event", "seq", "host", "pid", "uid", "script", "policy", "chain", "evidence", "client"];
-    for (name, value) in record.iter().filter(|(name, _)| !hidden.contains(&name.as_str())) {
+    let anchor = text(record, "event") == "anchor";
+    for (name, value) in
+        record.iter().filter(|(name, _)| !HIDDEN.contains(&name.as_str()) || anchor && matches!(name.as_str(), "n" | "link"))
+    {
         let value = match value {
             Value::String(word) if !word.is_empty() && !word.contains([' ', '=']) => visible(word),
             other => visible(&other.to_string()),

@@ -87,6 +87,9 @@ impl Sink for Syslog {
     fn name(&self) -> &str {
         &self.name
     }
+    fn is_log(&self) -> bool {
+        true
+    }
     fn write(&mut self, frame: &Frame<'_>, patience: Duration) -> Result<()> {
         rfc5424(&mut self.frame, frame, self.facility);
         if self.socket.stream {
@@ -109,10 +112,13 @@ fn rfc5424(out: &mut String, frame: &Frame<'_>, facility: u8) {
         out.push('-');
     }
     let _ = write!(out, " rex {} {} [rex@32473", common.pid, event.name());
-    let seq = frame.seq.to_string();
-    for (name, value) in
-        [("run", Some(common.run.as_str())), ("seq", Some(&seq)), ("principal", Some(&common.principal)), ("decision", event.decision())]
-    {
+    let seq = frame.seq.map(|seq| seq.to_string());
+    for (name, value) in [
+        ("run", Some(common.run.as_str())),
+        ("seq", seq.as_deref()),
+        ("principal", Some(&common.principal)),
+        ("decision", event.decision()),
+    ] {
         if let Some(value) = value {
             let _ = write!(out, " {name}=\"");
             param_value(out, value);
@@ -154,6 +160,9 @@ impl Sink for Journald {
     fn name(&self) -> &str {
         &self.name
     }
+    fn is_log(&self) -> bool {
+        true
+    }
     fn write(&mut self, frame: &Frame<'_>, patience: Duration) -> Result<()> {
         let out = &mut self.frame;
         out.clear();
@@ -163,18 +172,69 @@ impl Sink for Journald {
         entry(out, "SYSLOG_FACILITY", &self.facility.to_string());
         entry(out, "SYSLOG_IDENTIFIER", "rex");
         entry(out, "SYSLOG_PID", &common.pid.to_string());
-        entry(out, "REX_RUN", &common.run);
-        entry(out, "REX_EVENT", event.name());
-        entry(out, "REX_PRINCIPAL", &common.principal);
-        if let Some((action, resource)) = event.subject() {
-            entry(out, "REX_ACTION", action);
-            entry(out, "REX_RESOURCE", cut(resource));
-        }
-        if let Some(decision) = event.decision() {
-            entry(out, "REX_DECISION", decision);
-        }
+        native(out, frame);
         entry(out, "REX_RECORD", frame.json);
         self.socket.send(&self.frame, patience)
+    }
+}
+
+/// The fields of a record under names of their own, for `journalctl REX_…=`: those that entries are looked for by. All the others are in REX_RECORD.
+fn native(out: &mut Vec<u8>, frame: &Frame<'_>) {
+    let (event, common, info) = (frame.event, frame.common, frame.info);
+    let mut text = |name: &str, value: &str| {
+        if !value.is_empty() {
+            entry(out, name, cut(value));
+        }
+    };
+    text("REX_RUN", &common.run);
+    text("REX_EVENT", event.name());
+    text("REX_PRINCIPAL", &common.principal);
+    text("REX_UID", &info.uid.to_string());
+    text("REX_EVIDENCE", &info.evidence);
+    text("REX_CLIENT", info.client.as_deref().unwrap_or(""));
+    text("REX_SCRIPT", common.script.as_deref().unwrap_or(""));
+    text("REX_POLICY", common.policy.as_deref().unwrap_or(""));
+    if let Some(seq) = frame.seq {
+        text("REX_SEQ", &seq.to_string());
+    }
+    if let Some((action, resource)) = event.subject() {
+        text("REX_ACTION", action);
+        text("REX_RESOURCE", resource);
+    }
+    text("REX_DECISION", event.decision().unwrap_or(""));
+    match event {
+        Event::RunStart(it) => {
+            text("REX_MODE", it.mode);
+            text("REX_RUNBOOK", it.runbook.unwrap_or(""));
+            info.groups.iter().take(64).for_each(|group| text("REX_GROUP", group));
+            for (name, field) in
+                [("REX_AGENT", "agent"), ("REX_ON_BEHALF_OF", "on_behalf_of"), ("REX_VIA", "via"), ("REX_KEY", "key_fingerprint")]
+            {
+                text(name, info.facts.get(field).and_then(serde_json::Value::as_str).unwrap_or(""));
+            }
+        }
+        Event::Decision(it) => {
+            text("REX_WHY", it.why.map_or("", |why| why.name()));
+            text("REX_REF", it.reference.unwrap_or(""));
+            text("REX_FUNCTION", it.function);
+            it.policies.iter().take(64).for_each(|policy| text("REX_RULE", policy));
+        }
+        Event::Effect(it) => {
+            text("REX_RESULT", it.failed.map_or("ok", crate::error::Kind::name));
+            text("REX_BYTES", &it.bytes.to_string());
+        }
+        Event::RunEnd(it) => {
+            text("REX_EXIT", &it.exit.to_string());
+            text("REX_CLASS", it.class);
+            text("REX_DURATION_US", &it.duration_us.to_string());
+        }
+        Event::Refused(it) => text("REX_KIND", it.kind.name()),
+        Event::Anchor(it) => {
+            text("REX_N", &it.n.to_string());
+            text("REX_LINK", it.link);
+        }
+        Event::PolicyChange(it) => text("REX_TO", it.to),
+        Event::WalkSummary(_) | Event::Script(_) => {}
     }
 }
 
@@ -201,6 +261,8 @@ fn sentence(frame: &Frame<'_>) -> String {
         Event::Decision(it) => it.why.map(|why| format!(" ({})", why.name())).unwrap_or_default(),
         Event::RunEnd(it) => format!(" exit {}, {} denied", it.exit, it.denials),
         Event::Refused(it) => format!(" {}: {}", visible(it.what), visible(cut(it.message))),
+        Event::Anchor(it) => format!(" record {} of {} has link {}", it.n, visible(cut(it.file)), it.link),
+        Event::Script(it) => format!(" part {} of {}", it.part, it.parts),
         _ => String::new(),
     };
     let what = match event {

@@ -300,7 +300,7 @@ fn concurrent_writers_of_a_file_produce_whole_lines_and_unbroken_chains() {
         }
     });
     let verdict = verify(file_text(&settings).as_bytes()).unwrap();
-    assert_eq!(verdict, Verdict { records: 8 * 201, runs: 8, ..Verdict::default() });
+    assert_eq!(verdict, Verdict { records: 8 * 201, linked: 8 * 201, unanchored: 8 * 201, runs: 8, ..Verdict::default() });
 }
 
 #[test]
@@ -308,20 +308,20 @@ fn a_chain_shows_records_that_were_changed_removed_swapped_or_cut() {
     let dir = TempDir::new().unwrap();
     let settings = with_file(&dir);
     let audit = open(&settings).unwrap();
-    audit.record(&Event::RunStart { layers: &["seccomp"] }).unwrap();
+    audit.record(&Event::RunStart(RunStart { layers: &["seccomp"], ..RunStart::default() })).unwrap();
     for path in ["/a", "/b", "/c"] {
         audit.record(&denial(path)).unwrap();
     }
     audit.record(&Event::RunEnd(RunEnd { exit: 77, denials: 3, ..RunEnd::default() })).unwrap();
     let text = file_text(&settings);
     let problems = |text: &str| verify(text.as_bytes()).unwrap().problems;
-    assert_eq!(verify(text.as_bytes()).unwrap(), Verdict { records: 5, runs: 1, ..Verdict::default() });
+    assert_eq!(verify(text.as_bytes()).unwrap(), Verdict { records: 5, linked: 5, unanchored: 5, runs: 1, ..Verdict::default() });
     let lines: Vec<&str> = text.lines().collect();
     let without =
         |skip: usize| lines.iter().enumerate().filter(|(i, _)| *i != skip).map(|(_, line)| format!("{line}\n")).collect::<String>();
-    assert_eq!(problems(&text.replace("\"/b\"", "\"/d\""))[0].0, 3);
-    assert_eq!(problems(&without(2))[0].0, 3);
-    assert_eq!(problems(&without(0))[0].0, 1);
+    assert_eq!(problems(&text.replace("\"/b\"", "\"/d\""))[0].line, 3);
+    assert_eq!(problems(&without(2))[0].line, 3);
+    assert_eq!(problems(&without(0))[0].line, 1);
     assert_eq!(verify(without(4).as_bytes()).unwrap().unfinished.iter().map(|(run, _)| run.as_str()).collect::<Vec<_>>(), ["r1"]);
     assert!(!problems(&[lines[0], lines[2], lines[1], lines[3], lines[4]].join("\n")).is_empty());
     assert_eq!(problems(&text[..text.len() - 20]).len(), 1);
@@ -340,7 +340,7 @@ fn a_long_record_is_cut_where_it_shows_and_stays_json() {
     let info =
         RunInfo { request: "\u{7}".repeat(60_000), principal: "p".repeat(9000), groups, facts, client: Some("c".repeat(9000)), ..info() };
     let audit = Audit::open(&settings, OnFailure::Deny, info).unwrap();
-    audit.record(&Event::RunStart { layers: &[] }).unwrap();
+    audit.record(&Event::RunStart(RunStart::default())).unwrap();
     assert!(receive(&log).len() < 8192);
     let long = "\u{e9}".repeat(50_000);
     let ids: Vec<&str> = (0..1000).map(|_| long.as_str()).collect();
@@ -366,15 +366,16 @@ fn records_are_shown_filtered_and_lines_that_are_none_are_reported() {
     let dir = TempDir::new().unwrap();
     let settings = with_file(&dir);
     let audit = open(&settings).unwrap();
-    audit.record(&Event::RunStart { layers: &["seccomp"] }).unwrap();
+    audit.record(&Event::RunStart(RunStart { layers: &["seccomp"], ..RunStart::default() })).unwrap();
     audit.record(&denial("/x\u{1b}[31m")).unwrap();
     audit.record(&Event::Effect(Effect { action: "a", resource: "/y", failed: Some(Kind::NoSpace), ..Effect::default() })).unwrap();
     let text = file_text(&settings) + "rubbish \u{1b}[0m\n{\"schema\":\"other\u{9b}\"}\n{}\n";
-    let run = |filter: Filter| {
+    let run_as = |filter: Filter, form: Form| {
         let mut out = Vec::new();
-        let summary = show(text.as_bytes(), &filter, &mut out).unwrap();
+        let summary = show(text.as_bytes(), &filter, form, &mut out).unwrap();
         (summary, String::from_utf8(out).unwrap())
     };
+    let run = |filter: Filter| run_as(filter, Form::Human);
     let (summary, out) = run(Filter::default());
     assert_eq!((summary.lines, summary.shown, summary.bad), (6, 3, 3));
     assert_eq!(summary.malformed.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [4, 5, 6]);
@@ -391,7 +392,7 @@ fn records_are_shown_filtered_and_lines_that_are_none_are_reported() {
     let now = jiff::Timestamp::now();
     assert_eq!(shown(Filter { until: Some(now), ..Filter::default() }), 3);
     assert_eq!(shown(Filter { since: Some(now), ..Filter::default() }), 0);
-    let (_, json) = run(Filter { json: true, ..Filter::default() });
+    let (_, json) = run_as(Filter::default(), Form::Json);
     assert!(json.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
     assert_eq!(json.lines().count(), 3);
 }
@@ -408,8 +409,34 @@ fn a_gzipped_file_is_read_and_a_line_without_end_is_not_held_in_memory() {
     gzip.write_all(file_text(&settings).as_bytes()).unwrap();
     let packed = gzip.finish().unwrap();
     let mut out = Vec::new();
-    let summary = show(reader(packed.as_slice()).unwrap(), &Filter::default(), &mut out).unwrap();
+    let summary = show(reader(packed.as_slice()).unwrap(), &Filter::default(), Form::Human, &mut out).unwrap();
     assert_eq!((summary.lines, summary.shown, summary.malformed), (2, 1, vec![(1, "longer than 1 MiB".to_string())]));
+}
+
+#[test]
+fn a_denial_is_found_by_its_reference_in_records_and_in_a_log_that_quotes_them() {
+    use std::io::Write;
+    let dir = TempDir::new().unwrap();
+    let settings = with_file(&dir);
+    let audit = open(&settings).unwrap();
+    for path in ["/a", "/b"] {
+        audit.record(&denial(path)).unwrap();
+    }
+    let text = file_text(&settings);
+    let found = |text: &str, reference: &str, principal: Option<&str>| {
+        let input = reader(text.as_bytes()).unwrap();
+        find_denial(input, reference, principal).unwrap().map(|record| record["resource"].as_str().unwrap().to_string())
+    };
+    assert_eq!(found(&text, "d-1", None).as_deref(), Some("/b"));
+    assert_eq!(found(&text, "d-1", Some("alice")).as_deref(), Some("/b"));
+    assert_eq!(found(&text, "d-1", Some("bob")), None);
+    assert_eq!(found(&text, "d-", None), None);
+    let log: String = text.lines().map(|line| format!("Nov 24 10:00:00 host rex: [rex@32473 run=\"r1\"] {line}\n")).collect();
+    assert_eq!(found(&log, "d-1", Some("alice")).as_deref(), Some("/b"));
+    let mut packed = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    packed.write_all(text.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    assert!(find_denial(reader(packed.as_slice()).unwrap(), "d-1", Some("alice")).unwrap().is_some());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The owner's own command line, parsed by clap: a grammar of its own that no request ever reaches.
 
+use super::audit::AuditArgs;
 use super::policy::PolicyCommand;
 use crate::error::Exit;
 use crate::os::process::Environment;
@@ -22,7 +23,7 @@ enum Command {
     /// Check policies, or print their schema.
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Show the audit records of a file.
+    /// Show, follow, count, replay and verify the audit records.
     Audit(AuditArgs),
     /// The script functions, or the manual of one.
     Functions {
@@ -88,6 +89,13 @@ pub struct RunArgs {
     /// Seconds; can only lower the limit of rex.toml.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<f64>,
+    /// Learning run, for root at a local command line alone: what policies do not permit is done all the same if it only looks, recorded, and
+    /// proposed in this new file. Forbids hold, closed and sensitive places stay shut.
+    #[arg(long, value_name = "FILE")]
+    pub learn: Option<PathBuf>,
+    /// Let the learning run change things too: only for scripts that you would run as root without rex.
+    #[arg(long, requires = "learn")]
+    pub learn_changes: bool,
 }
 
 /// The form of a result.
@@ -98,39 +106,6 @@ pub enum OutputFormat {
     Json,
     PrettyJson,
     Ndjson,
-}
-
-/// Which records to show.
-#[derive(Args)]
-pub struct AuditArgs {
-    /// Files of JSON lines (rotated and gzipped ones too); without any, the file of rex.toml.
-    pub files: Vec<PathBuf>,
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Check the chain of digests instead of showing records.
-    #[arg(long)]
-    pub verify: bool,
-    /// As JSON lines.
-    #[arg(long)]
-    pub json: bool,
-    #[arg(long, value_name = "ID")]
-    pub run: Option<String>,
-    #[arg(long, value_name = "NAME")]
-    pub principal: Option<String>,
-    /// A part of the action, e.g. `read`.
-    #[arg(long)]
-    pub action: Option<String>,
-    /// `allow` or `deny`.
-    #[arg(long)]
-    pub decision: Option<String>,
-    /// run_start, decision, walk_summary, effect, run_end, refused, policy_change.
-    #[arg(long)]
-    pub event: Option<String>,
-    /// RFC 3339, e.g. 2026-01-31T14:00:00Z.
-    #[arg(long)]
-    pub since: Option<String>,
-    #[arg(long)]
-    pub until: Option<String>,
 }
 
 /// Runs the owner's command; gives the exit code.

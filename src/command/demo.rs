@@ -1,6 +1,6 @@
 //! `rex demo`: the whole of it on this machine, with a real SSH client: a server, a policy, what it allows, what it denies, and the record of both.
 
-use crate::audit::{Filter, reader, show};
+use crate::audit::{Filter, Form, reader, show};
 use crate::error::{Error, Kind, Result};
 use crate::os::program::{Ran, Scratch, find, run as run_program};
 use crate::server::{Limits, ServeSettings, serve_during};
@@ -88,7 +88,7 @@ fn try_run() -> Result<()> {
     })??;
     say("\nThe record of both (rex audit):")?;
     let mut text = Vec::new();
-    show(reader(crate::os::trusted::open_any(&place.path().join("audit.jsonl"))?)?, &Filter::default(), &mut text)?;
+    show(reader(crate::os::trusted::open_any(&place.path().join("audit.jsonl"))?)?, &Filter::default(), Form::Human, &mut text)?;
     block(&String::from_utf8_lossy(&text))
 }
 

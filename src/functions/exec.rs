@@ -417,7 +417,6 @@ fn run(
 type Under<'a> = (Vec<Running>, Option<(OwnedFd, &'a [u8])>, Vec<(Output, OwnedFd)>);
 
 fn start<'a>(call: &Call<'_>, prepared: &[Prepared], stdin: Option<&'a Content>, merge: bool) -> Result<Under<'a>> {
-    let root = crate::sys::broker::root()?;
     let (out, out_there) = pipes::pipe()?;
     let mut outputs = vec![(Output::Stdout, out)];
     let err_there = if merge {
@@ -428,10 +427,10 @@ fn start<'a>(call: &Call<'_>, prepared: &[Prepared], stdin: Option<&'a Content>,
         there
     };
     let (mut next, input) = match stdin {
-        None => (crate::sys::broker::null()?, None),
+        None => (None, None),
         Some(content) => {
             let (there, here) = pipes::pipe()?;
-            (there, Some((here, content.as_bytes())))
+            (Some(there), Some((here, content.as_bytes())))
         }
     };
     let mut last = Some(out_there);
@@ -443,14 +442,14 @@ fn start<'a>(call: &Call<'_>, prepared: &[Prepared], stdin: Option<&'a Content>,
         } else {
             (None, last.take().ok_or_else(|| Error::new(Kind::Internal, "two last programs"))?)
         };
-        let folder = program.folder.as_ref().and_then(|folder| folder.resource().handle()).map_or(root.as_fd(), |handle| handle.as_fd());
-        let streams = Streams { folder, stdin: next.as_fd(), stdout: write.as_fd(), stderr: err_there.as_fd() };
-        running.push(broker(call)?.launch(&program.granted, &program.launch, &streams, &|| call.check())?);
+        let folder = program.folder.as_ref().and_then(|folder| folder.resource().handle()).map(|handle| handle.as_fd());
+        let streams = Streams { folder, stdin: next.as_ref().map(|next| next.as_fd()), stdout: write.as_fd(), stderr: err_there.as_fd() };
+        // Of several, none starts after one that could not.
+        let check = || call.check();
+        let known: Option<&dyn Fn() -> Result<()>> = if prepared.len() > 1 { Some(&check) } else { None };
+        running.push(broker(call)?.launch(&program.granted, &program.launch, &streams, known)?);
         // What both ends hold would never end.
-        next = match read {
-            Some(read) => read,
-            None => break,
-        };
+        next = read;
     }
     Ok((running, input, outputs))
 }

@@ -37,15 +37,14 @@ pub(super) struct Place {
 /// Everything that was found out, before it is written.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    pub warnings: Vec<String>,
     pub verbs: Vec<VerbRow>,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Row>,
 }
 
 /// One policy: whom it concerns, by the principal part of its scope, and what it says. A rule without an `@id` has no name here: names of files are no part of
 /// what the entry is kept under.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct Row {
     pub principal: Reach,
     pub place: Place,
     pub rule: Rule,
@@ -54,7 +53,6 @@ pub(super) struct Entry {
 /// What is read back for one caller.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub warnings: Vec<String>,
     pub verbs: Vec<VerbRow>,
     /// Policies in all.
     pub total: usize,
@@ -80,8 +78,6 @@ fn header(key: Key<'_>) -> Vec<u8> {
 /// None when a policy holds what no validated one can.
 pub(super) fn encode(findings: &Findings, key: Key<'_>) -> Option<Vec<u8>> {
     let mut body = Vec::new();
-    put_number(&mut body, findings.warnings.len());
-    findings.warnings.iter().for_each(|warning| put_text(&mut body, warning));
     put_number(&mut body, findings.verbs.len());
     for (namespace, name, groups) in &findings.verbs {
         put_text(&mut body, namespace);
@@ -115,7 +111,6 @@ pub(super) fn decode(bytes: &[u8], key: Key<'_>, scope: &Scope) -> Option<Found>
         return None;
     }
     let mut reader = Reader(body);
-    let warnings = (0..reader.number()?).map(|_| reader.text()).collect::<Option<_>>()?;
     let verbs = (0..reader.number()?).map(|_| Some((reader.text()?, reader.text()?, reader.uids()?))).collect::<Option<_>>()?;
     let total = reader.number()?;
     let mut rules = Vec::new();
@@ -130,7 +125,7 @@ pub(super) fn decode(bytes: &[u8], key: Key<'_>, scope: &Scope) -> Option<Found>
             }
         }
     }
-    reader.0.is_empty().then_some(Found { warnings, verbs, total: usize::try_from(total).ok()?, rules })
+    reader.0.is_empty().then_some(Found { verbs, total: usize::try_from(total).ok()?, rules })
 }
 
 fn put_number(out: &mut Vec<u8>, number: usize) {

@@ -1,11 +1,16 @@
 //! The gate: the only place where a permission comes into being. It asks the policies, writes the record, and hands out [`Granted`].
 
 mod judge;
+mod learning;
 mod named;
 mod record;
+mod replay;
 mod walk;
 
+pub use learning::Learning;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
+pub(super) use replay::Recorded;
+pub use replay::Replayed;
 pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};
@@ -136,7 +141,9 @@ pub struct Gate {
     recorder: Box<dyn Recorder>,
     watch: Arc<Watch>,
     rules: Rules,
-    clock: fn() -> i64,
+    clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    /// Of a learning run of the host's owner.
+    learning: Option<Learning>,
     memory: Mutex<HashMap<u64, Remembered>>,
     hasher: RandomState,
     denials: Mutex<Vec<Denial>>,
@@ -201,7 +208,8 @@ impl Gate {
             recorder,
             watch,
             rules,
-            clock: now,
+            clock: Box::new(now),
+            learning: None,
             memory: Mutex::default(),
             hasher: RandomState::new(),
             denials: Mutex::default(),
@@ -210,9 +218,9 @@ impl Gate {
         })
     }
 
-    #[cfg(test)]
-    fn with_clock(mut self, clock: fn() -> i64) -> Self {
-        self.clock = clock;
+    /// The same with another clock than the host's, for tests of policies.
+    pub(super) fn with_clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
         self
     }
 
@@ -351,16 +359,27 @@ impl Gate {
         } else {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
-        self.conclude::<A>(site, on, &full, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
+        self.conclude::<A>(site, on, &full, context, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
     }
 
     /// What follows from an answer: its record, and the error if it is a denial or something stands in the way.
-    fn conclude<A: Action>(&self, site: &Site<'_>, on: &A::On, full: &Full, remembered: bool, record_allowed: bool) -> Result<()> {
+    fn conclude<A: Action>(
+        &self,
+        site: &Site<'_>,
+        on: &A::On,
+        full: &Full,
+        context: &[(&'static str, Value)],
+        remembered: bool,
+        record_allowed: bool,
+    ) -> Result<()> {
         let ask = &const { ask::<A>() };
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
         let denied = full.verdict.why.is_some();
-        if denied || record_allowed || obstacle.is_some() {
+        if denied || record_allowed || obstacle.is_some() || self.learned(full) {
             let shown = on.shown();
+            // An attribute that cannot be had is not on record.
+            let attributes: Vec<(&'static str, Value)> =
+                A::On::RECORDED.iter().filter_map(|name| Some((*name, Resource::attribute(on, name).ok()??))).collect();
             let question = Question {
                 site,
                 ask,
@@ -368,6 +387,8 @@ impl Gate {
                 id: Resource::id(on),
                 shown_as: on.shown_as(),
                 shown: &shown,
+                context,
+                attributes: &attributes,
                 remembered,
             };
             if denied {
@@ -404,11 +425,17 @@ impl Gate {
             line: question.site.line,
             column: question.site.column,
             remembered: question.remembered,
+            context: if full.instead.is_none() { question.context } else { &[] },
+            attributes: question.attributes,
             reference,
             note: full.verdict.note.as_deref(),
             obstacle,
         };
-        self.recorder.decision(&record).map_err(unrecorded)
+        self.recorder.decision(&record).map_err(unrecorded)?;
+        if let Some(learning) = self.learning.as_ref().filter(|_| full.verdict.why.is_some() || self.learned(full)) {
+            learning.note(&record);
+        }
+        Ok(())
     }
 
     fn names(&self, rules: &[u32]) -> Vec<&str> {
@@ -497,6 +524,8 @@ struct Question<'a> {
     id: &'a str,
     shown_as: &'static str,
     shown: &'a str,
+    context: &'a [(&'static str, Value)],
+    attributes: &'a [(&'static str, Value)],
     remembered: bool,
 }
 

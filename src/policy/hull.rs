@@ -63,7 +63,7 @@ impl Policies {
         let rules = self.slice.verb(namespace, name).map_or(&[][..], |verb| verb.rules.as_slice());
         let mut bounds: Bounds = Vec::new();
         for rule in rules.iter().filter_map(|index| self.slice.rule(*index)).filter(|rule| rule.permit) {
-            bounds.extend(of_rule(rule));
+            bounds.extend(of_rule(rule, Some(namespace)));
         }
         if bounds.contains(&Bound::Anything) {
             return anything();
@@ -83,24 +83,33 @@ impl Policies {
                 return Vec::new();
             }
             if rule.condition.is_none() {
-                bounds.extend(of_rule(rule));
+                bounds.extend(of_rule(rule, Some(namespace)));
             }
         }
         bounds
     }
 }
 
-fn of_rule(rule: &Rule) -> Bounds {
+/// A verb is about things of its own namespace only (a test of the vocabulary holds that), so a rule about others says nothing of it.
+/// `namespace`: of the verb; without one, wherever the rule reaches with any verb.
+pub(super) fn of_rule(rule: &Rule, namespace: Option<&str>) -> Bounds {
+    let own = |kind: &str| namespace.is_none_or(|namespace| kind.rsplit_once("::").is_some_and(|(space, _)| space == namespace));
     let scope = match &rule.reach {
         Reach::Anything => Bound::Anything,
         Reach::Kind(kind) => Bound::Kind(kind.clone()),
+        Reach::Exactly(kind, _) if !own(kind) => return Vec::new(),
         Reach::Exactly(_, id) => Bound::Exactly(id.clone()),
         Reach::Within(kind, id) | Reach::KindWithin(_, kind, id) => Bound::Within(kind.clone(), id.clone()),
     };
-    match &rule.condition {
+    let mut bounds = match &rule.condition {
         Some(condition) => both(vec![scope], of_condition(condition)),
         None => vec![scope],
-    }
+    };
+    bounds.retain(|bound| match bound {
+        Bound::Kind(kind) | Bound::Within(kind, _) => own(kind),
+        Bound::Anything | Bound::Begins(_) | Bound::Exactly(_) => true,
+    });
+    bounds
 }
 
 /// Where the resource lies whenever the condition holds.
@@ -242,6 +251,21 @@ mod tests {
             ),
             [within("/a"), within("/b")]
         );
+    }
+
+    #[test]
+    fn what_is_about_other_things_says_nothing_of_a_verb() {
+        let policies = load(
+            "permit(principal, action, resource is file_system::File);
+             permit(principal, action, resource in file_system::Dir::\"/a\");
+             permit(principal, action, resource == file_system::File::\"/b\");
+             permit(principal, action, resource) when { resource is file_system::File };",
+        );
+        assert_eq!(policies.hull("file_system", "read"), [kind(), within("/a"), exactly("/b")]);
+        // A verb that some permit names in every namespace: these are not about what it is about.
+        for rule in policies.slice.verb("file_system", "read").unwrap().rules.iter().filter_map(|index| policies.slice.rule(*index)) {
+            assert_eq!(of_rule(rule, Some("network")), [], "{rule:?}");
+        }
     }
 
     #[test]

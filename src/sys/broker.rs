@@ -16,12 +16,14 @@ use crate::error::{Error, Kind, Result};
 use crate::policy::{Action, Granted};
 use crate::resource::file::File;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{MemfdFlags, OFlags, SeekFrom};
+use rustix::fs::{MemfdFlags, SeekFrom};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use wire::{Reply, With};
 
 /// How long the broker may take to end everything when the run is over.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,13 +33,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Broker {
     socket: Option<OwnedFd>,
     pid: Pid,
+    /// Readable when it has ended; behind the fence it could not be opened any more.
+    process: Option<OwnedFd>,
 }
 
 /// The descriptors of a program that is started.
 #[derive(Debug)]
 pub struct Streams<'a> {
-    pub folder: BorrowedFd<'a>,
-    pub stdin: BorrowedFd<'a>,
+    /// Where it starts; without one in `/`.
+    pub folder: Option<BorrowedFd<'a>>,
+    /// Without one it reads nothing.
+    pub stdin: Option<BorrowedFd<'a>>,
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
 }
@@ -46,15 +52,16 @@ pub struct Streams<'a> {
 #[derive(Debug)]
 pub struct Running {
     reply: OwnedFd,
-    pub pid: i32,
+    /// Its path, for errors.
+    shown: String,
 }
 
 impl Broker {
-    /// Forks the broker. No thread may run yet.
+    /// Forks the broker. No thread may run yet. What takes time is left to its first request, which most runs never make.
     ///
     /// # Errors
     /// When the kernel gives no process or socket.
-    pub fn start(rules: Rules) -> Result<Self> {
+    pub fn start(rules: Rules<'_>) -> Result<Self> {
         let (ours, theirs) = pair()?;
         #[expect(unsafe_code, reason = "a process that goes on with the code of this one has no safe interface")]
         // SAFETY: no other thread runs, so the child has the whole state of the process and may do what any process may.
@@ -63,49 +70,56 @@ impl Broker {
             -1 => Err(std::io::Error::last_os_error().into()),
             0 => {
                 drop(ours);
-                serve::serve(&theirs, &rules)
+                serve::serve(theirs, rules)
             }
             pid => {
                 let pid = Pid::from_raw(pid).ok_or_else(|| Error::new(Kind::Internal, "fork gave no process"))?;
-                Ok(Self { socket: Some(ours), pid })
+                // Where the kernel has none (before Linux 5.3) its end is looked for instead.
+                let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
+                Ok(Self { socket: Some(ours), pid, process })
             }
         }
     }
 
-    /// Starts a granted program: exactly the file that was judged.
+    /// Has a granted program started: exactly the file that was judged. That it could not be comes out when it is waited for, unless `known` says to
+    /// wait for its start here.
     ///
     /// # Errors
-    /// [`Kind::NotAFile`], [`Kind::Permission`] and whatever execve(2) reports; [`Kind::Unavailable`] when the broker is gone; those of `check`,
-    /// which is asked while the start takes its time.
+    /// [`Kind::NotAFile`]; [`Kind::Unavailable`] when the broker is gone; with `known` [`Kind::Permission`], whatever execve(2) reports, and those of
+    /// `check`, which is asked while the start takes its time.
     pub fn launch<A: Action<On = File>>(
         &self,
         granted: &Granted<A>,
         launch: &Launch,
         streams: &Streams<'_>,
-        check: &dyn Fn() -> Result<()>,
+        known: Option<&dyn Fn() -> Result<()>>,
     ) -> Result<Running> {
         let file = granted.resource();
-        let shown = || file.asked().shown();
+        let shown = file.asked().shown();
         if file.kind() != Some(rustix::fs::FileType::RegularFile) {
-            return Err(Error::new(Kind::NotAFile, "is not a program").with_path(shown()));
+            return Err(Error::new(Kind::NotAFile, "is not a program").with_path(shown));
         }
-        let Some(program) = file.handle() else { return Err(Error::new(Kind::NotFound, "no such file or directory").with_path(shown())) };
+        let Some(program) = file.handle() else { return Err(Error::new(Kind::NotFound, "no such file or directory").with_path(shown)) };
         let (reply, theirs) = pair()?;
-        let fds = [program.as_fd(), streams.folder, streams.stdin, streams.stdout, streams.stderr, theirs.as_fd()];
-        self.send(&launch.to_bytes(), &fds).map_err(|error| if error.path.is_none() { error.with_path(shown()) } else { error })?;
+        let with = With { folder: streams.folder.is_some(), stdin: streams.stdin.is_some(), tell: known.is_some() };
+        let mut fds = vec![program.as_fd(), streams.stdout, streams.stderr, theirs.as_fd()];
+        fds.extend(streams.folder);
+        fds.extend(streams.stdin);
+        let sent = self.send(&launch.to_bytes(with), &fds);
+        sent.map_err(|error| if error.path.is_none() { error.with_path(&shown) } else { error })?;
         drop(theirs);
-        let tick = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-        while rustix::event::poll(&mut [PollFd::new(&reply, PollFlags::IN)], Some(&tick)) == Ok(0) {
-            check()?;
-        }
-        match wire::receive::<wire::Reply>(&reply)? {
-            Some((wire::Reply::Started { pid }, _)) => Ok(Running { reply, pid }),
-            Some((wire::Reply::Failed { what, errno }, _)) => Err(Error::os(&what, errno).with_path(shown())),
-            Some((wire::Reply::Refused, _)) => {
-                Err(Error::new(Kind::Permission, "the fence of this run does not let this program start").with_path(shown()))
+        let running = Running { reply, shown };
+        if let Some(check) = known {
+            let tick = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+            while rustix::event::poll(&mut [PollFd::new(&running.reply, PollFlags::IN)], Some(&tick)) == Ok(0) {
+                check()?;
             }
-            _ => Err(gone()),
+            match running.said()? {
+                Reply::Started => {}
+                _ => return Err(gone()),
+            }
         }
+        Ok(running)
     }
 
     fn send(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
@@ -126,20 +140,32 @@ impl Broker {
         wire::send(socket, wire::LONG, &all).map_err(|_| gone())
     }
 
+    /// No program will be asked for any more: what is left is ended while rex goes on with its own end.
+    pub fn over(&self) {
+        if let Some(socket) = &self.socket {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+    }
+
     /// Ends everything that is left and the broker itself.
     pub fn end(&mut self) {
         if self.socket.take().is_none() {
             return;
         }
         let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
+        loop {
             match rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG) {
-                Ok(None) => {
-                    let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
-                    let _ = rustix::event::poll(&mut [], Some(&pause));
-                }
+                Ok(None) | Err(Errno::INTR) => {}
                 _ => return,
             }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let left = if self.process.is_some() { left } else { left.min(Duration::from_millis(2)) };
+            let time = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: left.subsec_nanos().into() };
+            let mut ended: Vec<PollFd<'_>> = self.process.iter().map(|process| PollFd::new(process, PollFlags::IN)).collect();
+            let _ = rustix::event::poll(&mut ended, Some(&time));
         }
     }
 }
@@ -159,11 +185,21 @@ impl Running {
     /// How it ended. Waits.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] when the broker is gone.
+    /// That it never began: [`Kind::Permission`] and whatever execve(2) reports; [`Kind::Unavailable`] when the broker is gone.
     pub fn ended(&self) -> Result<Ended> {
-        match wire::receive::<wire::Reply>(&self.reply)? {
-            Some((wire::Reply::Ended(ended), _)) => Ok(ended),
+        match self.said()? {
+            Reply::Ended(ended) => Ok(ended),
             _ => Err(gone()),
+        }
+    }
+    fn said(&self) -> Result<Reply> {
+        match wire::receive::<Reply>(&self.reply)? {
+            Some((Reply::Failed { what, errno }, _)) => Err(Error::os(&what, errno).with_path(&self.shown)),
+            Some((Reply::Refused, _)) => {
+                Err(Error::new(Kind::Permission, "the fence of this run does not let this program start").with_path(&self.shown))
+            }
+            Some((reply, _)) => Ok(reply),
+            None => Err(gone()),
         }
     }
     /// SIGTERM to its process group; `hard`: SIGKILL to everything that came of it.
@@ -178,20 +214,4 @@ fn pair() -> Result<(OwnedFd, OwnedFd)> {
 
 fn gone() -> Error {
     Error::new(Kind::Unavailable, "the broker that starts programs is gone")
-}
-
-/// `/dev/null`, to be read or written.
-///
-/// # Errors
-/// What open(2) reports.
-pub fn null() -> Result<OwnedFd> {
-    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
-}
-
-/// The root directory, where programs start.
-///
-/// # Errors
-/// What open(2) reports.
-pub fn root() -> Result<OwnedFd> {
-    Ok(rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?)
 }

@@ -12,9 +12,12 @@ mod powers;
 mod program;
 
 pub use plan::{Own, Plan, Rights};
-pub(super) use program::{Ready, place};
+pub(super) use program::{Ready, place, refuse_calls_of_programs};
 
 use crate::error::Result;
+use rustix::thread::CapabilitySet;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The version of Landlock that is in force.
 static ABI: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
@@ -52,6 +55,22 @@ pub(super) fn arm_for_inspection() -> Result<()> {
     let plan = Plan::of_inspector();
     powers::drop_all_but(plan.powers)?;
     calls::restrict(&plan, &[]).map(drop)
+}
+
+/// For the process that opens files which policy names one by one.
+pub(super) fn arm_for_opening(named: &BTreeMap<PathBuf, Rights>, powers: CapabilitySet) -> Result<()> {
+    let plan = Plan::of_opener(named, powers);
+    let paths = paths::prepare(&plan)?;
+    powers::drop_all_but(plan.powers)?;
+    paths::restrict(paths)?;
+    calls::restrict(&plan, &[]).map(drop)
+}
+
+/// For the process that asks getent(1) for names: no capability, and of system calls what programs have.
+pub(super) fn arm_for_naming() -> Result<()> {
+    let plan = Plan::of_naming();
+    powers::drop_all_but(plan.powers)?;
+    refuse_calls_of_programs(&plan)
 }
 
 /// Most descriptors that are looked at; all that rex opens before a run have low numbers.

@@ -8,6 +8,7 @@ use crate::resource::file::File;
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// Room made for contents before any are there.
@@ -52,8 +53,17 @@ pub(super) fn open_as<A: Action<On = File>>(granted: &Granted<A>, flags: OFlags)
         None => return Err(file.obstacle().unwrap_or_else(|| Error::new(Kind::NotFound, "no such file or directory").with_path(shown()))),
     }
     let Some(handle) = file.handle() else { return Err(Error::new(Kind::NotFound, "no such file or directory").with_path(shown())) };
-    let opened = crate::resource::path::reopen(handle, flags).map_err(|error| error.with_path(shown()))?;
+    let opened = crate::resource::path::reopen(handle, flags).or_else(|error| {
+        // It may have taken the place of another since the fence went up.
+        let beside = if error.kind == Kind::Permission { super::opener::open(file.place(), flags) } else { None };
+        beside.filter(|opened| is_same(opened, handle)).ok_or_else(|| error.with_path(shown()))
+    })?;
     Ok(opened.into())
+}
+
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+    let identity = |fd: &OwnedFd| rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// Whether nobody has written to a granted file since it was pinned: what was read after that is then what replacing it takes away.

@@ -193,6 +193,14 @@ impl Journal {
         Self::of_host(Path::new("/"))
     }
 
+    /// The same for the commands of the host's owner, which no policy is asked about: the system alone says who may read it.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn of_this_host() -> Result<Self> {
+        Self::of_host(Path::new("/"))
+    }
+
     /// The journal of a host: the files of its machine id under `/run/log/journal` and `/var/log/journal`, below `root`.
     ///
     /// # Errors

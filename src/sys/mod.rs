@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod attributes;
+pub mod beside;
 pub mod archive;
 pub mod branches;
 pub mod clock;
@@ -23,6 +24,8 @@ pub mod inherit;
 pub mod journal;
 pub mod memory;
 pub mod name;
+pub mod naming;
+pub mod opener;
 pub mod overflow;
 pub mod pipes;
 pub mod proc;

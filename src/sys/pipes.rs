@@ -61,7 +61,7 @@ pub fn drive(set: Set<'_>, check: &dyn Fn() -> Result<()>, take: &mut dyn FnMut(
     for (_, fd) in outputs.iter().flatten() {
         rustix::io::ioctl_fionbio(fd, true)?;
     }
-    let mut buffer = vec![0u8; BLOCK];
+    let mut buffer = Vec::with_capacity(BLOCK);
     loop {
         check()?;
         if ended.iter().all(Option::is_some) {
@@ -92,10 +92,11 @@ pub fn drive(set: Set<'_>, check: &dyn Fn() -> Result<()>, take: &mut dyn FnMut(
         for at in out {
             let Some(slot) = outputs.get_mut(at) else { continue };
             let Some((which, fd)) = slot.as_ref() else { continue };
-            match rustix::io::read(fd, &mut buffer) {
+            buffer.clear();
+            match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut buffer)) {
                 Ok(0) => *slot = None,
-                Ok(count) => {
-                    if !take(*which, buffer.get(..count).unwrap_or_default())? && asked.is_none() {
+                Ok(_) => {
+                    if !take(*which, &buffer)? && asked.is_none() {
                         running.iter().for_each(|program| program.stop(false));
                         asked = Some(Instant::now());
                     }
@@ -108,11 +109,12 @@ pub fn drive(set: Set<'_>, check: &dyn Fn() -> Result<()>, take: &mut dyn FnMut(
 }
 
 /// One piece of what is there already; whether there may be more.
-fn drain(which: Output, fd: &OwnedFd, buffer: &mut [u8], take: &mut dyn FnMut(Output, &[u8]) -> Result<bool>) -> Result<bool> {
-    match rustix::io::read(fd, &mut *buffer) {
+fn drain(which: Output, fd: &OwnedFd, buffer: &mut Vec<u8>, take: &mut dyn FnMut(Output, &[u8]) -> Result<bool>) -> Result<bool> {
+    buffer.clear();
+    match rustix::io::read(fd, rustix::buffer::spare_capacity(buffer)) {
         Ok(0) | Err(Errno::AGAIN) => Ok(false),
-        Ok(count) => {
-            let _ = take(which, buffer.get(..count).unwrap_or_default())?;
+        Ok(_) => {
+            let _ = take(which, buffer)?;
             Ok(true)
         }
         Err(Errno::INTR) => Ok(true),

@@ -3,6 +3,7 @@
 mod bus;
 mod unit;
 
+pub use bus::prepare;
 pub use unit::{Running, Status};
 
 use crate::error::{Error, Kind, Result};
@@ -167,7 +168,7 @@ impl<'a> Systemd<'a> {
     }
 
     async fn run_job(&self, unit: &Service, job: Job) -> Result<String> {
-        let connection = &self.bus.connection;
+        let connection = self.bus.connection;
         // systemd tells of jobs only those who subscribed; and the ear has to be open before the job exists, or its end could be missed.
         let rule = zbus::MatchRule::builder()
             .msg_type(zbus::message::Type::Signal)
@@ -179,7 +180,7 @@ impl<'a> Systemd<'a> {
             .map_err(|error| bus::failure(&error))?;
         let signals = zbus::MessageStream::for_match_rule(rule, connection, None).await.map_err(|error| bus::failure(&error))?;
         let mut signals = pin!(signals);
-        bus::call::<_, ()>(connection, MANAGER.0, MANAGER.1, "Subscribe", &()).await?;
+        bus::subscribe(connection, MANAGER.0, MANAGER.1).await?;
         let path: zbus::OwnedObjectPath = bus::call(connection, MANAGER.0, MANAGER.1, job.method(), &(unit.name(), "replace")).await?;
         while let Some(signal) = poll_fn(|context| signals.as_mut().poll_next(context)).await {
             let signal = signal.map_err(|error| bus::failure(&error))?;
@@ -238,7 +239,7 @@ impl<'a> Systemd<'a> {
     /// # Errors
     /// Those of the bus; [`Kind::Timeout`] when it takes longer than `timeout`.
     pub fn daemon_reload<A: Action<On = Manager>>(&self, _: &Granted<A>, timeout: Duration) -> Result<()> {
-        self.bus.wait(timeout, bus::call(&self.bus.connection, MANAGER.0, MANAGER.1, "Reload", &()))
+        self.bus.wait(timeout, bus::call(self.bus.connection, MANAGER.0, MANAGER.1, "Reload", &()))
     }
 }
 

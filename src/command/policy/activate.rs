@@ -76,12 +76,10 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
         return Err(Error::new(Kind::Config, format!("no policy at all: there is no *.cedar file in {}", folder.display())));
     }
     let new = load(&sources)?;
-    for warning in &new.warnings {
-        say(&format!("warning: {}", warning.trim_end()));
-    }
     if same(files, &set) {
         return Ok(show(&format!("already in force: {} policies, digest {}\n", new.total, new.digest)));
     }
+    super::check::show_findings(&sources, Some(&files.config))?;
     let staged = place.stage(&set)?;
     // What was checked is what was staged, and sessions may read it there.
     let again = files.sources(&staged.path()).and_then(|sources| load(&sources))?;
@@ -91,7 +89,7 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
     record(files, "activated", before, &new.digest)?;
     let kept = staged.put_in_force()?;
     verify(files, place, &new.digest, kept)?;
-    show(&format!("in force: {} policies, digest {} ({} warnings)\n", new.total, new.digest, new.warnings.len()));
+    show(&format!("in force: {} policies, digest {}\n", new.total, new.digest));
     if kept {
         show(&format!("kept: {}; `rex policy activate --rollback` puts it in force again\n", place.previous_path().display()));
     }

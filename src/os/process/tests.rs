@@ -153,3 +153,23 @@ fn the_first_actions_hold() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
+
+#[test]
+fn other_name_services_are_those_beyond_the_hosts_own_files() {
+    for (text, other) in [
+        ("passwd: files systemd\ngroup:\tfiles [SUCCESS=merge] systemd\nhosts: files dns\n", false),
+        ("passwd: compat # sss\nshadow: files sss\n", false),
+        ("passwd: files sss\n", true),
+        ("group : files [success=return notfound=continue] ldap\n", true),
+        ("passwd: files\ngroup: files winbind systemd", true),
+        ("", false),
+    ] {
+        assert_eq!(other_sources(text), other, "{text}");
+    }
+}
+
+#[test]
+fn no_option_and_no_list_is_asked_for() {
+    assert!(["0", "4294967295", "alice", "DOM\\\\alice", "alice@example.org"].iter().all(|key| may_be_asked(key)));
+    assert!(["", "-s", "--service=x", "a:b", "a,b", "a\nb"].iter().all(|key| !may_be_asked(key)));
+}

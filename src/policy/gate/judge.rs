@@ -46,6 +46,9 @@ impl Gate {
             return Full { verdict: refused(Why::NotPermitted, "the schema does not know this action".to_owned()), instead: None };
         };
         let mut verdict = self.evaluate(verb, thing, context, false);
+        if let Some(why) = self.not_learned(ask, thing, &verdict) {
+            return Full { verdict: refused(Why::NotPermitted, why), instead: None };
+        }
         if verdict.why.is_some() || !needs_open {
             return Full { verdict, instead: None };
         }
@@ -133,7 +136,7 @@ impl Gate {
     }
 
     /// Everything that the conditions of these rules look at, and nothing else.
-    fn prepare<'r>(
+    pub(super) fn prepare<'r>(
         &self,
         verb: &Verb,
         thing: &dyn Thing,
@@ -253,7 +256,7 @@ impl Gate {
 
 /// Rules by what became of them.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     permits: Vec<u32>,
     forbids: Vec<u32>,
     errors: Vec<u32>,
@@ -261,7 +264,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, index: u32, rule: &Rule, holds: Option<bool>) {
+    pub(super) fn count(&mut self, index: u32, rule: &Rule, holds: Option<bool>) {
         match (holds, rule.permit) {
             (None, _) => self.errors.push(index),
             (Some(true), true) => self.permits.push(index),
@@ -271,7 +274,7 @@ impl Tally {
         }
     }
 
-    fn verdict(self, only_forbids: bool, lasting: bool, timed: impl Fn(u32) -> bool) -> Verdict {
+    pub(super) fn verdict(self, only_forbids: bool, lasting: bool, timed: impl Fn(u32) -> bool) -> Verdict {
         let (why, deciders) = if !self.forbids.is_empty() {
             (Some(Why::Forbidden), self.forbids)
         } else if !self.errors.is_empty() {
@@ -289,7 +292,7 @@ impl Tally {
 }
 
 /// Whether the condition of a rule holds. None: it could not be told.
-fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
+pub(super) fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
     let Some(condition) = &rule.condition else { return Some(true) };
     let value = evaluator?.interpret(condition, &SlotEnv::new()).ok()?;
     match value.value {

@@ -1,33 +1,39 @@
 //! The broker's own life: requests in, programs started, watched and ended.
 
+use super::child::{Stack, Standing, Start};
 use super::wire::{Ended, LONG, Launch, Limit, Reply};
 use super::{child, tree, wire};
 use crate::policy::Bound;
 use crate::resource::path::to_id;
 use crate::sys::fence::{Plan, Ready};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use std::collections::{HashMap, HashSet};
-use std::io::Read as _;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// What the broker holds to, whatever it is asked.
-#[derive(Clone, Debug)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// The hull of `execute`.
     pub programs: Vec<Bound>,
-    /// The hull of everything else, which programs stay in too.
-    pub plan: Plan,
+    /// The hull of everything else, which programs stay in too. Computed with the first request.
+    pub plan: Box<dyn FnOnce() -> Plan + 'a>,
     /// Processes of one run at a time.
     pub children: u32,
     /// Bytes of memory that they may use together.
     pub memory: u64,
     /// Seconds of processor time of each.
     pub cpu: u64,
-    /// The priority of rex, which programs have too.
-    pub nice: i32,
+}
+
+/// What is there from the first request on.
+struct Armed {
+    plan: Plan,
+    standing: Standing,
+    stack: Stack,
+    fences: Fences,
 }
 
 /// A program under way.
@@ -58,40 +64,22 @@ const AT_LAST: Duration = Duration::from_secs(60);
 /// How long a process may take to become its program. Only a file system that hangs needs longer.
 const START: Duration = Duration::from_secs(10);
 /// A fence grows by one rule with each use and is then made anew.
-const USES: u32 = 100;
+const USES: u32 = 24;
 /// Fences kept ready.
 const KEPT: usize = 32;
 
+/// Signals that end rex, or the session that it is in, and not the one who cleans up after it.
+const IGNORED: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1, libc::SIGUSR2];
+
 /// Serves until rex is gone, then ends everything.
-pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
-    let mut programs: Vec<Program> = Vec::new();
-    if prepare(requests).is_ok() {
-        let mut fences = Fences::new();
-        let mut looked = Instant::now();
-        loop {
-            let (request, ended, said) = wait(requests, &programs);
-            if request {
-                match wire::packet(requests) {
-                    Ok(Some((bytes, fds))) => programs.extend(start(bytes, fds, rules, &mut fences)),
-                    _ => break,
-                }
-            }
-            for at in said.into_iter().rev() {
-                if let Some(program) = programs.get(at) {
-                    listen(program, &programs);
-                }
-            }
-            for at in ended.into_iter().rev() {
-                let program = programs.swap_remove(at);
-                finish(&program, &programs);
-            }
-            if !programs.is_empty() && looked.elapsed() >= LOOK {
-                hold_limits(&mut programs, rules);
-                looked = Instant::now();
-            }
-        }
+pub(super) fn serve(requests: OwnedFd, rules: Rules<'_>) -> ! {
+    let nice = rustix::process::getpriority_process(None).unwrap_or(0);
+    if let Ok(requests) = prepare(requests) {
+        serve_requests(&requests, rules, nice);
     }
-    tree::kill(&|_| true, AT_LAST);
+    if !nobody_left() {
+        tree::kill(&|_| true, AT_LAST);
+    }
     #[expect(unsafe_code, reason = "the broker must not run what rex does when it ends")]
     // SAFETY: _exit(2) ends the process and touches no memory.
     unsafe {
@@ -99,32 +87,88 @@ pub(super) fn serve(requests: &OwnedFd, rules: &Rules) -> ! {
     }
 }
 
+fn serve_requests(requests: &OwnedFd, rules: Rules<'_>, nice: i32) {
+    let Rules { programs: permitted, plan, children, memory, cpu } = rules;
+    let mut programs: Vec<Program> = Vec::new();
+    let (mut plan, mut armed) = (Some(plan), None);
+    let mut looked = Instant::now();
+    loop {
+        let (request, ended, said) = wait(requests, &programs);
+        if request {
+            let Ok(Some((bytes, fds))) = wire::packet(requests) else { return };
+            if let Some(plan) = plan.take() {
+                armed = Some(arm(plan(), cpu, memory, nice));
+            }
+            if let Some(armed) = &mut armed {
+                programs.extend(start(bytes, fds, &permitted, armed.as_mut().map_err(|failure| failure.clone())));
+            }
+        }
+        for at in said.into_iter().rev() {
+            if let Some(program) = programs.get(at) {
+                listen(program, &programs);
+            }
+        }
+        for at in ended.into_iter().rev() {
+            let program = programs.swap_remove(at);
+            finish(&program, &programs);
+        }
+        if !programs.is_empty() && looked.elapsed() >= LOOK {
+            hold_limits(&mut programs, children, memory);
+            looked = Instant::now();
+        }
+    }
+}
+
 /// Every orphan falls to this process; nothing of rex stays open; what ends rex by a signal does not end the one who cleans up after it.
-fn prepare(requests: &OwnedFd) -> rustix::io::Result<()> {
+fn prepare(requests: OwnedFd) -> rustix::io::Result<OwnedFd> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::thread::set_name(c"rex broker")?;
     // A signal to rex's process group, by a terminal or whoever ends a session, is not for it.
     rustix::process::setsid()?;
     // Before what it has to end, however much of it there is; without the right to, like everything else.
     let _ = rustix::process::setpriority_process(None, NICE);
-    let null = super::null().map_err(|_| Errno::NOENT)?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     // A caller that waits for the end of the output must not wait for the broker.
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    drop(null);
-    let own = libc::c_uint::try_from(requests.as_raw_fd()).map_err(|_| Errno::BADF)?;
-    #[expect(unsafe_code, reason = "close_range(2) and signal dispositions are in no safe crate of the graph")]
-    // SAFETY: the descriptors belong to values of rex that this process never uses or drops, since it never returns from here; SIG_IGN is no handler.
+    // The numbers below are those of programs.
+    let kept = rustix::io::fcntl_dupfd_cloexec(&requests, child::PROGRAM + 1)?;
+    let own = libc::c_uint::try_from(kept.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    // What owned them is never used or dropped, since this process never returns to it.
+    std::mem::forget((null, requests));
+    #[expect(unsafe_code, reason = "close_range(2) is in no safe crate of the graph")]
+    // SAFETY: the descriptors belong to values of rex that this process never uses or drops.
     unsafe {
         // Where the call is missing (before Linux 5.9) they stay open and are still closed when a program begins.
         libc::syscall(libc::SYS_close_range, 3, own - 1, 0);
         libc::syscall(libc::SYS_close_range, own + 1, libc::c_uint::MAX, 0);
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1, libc::SIGUSR2] {
-            libc::signal(signal, libc::SIG_IGN);
-        }
     }
-    Ok(())
+    let mut place = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), child::PROGRAM)?;
+    if place.as_raw_fd() != child::PROGRAM {
+        #[expect(unsafe_code, reason = "a fixed number has no owner")]
+        // SAFETY: whatever has the number belongs to a value of rex that this process never uses or drops.
+        let number = unsafe { OwnedFd::from_raw_fd(child::PROGRAM) };
+        std::mem::forget(std::mem::replace(&mut place, number));
+        rustix::io::dup3(rustix::stdio::stdin(), &mut place, rustix::io::DupFlags::CLOEXEC)?;
+    }
+    std::mem::forget(place);
+    IGNORED.iter().for_each(|signal| child::disposition(*signal, libc::SIG_IGN));
+    Ok(kept)
+}
+
+/// What only runs that start programs pay for. Nothing of it takes a power away that ending programs needs.
+fn arm(plan: Plan, cpu: u64, memory: u64, nice: i32) -> Result<Armed, Failure> {
+    let failed = |errno: Errno| ("start".to_owned(), errno.raw_os_error());
+    for signal in (1..=64).filter(|signal| !IGNORED.contains(signal) && !matches!(*signal, libc::SIGKILL | libc::SIGSTOP)) {
+        child::disposition(signal, libc::SIG_DFL);
+    }
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty()).map_err(failed)?;
+    let standing = Standing { limits: child::limits(cpu, memory), nice, root, ignored: IGNORED };
+    child::no_capabilities_by_exec().map_err(failed)?;
+    crate::sys::fence::refuse_calls_of_programs(&plan).map_err(|_| ("arm the fence".to_owned(), libc::EPERM))?;
+    Ok(Armed { plan, standing, stack: Stack::new().map_err(failed)?, fences: Fences::new() })
 }
 
 /// Waits for anything: a request, programs that ended, rex saying something about one.
@@ -141,23 +185,31 @@ fn wait(requests: &OwnedFd, programs: &[Program]) -> (bool, Vec<usize>, Vec<usiz
     (ready.first() == Some(&true), of(0), of(1))
 }
 
-fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, rules: &Rules, fences: &mut Fences) -> Option<Program> {
-    let bytes = if bytes == LONG && fds.len() == 7 { wire::long(fds.pop()?)? } else { bytes };
-    if fds.len() != 6 {
-        return None;
-    }
-    let reply = fds.pop()?;
+fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, permitted: &[Bound], armed: Result<&mut Armed, Failure>) -> Option<Program> {
+    let bytes = if bytes == LONG { wire::long(fds.pop()?)? } else { bytes };
+    let launch = Launch::of_bytes(&bytes).filter(|(_, with)| with.descriptors() == fds.len());
     let mut fds = fds.into_iter();
-    let (program, folder, stdin, stdout, stderr) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?, fds.next()?);
-    let Some(launch) = Launch::of_bytes(&bytes).filter(|_| permitted(&program, &rules.programs)) else {
+    let (program, stdout, stderr, reply) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
+    let Some((launch, with)) = launch.filter(|_| lists(permitted, &program)) else {
         wire::tell(&reply, &Reply::Refused);
         return None;
     };
-    let open = child::Open { program, folder, stdin, stdout, stderr };
-    let started = fence(&open.program, rules, fences).and_then(|fence| spawn(&launch, &open, rules, fence));
+    let open = child::Open {
+        program,
+        folder: with.folder.then(|| fds.next()).flatten(),
+        stdin: with.stdin.then(|| fds.next()).flatten(),
+        stdout,
+        stderr,
+    };
+    let started = armed.and_then(|armed| {
+        let fence = fence(&open.program, &armed.plan, &mut armed.fences)?;
+        spawn(&launch, &open, &armed.standing, fence, &mut armed.stack)
+    });
     match started {
         Ok((pid, pidfd)) => {
-            wire::tell(&reply, &Reply::Started { pid: pid.as_raw_nonzero().get() });
+            if with.tell {
+                wire::tell(&reply, &Reply::Started);
+            }
             Some(Program { pid, pidfd, reply, limit: None })
         }
         Err((what, errno)) => {
@@ -168,11 +220,11 @@ fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, rules: &Rules, fences: &mut Fenc
 }
 
 /// Whether the hull lists this very file.
-fn permitted(program: &OwnedFd, programs: &[Bound]) -> bool {
+fn lists(permitted: &[Bound], program: &OwnedFd) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     let Ok(path) = crate::sys::fence::place(program) else { return false };
     let id = to_id(path.as_os_str().as_bytes());
-    programs.iter().any(|bound| match bound {
+    permitted.iter().any(|bound| match bound {
         Bound::Anything => true,
         Bound::Kind(kind) => kind == "file_system::File",
         Bound::Begins(start) => id.starts_with(start),
@@ -184,7 +236,7 @@ fn permitted(program: &OwnedFd, programs: &[Bound]) -> bool {
 type Failure = (String, i32);
 
 /// The fence of a program, made once for a file that stays as it is.
-fn fence<'f>(program: &OwnedFd, rules: &Rules, fences: &'f mut Fences) -> Result<&'f Ready, Failure> {
+fn fence<'f>(program: &OwnedFd, plan: &Plan, fences: &'f mut Fences) -> Result<&'f Ready, Failure> {
     let stat = rustix::fs::fstat(program).map_err(|errno| ("start".to_owned(), errno.raw_os_error()))?;
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the fields differ between architectures; only equality matters")]
     let key =
@@ -198,7 +250,7 @@ fn fence<'f>(program: &OwnedFd, rules: &Rules, fences: &'f mut Fences) -> Result
     let slot = match fences.entry(key) {
         std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
         std::collections::hash_map::Entry::Vacant(place) => {
-            let ready = Ready::for_program(&rules.plan, program)
+            let ready = Ready::for_program(plan, program)
                 .map_err(|error| (error.message.split(": ").next().unwrap_or_default().to_owned(), error.errno.unwrap_or(libc::EPERM)))?;
             place.insert((ready, 0))
         }
@@ -207,44 +259,54 @@ fn fence<'f>(program: &OwnedFd, rules: &Rules, fences: &'f mut Fences) -> Result
     Ok(&slot.0)
 }
 
-/// The program in a process of its own; what goes wrong before it begins comes back through a pipe that its beginning closes.
-fn spawn(launch: &Launch, open: &child::Open, rules: &Rules, fence: &Ready) -> Result<(Pid, OwnedFd), Failure> {
+/// The program in a process of its own. It has begun when the kernel has closed a pipe that no program keeps.
+fn spawn(launch: &Launch, open: &child::Open, standing: &Standing, fence: &Ready, stack: &mut Stack) -> Result<(Pid, OwnedFd), Failure> {
     let failed = |errno: Errno| ("start".to_owned(), errno.raw_os_error());
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
-    #[expect(unsafe_code, reason = "between fork and exec there is work that no safe interface offers")]
-    // SAFETY: the broker has one thread, so the child has the whole state of the process.
-    let forked = unsafe { libc::fork() };
-    match forked {
-        -1 => Err(failed(Errno::AGAIN)),
-        0 => {
-            drop(read);
-            child::become_program(launch, open, rules, fence, &write)
+    let start = Start::new(launch, open, standing, fence).ok_or_else(|| failed(Errno::INVAL))?;
+    #[expect(unsafe_code, reason = "a process in the memory of this one has no safe interface")]
+    // SAFETY: the broker has one thread, and waits below until the pipe is closed in the new process; where it waits no longer, `start` and the
+    // stack are left to it for good.
+    let pid = unsafe { start.begin(stack) }.map_err(failed)?;
+    drop(write);
+    let until = Instant::now() + START;
+    let begun = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let time = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(0), tv_nsec: left.subsec_nanos().into() };
+        match rustix::event::poll(&mut [PollFd::new(&read, PollFlags::IN)], Some(&time)) {
+            Err(Errno::INTR) => {}
+            done => break done == Ok(1),
         }
-        pid => {
-            drop(write);
-            let pid = Pid::from_raw(pid).ok_or_else(|| failed(Errno::AGAIN))?;
-            let abandon = || {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-                // One that the kernel itself holds on to is not waited for.
-                let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
-            };
-            let time = Timespec { tv_sec: i64::try_from(START.as_secs()).unwrap_or(10), tv_nsec: 0 };
-            if !matches!(rustix::event::poll(&mut [PollFd::new(&read, PollFlags::IN)], Some(&time)), Ok(1)) {
-                abandon();
-                return Err(failed(Errno::TIMEDOUT));
-            }
-            let mut said = Vec::new();
-            let _ = std::fs::File::from(read).read_to_end(&mut said);
-            if !said.is_empty() {
-                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-                return Err(serde_json::from_slice(&said).unwrap_or_else(|_| failed(Errno::IO)));
-            }
-            rustix::process::pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| (pid, pidfd)).map_err(|errno| {
-                abandon();
-                failed(errno)
-            })
+    };
+    let abandon = || {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        // One that the kernel itself holds on to is not waited for.
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
+    };
+    if !begun {
+        abandon();
+        // It may still hold on to them.
+        std::mem::forget(start);
+        if let Ok(other) = Stack::new() {
+            *stack = other;
+            return Err(failed(Errno::TIMEDOUT));
+        }
+        // Without a stack nothing can be started any more, and what is under way is ended.
+        tree::kill(&|_| true, AT_LAST);
+        #[expect(unsafe_code, reason = "the broker must not run what rex does when it ends")]
+        // SAFETY: _exit(2) ends the process and touches no memory.
+        unsafe {
+            libc::_exit(1)
         }
     }
+    if let Some((what, errno)) = start.failed() {
+        let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+        return Err((what.to_owned(), errno.raw_os_error()));
+    }
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| (pid, pidfd)).map_err(|errno| {
+        abandon();
+        failed(errno)
+    })
 }
 
 /// rex says to end it, or has let go of it.
@@ -290,12 +352,12 @@ fn nobody_left() -> bool {
     }
 }
 
-fn hold_limits(programs: &mut [Program], rules: &Rules) {
+fn hold_limits(programs: &mut [Program], children: u32, memory: u64) {
     let leaders: HashSet<i32> = programs.iter().map(Program::number).collect();
-    let (count, bytes) = tree::weigh(&leaders, rules.children);
-    let limit = if count > rules.children {
+    let (count, bytes) = tree::weigh(&leaders, children);
+    let limit = if count > children {
         Limit::Children
-    } else if bytes > rules.memory {
+    } else if bytes > memory {
         Limit::Memory
     } else {
         return;

@@ -41,13 +41,38 @@ pub struct Launch {
     pub capabilities: u64,
 }
 
+/// What comes with a request besides the program, its outputs and the way to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct With {
+    /// A folder to start in; without one it is `/`.
+    pub folder: bool,
+    /// Input; without it there is none.
+    pub stdin: bool,
+    /// Say when it has started, not only how it ended.
+    pub tell: bool,
+}
+
+impl With {
+    fn bits(self) -> u64 {
+        u64::from(self.folder) | u64::from(self.stdin) << 1 | u64::from(self.tell) << 2
+    }
+    fn of_bits(bits: u64) -> Option<Self> {
+        (bits < 8).then_some(Self { folder: bits & 1 != 0, stdin: bits & 2 != 0, tell: bits & 4 != 0 })
+    }
+    /// Descriptors of the request: program, stdout, stderr, the way to answer, and those above.
+    pub(super) fn descriptors(self) -> usize {
+        4 + usize::from(self.folder) + usize::from(self.stdin)
+    }
+}
+
 impl Launch {
     /// As bytes: numbers, then every string with a NUL behind it.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self, with: With) -> Vec<u8> {
         let strings = self.argv.iter().chain(&self.environment);
         let mut bytes = Vec::with_capacity(64 + strings.clone().map(|text| text.len() + 1).sum::<usize>());
         let mut number = |value: u64| bytes.extend_from_slice(&value.to_le_bytes());
         let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        number(with.bits());
         number(self.capabilities);
         number(u64::from(self.owner.is_some()));
         if let Some(owner) = &self.owner {
@@ -65,13 +90,14 @@ impl Launch {
         bytes
     }
     /// Nothing where it is not whole, or more than whole.
-    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn of_bytes(bytes: &[u8]) -> Option<(Self, With)> {
         let mut rest = bytes;
         let mut number = || {
             let (first, more) = rest.split_first_chunk::<8>()?;
             rest = more;
             Some(u64::from_le_bytes(*first))
         };
+        let with = With::of_bits(number()?)?;
         let capabilities = number()?;
         let owner = if number()? == 1 {
             let (uid, gid) = (u32::try_from(number()?).ok()?, u32::try_from(number()?).ok()?);
@@ -87,7 +113,7 @@ impl Launch {
             return None;
         }
         let environment = strings.split_off(argv);
-        Some(Self { argv: strings, environment, owner, capabilities })
+        Some((Self { argv: strings, environment, owner, capabilities }, with))
     }
 }
 
@@ -112,9 +138,7 @@ pub struct Ended {
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Reply {
-    Started {
-        pid: i32,
-    },
+    Started,
     Failed {
         what: String,
         errno: i32,
@@ -188,7 +212,7 @@ pub(super) fn long(payload: OwnedFd) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -197,14 +221,18 @@ mod tests {
         let owner = Owner { uid: 7, gid: 8, groups: vec![8, 9] };
         let launch =
             Launch { argv: vec![text("/x"), text(""), vec![255, 10]], environment: vec![text("A=")], owner: Some(owner), capabilities: 5 };
-        let bytes = launch.to_bytes();
-        assert_eq!(Launch::of_bytes(&bytes).unwrap(), launch);
+        let with = With { folder: true, stdin: false, tell: true };
+        let bytes = launch.to_bytes(with);
+        assert_eq!(Launch::of_bytes(&bytes).unwrap(), (launch.clone(), with));
         for length in 0..bytes.len() {
             assert_eq!(Launch::of_bytes(bytes.get(..length).unwrap()), None, "{length}");
         }
         let more = [bytes.as_slice(), b"more\0"].concat();
         assert_eq!(Launch::of_bytes(&more), None);
         let plain = Launch { owner: None, environment: Vec::new(), ..launch };
-        assert_eq!(Launch::of_bytes(&plain.to_bytes()).unwrap(), plain);
+        assert_eq!(Launch::of_bytes(&plain.to_bytes(With::default())).unwrap(), (plain, With::default()));
+        let mut odd = bytes;
+        odd[0] = 8;
+        assert_eq!(Launch::of_bytes(&odd), None);
     }
 }

@@ -49,10 +49,10 @@ pub(super) fn abi() -> u32 {
 }
 
 /// The same rules and one more: what is in a folder may be read. The rules that it is made of get it too.
-pub(super) fn and_read(rules: &RulesetCreated, folder: &Path) -> Result<RulesetCreated> {
+pub(super) fn and_read(rules: &RulesetCreated, folder: Option<OwnedFd>) -> Result<RulesetCreated> {
     let rules = rules.try_clone().map_err(Error::from)?;
-    match nearest(folder, Rights::READ) {
-        Some((handle, _)) => rules.add_rule(PathBeneath::new(handle, of(Rights::READ))).map_err(failed),
+    match folder {
+        Some(handle) => rules.add_rule(PathBeneath::new(handle, of(Rights::READ))).map_err(failed),
         None => Ok(rules),
     }
 }

@@ -55,7 +55,7 @@ pub struct Calls {
     pub moves: bool,
     /// Extended attributes.
     pub xattr: bool,
-    /// Connect to Unix sockets: the system bus.
+    /// Talks to the system bus, over a connection that is there before the fence. Programs may connect to it, and to whatever else is a Unix socket.
     pub unix_sockets: bool,
     /// Signals to other processes.
     pub signals: bool,
@@ -72,6 +72,8 @@ pub struct Calls {
 pub struct Plan {
     /// What may be done below each path.
     pub paths: BTreeMap<PathBuf, Rights>,
+    /// Files that policy names one by one, with what may be done to the contents: what takes their place is opened by [`crate::sys::opener`].
+    pub named: BTreeMap<PathBuf, Rights>,
     pub calls: Calls,
     /// What root keeps.
     pub powers: CapabilitySet,
@@ -94,7 +96,7 @@ const JOURNAL: &[&str] = &["/var/log/journal", "/run/log/journal", "/etc/machine
 impl Plan {
     #[must_use]
     pub fn of(policies: &Policies, own: Own<'_>) -> Self {
-        let mut plan = Self { paths: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::empty() };
+        let mut plan = Self::nothing();
         EVERY_RUN.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
         plan.allow(Path::new("/dev/null"), Rights::READ_FILE.and(Rights::WRITE));
         if let Some(folder) = own.config {
@@ -110,6 +112,8 @@ impl Plan {
         plan.things(&redacted, Rights::READ_FILE);
         // A file that is changed may have to be read for it (opened for both).
         plan.things(&write, Rights::WRITE.and(Rights::READ_FILE));
+        plan.name(&[&read, &redacted], Rights::READ_FILE);
+        plan.name(&[&write], Rights::WRITE.and(Rights::READ_FILE));
         // What is made may be written and read by whoever made it; with it, contents are replaced in one step.
         let made = Rights::MAKE.and(Rights::WRITE).and(Rights::READ);
         let made = if write.is_empty() { made } else { made.and(Rights::REMOVE_FILE) };
@@ -158,7 +162,29 @@ impl Plan {
 
     /// Of the process that looks at others: no path of its own, no call that changes anything.
     pub(super) fn of_inspector() -> Self {
-        Self { paths: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE }
+        Self { powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE, ..Self::nothing() }
+    }
+
+    /// Of the process that opens files which policy names one by one: contents of what is beside them, since that is where the next one will be.
+    pub(super) fn of_opener(named: &BTreeMap<PathBuf, Rights>, powers: CapabilitySet) -> Self {
+        let mut plan = Self { powers, ..Self::nothing() };
+        // Descriptors are handed over by sendmsg(2).
+        plan.calls.programs = true;
+        plan.allow(Path::new("/proc/self"), Rights::READ);
+        for (path, rights) in named {
+            path.parent().into_iter().for_each(|folder| plan.allow(folder, *rights));
+        }
+        plan
+    }
+
+    /// Of the process that asks getent(1): the sockets that name services need.
+    pub(super) fn of_naming() -> Self {
+        let calls = Calls { network: true, unix_sockets: true, ..Calls::default() };
+        Self { calls, ..Self::nothing() }
+    }
+
+    fn nothing() -> Self {
+        Self { paths: BTreeMap::new(), named: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::empty() }
     }
 
     /// Lets programs that run start these too.
@@ -171,6 +197,16 @@ impl Plan {
     pub(super) fn allow(&mut self, path: &Path, rights: Rights) {
         let known = self.paths.entry(path.to_path_buf()).or_default();
         *known = known.and(rights);
+    }
+
+    /// Files by path alone. What the kernel itself shows as files nobody replaces.
+    fn name(&mut self, bounds: &[&[Bound]], rights: Rights) {
+        for bound in bounds.iter().copied().flatten().filter(|bound| matches!(bound, Bound::Exactly(_))) {
+            if let Some(path) = thing(bound).filter(|path| !path.starts_with("/proc") && !path.starts_with("/sys")) {
+                let known = self.named.entry(path).or_default();
+                *known = known.and(rights);
+            }
+        }
     }
 
     /// Rights on the things themselves and on what is in them.

@@ -1,6 +1,6 @@
 //! The fence of a program that policy permits: the hull of the run, and what the program, its interpreter and its libraries need to start.
 
-use super::calls::{self, Filters};
+use super::calls;
 use super::paths;
 use super::plan::{Plan, Rights};
 use crate::error::{Error, Kind, Result};
@@ -37,7 +37,6 @@ const DEPTH: usize = 4;
 /// The fence of one program file, ready to be put in force in any process that becomes it.
 pub(in crate::sys) struct Ready {
     paths: RulesetCreated,
-    filters: Filters,
     /// Whether it is a script, whose interpreter opens it once more.
     pub script: bool,
 }
@@ -48,20 +47,29 @@ impl Ready {
         // A program ends no process that is not its own, whatever a script may: the broker is one of them.
         plan.calls.signals = false;
         let script = needs(&mut plan, program)?;
-        Ok(Self { paths: paths::prepare(&plan)?, filters: calls::of_program(&plan)?, script })
+        Ok(Self { paths: paths::prepare(&plan)?, script })
     }
-    /// The paths, and the process's own folder of /proc.
+    /// The paths, and the own folder in /proc of the process that asks.
     pub(in crate::sys) fn with_own_process(&self) -> Result<RulesetCreated> {
-        let own = rustix::process::getpid().as_raw_nonzero();
-        paths::and_read(&self.paths, Path::new(&format!("/proc/{own}")))
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Its name is a link that only the process itself can follow.
+        let own = rustix::fs::open("/proc/self", flags, rustix::fs::Mode::empty());
+        paths::and_read(&self.paths, own.ok())
     }
     /// Arms it in the process that is about to become the program.
     pub(in crate::sys) fn restrict(&self, paths: RulesetCreated) -> Result<()> {
-        rustix::thread::set_no_new_privs(true).map_err(|errno| Error::new(Kind::Layer, format!("no-new-privs: {errno}")))?;
-        paths::restrict(paths)?;
-        calls::restrict_program(&self.filters)?;
-        Ok(())
+        paths::restrict(paths).map(drop)
     }
+}
+
+/// Takes every system call away that no program of this run gets. Whoever starts the programs arms it for itself once, since it needs none of them
+/// either, and each of them has it from there (seccomp(2)): compiling it for each took longer than anything else about a start.
+///
+/// # Errors
+/// When the kernel has the layer and does not take the filter.
+pub(in crate::sys) fn refuse_calls_of_programs(plan: &Plan) -> Result<()> {
+    rustix::thread::set_no_new_privs(true).map_err(|errno| Error::new(Kind::Layer, format!("no-new-privs: {errno}")))?;
+    calls::restrict_program(&calls::of_program(plan)?).map(drop)
 }
 
 /// Adds what this program needs to start; whether it is a script.
@@ -98,8 +106,13 @@ fn needs(plan: &mut Plan, program: &OwnedFd) -> Result<bool> {
 
 /// Where an open file is. Not by [`crate::resource::path`], whose handle on /proc is that of the process that forked this one.
 pub(in crate::sys) fn place(file: &OwnedFd) -> Result<PathBuf> {
-    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let path = rustix::fs::readlink(name, Vec::new()).map_err(|errno| Error::os("readlink", errno.raw_os_error()))?;
+    // The folder once, since the way to it is most of the price of a look.
+    static OWN: std::sync::OnceLock<Option<OwnedFd>> = std::sync::OnceLock::new();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let own = OWN.get_or_init(|| rustix::fs::open("/proc/self/fd", flags, rustix::fs::Mode::empty()).ok());
+    let own = own.as_ref().ok_or_else(|| Error::new(Kind::Internal, "/proc is needed and is not usable here"))?;
+    let path = rustix::fs::readlinkat(own, file.as_raw_fd().to_string(), Vec::with_capacity(256))
+        .map_err(|errno| Error::os("readlink", errno.raw_os_error()))?;
     Ok(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
 }
 

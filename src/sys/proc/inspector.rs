@@ -3,12 +3,13 @@
 
 use super::process::{RemovedFile, Table};
 use crate::error::{Error, Kind, Result};
+use crate::sys::beside::Beside;
 use crate::sys::fence;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{RecvFlags, SendFlags, SocketType};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 /// A process as it was judged: the number may have been given out again.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ enum Reply<T> {
 }
 
 /// The way to it; none where nothing that policy permits needs it.
-static INSPECTOR: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
+static INSPECTOR: OnceLock<Arc<Beside>> = OnceLock::new();
 /// Longest request.
 const REQUEST: usize = 256;
 /// Longest reply: descriptors of a process are limited by the kernel (nr_open), each is less than a path.
@@ -50,59 +51,16 @@ const REPLY: u32 = 256 << 20;
 /// # Errors
 /// When the kernel gives no process or socket.
 pub fn start() -> Result<()> {
-    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    #[expect(unsafe_code, reason = "a process that goes on with the code of this one has no safe interface")]
-    // SAFETY: no other thread runs, so the child has the whole state of the process and may do what any process may.
-    let forked = unsafe { libc::fork() };
-    match forked {
-        -1 => Err(std::io::Error::last_os_error().into()),
-        0 => {
-            drop(ours);
-            if let Some(socket) = prepare(theirs) {
-                serve(&socket);
-            }
-            #[expect(unsafe_code, reason = "this copy must not run what rex does when it ends")]
-            // SAFETY: _exit(2) ends the process and touches no memory.
-            unsafe {
-                libc::_exit(0)
-            }
-        }
-        _ => {
-            let _ = INSPECTOR.set(Mutex::new(ours));
-            Ok(())
-        }
-    }
-}
-
-/// Nothing of rex stays open, and every layer of the fence but the one that stands in the way is armed.
-fn prepare(socket: OwnedFd) -> Option<OwnedFd> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).ok()?;
-    rustix::thread::set_name(c"rex inspector").ok()?;
-    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?;
-    rustix::stdio::dup2_stdin(&null).ok()?;
-    // A caller that waits for the end of the output must not wait for this process.
-    rustix::stdio::dup2_stdout(&null).ok()?;
-    rustix::stdio::dup2_stderr(&null).ok()?;
-    drop(null);
-    let high = rustix::io::fcntl_dupfd_cloexec(&socket, 3).ok()?;
-    let number = high.as_raw_fd();
-    #[expect(unsafe_code, reason = "descriptors of the process that this one was forked from have owners here that never act again")]
-    // SAFETY: all numbers but those of the standard streams and of `high` are closed; what owned them in this copy is not used any more, and is never dropped,
-    // because this process ends by _exit(2). `socket` is forgotten for the same reason.
-    let kept = unsafe {
-        std::mem::forget(socket);
-        if number > 3 {
-            libc::syscall(libc::SYS_close_range, 3, number - 1, 0);
-        }
-        libc::syscall(libc::SYS_close_range, number + 1, libc::c_uint::MAX, 0);
-        std::mem::forget(high);
-        OwnedFd::from_raw_fd(number)
-    };
-    fence::arm_for_inspection().ok()?;
-    Some(kept)
+    let beside = Beside::start(c"rex inspector", SocketType::STREAM, serve)?;
+    let _ = INSPECTOR.set(beside);
+    Ok(())
 }
 
 fn serve(socket: &OwnedFd) {
+    // Every layer of the fence but the one that stands in the way.
+    if fence::arm_for_inspection().is_err() {
+        return;
+    }
     // Its own handle on /proc: what was open has been closed.
     let Ok(table) = Table::open() else { return };
     let mut buffer = [0u8; REQUEST];
@@ -159,7 +117,7 @@ fn get(socket: impl AsFd, bytes: &mut [u8]) -> rustix::io::Result<()> {
 
 /// Asks it; nothing where there is none, and this process has to look itself.
 fn ask<T: DeserializeOwned>(request: &Request) -> Option<Result<T>> {
-    let socket = INSPECTOR.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let socket = INSPECTOR.get()?.socket();
     let gone = || Error::new(Kind::Unavailable, "the process that looks at others is gone");
     let exchange = || -> Option<Reply<T>> {
         put(&*socket, &serde_json::to_vec(request).ok()?).ok()?;

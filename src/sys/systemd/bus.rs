@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use zbus::{OwnedVariant, Variant};
 
@@ -15,10 +16,55 @@ const CALL: Duration = Duration::from_secs(25);
 /// How often a waiting call looks whether the run has to stop.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The system bus, for one thread.
+/// How long a run waits for the bus before it begins. What does not answer then is told to scripts that ask for it.
+const AT_START: Duration = Duration::from_secs(2);
+
+/// The one connection of this process, or why there is none. It is made before the fence goes up, since behind it no socket is opened or connected.
+static SHARED: OnceLock<Result<Shared>> = OnceLock::new();
+
+struct Shared {
+    connection: zbus::Connection,
+    handle: tokio::runtime::Handle,
+    /// Until the first use, when a thread gets it: no thread may run before the fence is up.
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+}
+
+impl Shared {
+    fn connect(limit: Duration) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| Error::new(Kind::Unavailable, format!("the system bus: {error}")))?;
+        let build =
+            async { zbus::connection::Builder::address(ADDRESS).method_timeout(LONGEST).build().await.map_err(|error| failure(&error)) };
+        let connection = runtime.block_on(async {
+            tokio::time::timeout(limit, build)
+                .await
+                .unwrap_or_else(|_| Err(Error::new(Kind::Timeout, "the system bus did not answer in time")))
+        })?;
+        Ok(Self { connection, handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
+    }
+    /// Has the connection listened to from now on, whoever waits for what.
+    fn run(&self) -> Result<()> {
+        let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        let thread = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
+            crate::limits::limit_this_thread();
+            runtime.block_on(std::future::pending::<()>());
+        });
+        thread.map(drop).map_err(|error| Error::new(Kind::Unavailable, format!("the kernel gave no thread: {error}")))
+    }
+}
+
+/// Connects while that is still possible. What goes wrong is kept for whoever asks for the bus.
+pub fn prepare() {
+    let _ = SHARED.get_or_init(|| Shared::connect(AT_START));
+}
+
+/// The system bus.
 pub struct Bus<'a> {
-    runtime: tokio::runtime::Runtime,
-    pub connection: zbus::Connection,
+    handle: &'static tokio::runtime::Handle,
+    pub connection: &'static zbus::Connection,
     check: &'a dyn Fn() -> Result<()>,
 }
 
@@ -26,21 +72,17 @@ impl<'a> Bus<'a> {
     /// # Errors
     /// [`Kind::Unsupported`] when there is no bus, [`Kind::Permission`] when it may not be used.
     pub fn connect(check: &'a dyn Fn() -> Result<()>) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Error::new(Kind::Unavailable, format!("the system bus: {error}")))?;
-        let build =
-            async { zbus::connection::Builder::address(ADDRESS).method_timeout(LONGEST).build().await.map_err(|error| failure(&error)) };
-        let connection = wait(&runtime, check, CALL, build)?;
-        Ok(Self { runtime, connection, check })
+        check()?;
+        let shared = SHARED.get_or_init(|| Shared::connect(CALL)).as_ref().map_err(Clone::clone)?;
+        shared.run()?;
+        Ok(Self { handle: &shared.handle, connection: &shared.connection, check })
     }
     /// Waits for `work`, at most so long.
     ///
     /// # Errors
     /// Its own, [`Kind::Timeout`], or why the run has to stop.
     pub fn wait<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-        wait(&self.runtime, self.check, limit, work)
+        wait(self.handle, self.check, limit, work)
     }
     /// Calls a method of systemd's objects, with the default limit of time.
     ///
@@ -51,14 +93,14 @@ impl<'a> Bus<'a> {
         B: serde::Serialize + zbus::DynamicType,
         R: serde::de::DeserializeOwned + zbus::Type,
     {
-        self.wait(CALL, call(&self.connection, path, interface, method, body))
+        self.wait(CALL, call(self.connection, path, interface, method, body))
     }
     /// All properties of an interface of an object.
     ///
     /// # Errors
     /// As [`Bus::call`].
     pub fn properties(&self, path: &str, interface: &str) -> Result<Properties> {
-        self.wait(CALL, properties(&self.connection, path, interface))
+        self.wait(CALL, properties(self.connection, path, interface))
     }
 }
 
@@ -74,6 +116,17 @@ where
     answer.body().deserialize().map_err(|error| failure(&error))
 }
 
+/// Has systemd tell this connection of jobs. Those that share it may have asked before.
+///
+/// # Errors
+/// What systemd answers.
+pub async fn subscribe(connection: &zbus::Connection, path: &str, interface: &str) -> Result<()> {
+    match connection.call_method(Some("org.freedesktop.systemd1"), path, Some(interface), "Subscribe", &()).await {
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => Ok(()),
+        done => done.map(drop).map_err(|error| failure(&error)),
+    }
+}
+
 /// # Errors
 /// What systemd answers.
 pub async fn properties(connection: &zbus::Connection, path: &str, interface: &str) -> Result<Properties> {
@@ -81,14 +134,14 @@ pub async fn properties(connection: &zbus::Connection, path: &str, interface: &s
 }
 
 fn wait<T>(
-    runtime: &tokio::runtime::Runtime,
+    handle: &tokio::runtime::Handle,
     check: &dyn Fn() -> Result<()>,
     limit: Duration,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     check()?;
     let end = Instant::now() + limit;
-    runtime.block_on(async {
+    handle.block_on(async {
         let mut work = std::pin::pin!(work);
         loop {
             if let Ok(done) = tokio::time::timeout(TICK, &mut work).await {
