@@ -71,7 +71,7 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let beside = (terms.mode != "local").then(|| recheck(&terms, &host));
     let mut near = Near::default();
     let mut look = || near.tell(&spent::all(&watch), None, &output);
-    let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside, &mut look);
+    let ended = supervise_with(&watch, move || Runner::new(inside, library, &script).run(&script, &constants), beside, &mut look);
     if let Some(broker) = &host.broker {
         broker.over();
     }

@@ -417,12 +417,12 @@ mod tests {
         let record = |run: &str, seq: u64, event: &str, uid: u32, more: &str| {
             format!("{{\"schema\":\"rex.audit/1\",\"seq\":{seq},\"event\":\"{event}\",\"run\":\"{run}\",\"pid\":7,\"uid\":{uid}{more}}}\n")
         };
-        let start = record("r-1", 0, "run_start", 1000, "") + &record("r-1", 1, "decision", 1000, "");
+        let start = record("r-1", 0, "run_start", 1000, "") + record("r-1", 1, "decision", 1000, "").as_str();
         let end = |uid| record("r-1", 0, "run_end", uid, ",\"how\":\"unknown\",\"found_by\":\"r-2\"");
         let verdict = |text: String| verify(text.as_bytes()).unwrap();
-        let own = verdict(start.clone() + &end(1000));
+        let own = verdict(start.clone() + end(1000).as_str());
         assert!(own.unfinished.is_empty() && own.problems.is_empty(), "{own:?}");
-        let forged = verdict(start + &end(1001));
+        let forged = verdict(start + end(1001).as_str());
         assert_eq!((forged.unfinished.len(), forged.problems.len()), (1, 1));
         // Its start may have been rotated away.
         let alone = verdict(end(1001));

@@ -206,7 +206,10 @@ impl Gate {
         let uid = values::uid("User", &principal.name).ok_or_else(|| internal("no principal".to_owned()))?;
         let groups: HashSet<_> = principal.groups.iter().filter_map(|group| values::uid("Group", group)).collect();
         let mut pairs = Vec::new();
-        for (name, value) in &principal.attributes {
+        // What no condition can look at is left out: Cedar makes addresses and times with functions that it has to build first.
+        let slice = &policies.slice;
+        attributes.retain(|(name, _)| slice.mentions_of_session(name));
+        for (name, value) in principal.attributes.iter().filter(|(name, _)| slice.mentions(name)) {
             let value = values::value(value, &mut Vec::new())
                 .ok_or_else(|| internal(format!("the principal's `{name}` is no value of the policy language")))?;
             pairs.push(((*name).into(), value.into()));
@@ -435,7 +438,7 @@ impl Gate {
             Some((action, Some((kind, id)))) => (action.as_str(), (kind.as_str(), id.as_str())),
             Some((action, None)) => (action.as_str(), (question.kind, question.id)),
             None => match self.policies.slice.verb(question.ask.namespace, question.ask.name) {
-                Some(verb) => (verb.text.as_str(), (question.kind, question.id)),
+                Some(verb) => (verb.text(), (question.kind, question.id)),
                 None => {
                     own = values::written(&format!("{}::Action", question.ask.namespace), question.ask.name);
                     (own.as_str(), (question.kind, question.id))
