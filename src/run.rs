@@ -67,7 +67,7 @@ const RECHECK: Duration = Duration::from_secs(3);
 
 /// A run keeps the policies it began with; it ends when a changed set is not valid, or concerns its caller no more.
 fn recheck(terms: &Terms, watch: &Arc<Watch>) -> Beside {
-    let (files, identity, watch) = (terms.files.clone(), terms.identity.clone(), Arc::clone(watch));
+    let (files, config, identity, watch) = (terms.files.clone(), terms.config.clone(), terms.identity.clone(), Arc::clone(watch));
     let mut known = terms.policies.digest.clone();
     let act = move || {
         while watch.check().is_ok() {
@@ -76,7 +76,7 @@ fn recheck(terms: &Terms, watch: &Arc<Watch>) -> Beside {
                 if digest == known {
                     return Ok(());
                 }
-                let policies = crate::terms::load_policies(&sources, &identity, Some(&files.cache()))?;
+                let policies = crate::terms::accept(&sources, &files, &config, &identity)?;
                 known = digest;
                 if policies.names().next().is_none() {
                     Err(Error::new(Kind::Denied, "no policy concerns the caller any more"))

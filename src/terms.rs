@@ -15,6 +15,8 @@ use crate::sys::redact;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub mod tested;
+
 /// Everything that is settled before a script is looked at.
 pub struct Terms {
     pub run: String,
@@ -216,6 +218,25 @@ pub fn load_policies(sources: &[Source], identity: &Identity, cache: Option<&dyn
         None => Policies::load(sources, &schema(), &scope, cache),
     }
     .map(Arc::new)
+}
+
+/// The owner's policies for one caller, held to their tests where rex.toml demands it.
+///
+/// # Errors
+/// [`Kind::Config`] when they are not the owner's alone, not valid, or do not pass.
+pub fn policies(files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
+    accept(&files.policies()?, files, config, identity)
+}
+
+/// The same for policies that are read already.
+///
+/// # Errors
+/// As [`policies`].
+pub fn accept(sources: &[Source], files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
+    let cache = files.cache();
+    let policies = load_policies(sources, identity, Some(&cache))?;
+    tested::demand(sources, files, config, Some(&cache))?;
+    Ok(policies)
 }
 
 /// The layers in force, and the broker where policy permits programs.

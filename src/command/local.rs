@@ -10,6 +10,7 @@ use crate::os::process::{Credentials, Environment};
 use crate::os::script::{self, Declared};
 use crate::os::trusted::{Owner, Trusted};
 use crate::output::Form;
+use crate::policy::Policies;
 use crate::run::{self, Job};
 use crate::terms::{self, OwnersFiles, Terms};
 use std::path::{Path, PathBuf};
@@ -53,9 +54,7 @@ fn prepare(args: RunArgs, form: Form) -> Result<(Terms, Job)> {
     let info = run::run_info(&id, Some(&identity), identity.facts.uid, "");
     let has_config = configured && (args.config.is_some() || files.config.exists());
     let audit = Arc::new(if has_config { Audit::open(&config.audit, config.on_audit_failure, info)? } else { Audit::best_effort(info) });
-    let policies = sources(&args.policy, &files)
-        .and_then(|sources| terms::load_policies(&sources, &identity, Some(&files.cache())))
-        .inspect_err(|error| run::refuse(&audit, "policy", error))?;
+    let policies = policies(&args.policy, &files, &config, &identity).inspect_err(|error| run::refuse(&audit, "policy", error))?;
     audit.set_policy(&policies.digest);
     let mut limits = config.limits_for(&identity.groups);
     let timeout = args
@@ -139,16 +138,16 @@ impl Source {
     }
 }
 
-/// The policies named, or those beside rex.toml.
-fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crate::policy::Source>> {
+/// The policies named, or those beside rex.toml; only these are held to their tests.
+fn policies(named: &[PathBuf], files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
     if named.is_empty() {
-        return files.policies();
+        return terms::policies(files, config, identity);
     }
     let mut sources = Vec::new();
     for path in named {
         sources.extend(files.sources(path)?);
     }
-    Ok(sources)
+    terms::load_policies(&sources, identity, Some(&files.cache()))
 }
 
 /// The principal that the owner names, or the Unix user.

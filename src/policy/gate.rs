@@ -3,9 +3,11 @@
 mod judge;
 mod named;
 mod record;
+mod trial;
 mod walk;
 
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
+pub(super) use trial::Trial;
 pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};
@@ -136,7 +138,7 @@ pub struct Gate {
     recorder: Box<dyn Recorder>,
     watch: Arc<Watch>,
     rules: Rules,
-    clock: fn() -> i64,
+    clock: Box<dyn Fn() -> i64 + Send + Sync>,
     memory: Mutex<HashMap<u64, Remembered>>,
     hasher: RandomState,
     denials: Mutex<Vec<Denial>>,
@@ -198,7 +200,7 @@ impl Gate {
             recorder,
             watch,
             rules,
-            clock: now,
+            clock: Box::new(now),
             memory: Mutex::default(),
             hasher: RandomState::new(),
             denials: Mutex::default(),
@@ -207,9 +209,9 @@ impl Gate {
         })
     }
 
-    #[cfg(test)]
-    fn with_clock(mut self, clock: fn() -> i64) -> Self {
-        self.clock = clock;
+    /// The same with another clock than the host's, for tests of policies.
+    pub(super) fn with_clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
         self
     }
 

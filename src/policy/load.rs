@@ -249,6 +249,62 @@ struct Placed {
     policy: Policy,
 }
 
+/// A rule as it is written, whomever it concerns.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// `@id`, or `file:line`.
+    pub name: String,
+    pub permit: bool,
+    pub file: String,
+    pub line: u32,
+    /// What `@test` says, and at which byte.
+    pub tests: Option<(usize, String)>,
+}
+
+/// Every rule of these sources, in the order of their names and texts.
+///
+/// # Errors
+/// [`Kind::Config`] when one is too much or no Cedar; what strict validation refuses is not looked for here.
+pub(super) fn written(sources: &[Source]) -> Result<Vec<Written>> {
+    let mut sources: Vec<&Source> = sources.iter().collect();
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    check_sizes(&sources)?;
+    let placed = on_big_stack(|| {
+        let mut wrong: Vec<String> = sources
+            .iter()
+            .filter_map(|source| {
+                bounds::check(&source.text).err().map(|much| pointed(&source.name, &source.text, much.offset, &much.message))
+            })
+            .collect();
+        let mut placed = Vec::new();
+        // Too much for the parser: it must not see any of it.
+        let few = if wrong.is_empty() { sources.as_slice() } else { &[] };
+        for (index, source) in (0_u32..).zip(few) {
+            match parse_policyset(&source.text) {
+                Ok(set) => place(index, source, set, &mut placed, &mut wrong),
+                Err(errors) => wrong.extend(errors.iter().map(|error| point_at(source, error))),
+            }
+        }
+        if wrong.is_empty() { Ok(placed) } else { Err(faults(wrong)) }
+    })??;
+    let rules = placed.into_iter().map(|item| {
+        let file = sources.get(item.entry.source as usize).map_or_else(String::new, |source| source.name.clone());
+        let test = item.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == "test");
+        let tests = test.map(|(_, value)| {
+            let place = value.loc.as_ref().map_or(item.entry.start as usize, cedar_policy_core::parser::Loc::start);
+            (place, value.val.to_string())
+        });
+        Written {
+            permit: item.policy.effect() == cedar_policy_core::ast::Effect::Permit,
+            name: item.name,
+            file,
+            line: item.entry.line,
+            tests,
+        }
+    });
+    Ok(rules.collect())
+}
+
 /// Parses and validates everything.
 fn examine(sources: &[&Source], schema: &str, scope: &Scope) -> Result<(Findings, Vec<Rule>)> {
     let too_much: Vec<String> = sources

@@ -1,5 +1,6 @@
 //! What is allowed: the owner's Cedar policies, loaded and strictly validated, and the gate that asks them. The only module that knows Cedar.
 
+mod arguments;
 mod bounds;
 mod cache;
 mod gate;
@@ -10,9 +11,11 @@ mod pointed;
 pub mod reference;
 pub mod schema;
 mod slice;
+pub mod suite;
 mod values;
 mod words;
 
+pub use arguments::{Arguments, environment};
 pub use cache::Store;
 pub use gate::{
     Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord,

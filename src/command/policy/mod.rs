@@ -1,6 +1,7 @@
 //! `rex policy`: what the owner does with policies before they count; one file per command.
 
 mod check;
+mod test;
 
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ pub enum PolicyCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Run the tests that lie beside policies: NAME.test.toml files, and @test annotations of rules.
+    Test(test::TestArgs),
     /// Print the Cedar schema that policies are validated against.
     Schema,
 }
@@ -23,6 +26,7 @@ pub enum PolicyCommand {
 pub fn run(command: PolicyCommand) -> u8 {
     match command {
         PolicyCommand::Check { files, config } => check::run(&files, config.as_deref()),
+        PolicyCommand::Test(args) => test::run(&args),
         PolicyCommand::Schema => super::show(&crate::terms::schema()),
     }
 }

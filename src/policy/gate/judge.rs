@@ -131,7 +131,7 @@ impl Gate {
     }
 
     /// Everything that the conditions of these rules look at, and nothing else.
-    fn prepare<'r>(
+    pub(super) fn prepare<'r>(
         &self,
         verb: &Verb,
         thing: &dyn Thing,
@@ -287,7 +287,7 @@ impl Tally {
 }
 
 /// Whether the condition of a rule holds. None: it could not be told.
-fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
+pub(super) fn holds(rule: &Rule, evaluator: Option<&Evaluator<'_>>) -> Option<bool> {
     let Some(condition) = &rule.condition else { return Some(true) };
     let value = evaluator?.interpret(condition, &SlotEnv::new()).ok()?;
     match value.value {
