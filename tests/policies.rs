@@ -58,6 +58,22 @@ fn every_policy_opens_with_a_sentence_and_names_each_of_its_rules() {
     }
 }
 
+#[test]
+fn every_policy_has_tests_that_pass_and_decide_each_of_its_rules() {
+    let rex = Rex::new();
+    let test = |path: &str| {
+        let path = tree(path);
+        rex.finish(rex.command(&["policy", "test", "--require-coverage", path.to_str().unwrap()]), b"")
+    };
+    for path in files("policies", ".cedar") {
+        assert!(tree(&path).with_extension("test.toml").exists(), "{path} has no tests");
+        let run = test(&path);
+        assert!(run.code == 0 && run.stdout.contains("; 0 failed;"), "{path}: {run:#?}");
+    }
+    assert_eq!(files("policies", ".test.toml").len(), files("policies", ".cedar").len());
+    test("policies").ends(0);
+}
+
 /// What `rex can` says to a member of the group where this is the only policy file.
 struct Asked {
     rex: Rex,

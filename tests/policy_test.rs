@@ -217,9 +217,7 @@ fn closed_places_and_open_are_judged_as_in_a_run() {
 
 #[test]
 fn a_test_that_does_not_tell_what_rules_look_at_fails_and_says_what() {
-    let rule = |when: &str| {
-        format!("@id(\"r\") permit(principal, action in file_system::Action::\"view\", resource) when {{ {when} }};\n")
-    };
+    let rule = |when: &str| format!("@id(\"r\") permit(principal, action in file_system::Action::\"view\", resource) when {{ {when} }};\n");
     let tells = |when: &str, what: &str| {
         fails(&rule(when), "[lines]\n\"a read /x\" = \"deny\"\n", &[&format!("the test does not tell `{what}`")]);
     };
@@ -233,7 +231,10 @@ fn a_test_that_does_not_tell_what_rules_look_at_fails_and_says_what() {
         &["the test does not tell `context.mode`"],
     );
     // What the caller may lack is simply absent.
-    pass(&rule("principal has agent || (context.session has runbook && context.session.runbook == \"x\")"), "[lines]\n\"a read /x\" = \"deny condition_failed\"\n");
+    pass(
+        &rule("principal has agent || (context.session has runbook && context.session.runbook == \"x\")"),
+        "[lines]\n\"a read /x\" = \"deny condition_failed\"\n",
+    );
 }
 
 #[test]
@@ -241,12 +242,22 @@ fn a_failure_names_the_rules_and_the_part_of_the_condition_that_is_false() {
     fails(
         "@id(\"small\") permit(principal, action == file_system::Action::\"read\", resource) when { resource.path like \"/srv/*\" && resource has size && resource.size < 10 };\n",
         "[lines]\n\"a read /srv/x resource.size=11\" = \"allow\"\n",
-        &["expected allow", "the policies say: deny condition_failed by small", "`small` would permit it, but `resource.size < 10` is false"],
+        &[
+            "expected allow",
+            "the policies say: deny condition_failed by small",
+            "`small` would permit it, but `resource.size < 10` is false",
+        ],
     );
     fails(LOGS, "[lines]\n\"a read /etc/x\" = \"allow\"\n", &["the policies say: deny not_permitted", "no rule permits it"]);
-    fails(LOGS, "[lines]\n\"a in readers read /var/log/x\" = \"allow by lgos\"\n", &["there is no rule `lgos` in the policies of this test"]);
+    fails(
+        LOGS,
+        "[lines]\n\"a in readers read /var/log/x\" = \"allow by lgos\"\n",
+        &["there is no rule `lgos` in the policies of this test"],
+    );
     fails(LOGS, "[lines]\n\"a in readers read /var/log/x\" = \"deny forbidden by no-logins\"\n", &["expected deny forbidden by no-logins"]);
-    let table = |more: &str| format!("[[test]]\nprincipal = \"a\"\naction = \"read\"\nresource = \"/var/log/auth.log\"\nexpect = \"deny\"\n{more}\n");
+    let table = |more: &str| {
+        format!("[[test]]\nprincipal = \"a\"\naction = \"read\"\nresource = \"/var/log/auth.log\"\nexpect = \"deny\"\n{more}\n")
+    };
     fails(LOGS, &table("hint = \"other\""), &["expected the hint \"other\", and it is \"ask the security team\""]);
     fails(LOGS, &table("retry = true"), &["expected retry = true"]);
     fails(LOGS, &table("why = \"not_permitted\""), &["expected it to be denied because not_permitted"]);
@@ -269,7 +280,11 @@ fn what_is_wrong_in_a_file_is_said_with_its_place_and_what_would_be_right() {
     faulty("[lines]\n\"a read x\" = \"deny\"\n", "2:1", "a path begins with `/`");
     faulty("[lines]\n\"a read\" = \"deny\"\n", "2:1", "expected `PRINCIPAL [in GROUP,GROUP] ACTION RESOURCE");
     faulty("[lines]\n\"a read /x\" = \"maybe\"\n", "2:15", "expected `allow [by ID]` or `deny [WHY] [by ID]`");
-    faulty("[lines]\n\"a read /x resource.onwer=b\" = \"deny\"\n", "2:1", "a file_system::File has no attribute `onwer`; did you mean `owner`?");
+    faulty(
+        "[lines]\n\"a read /x resource.onwer=b\" = \"deny\"\n",
+        "2:1",
+        "a file_system::File has no attribute `onwer`; did you mean `owner`?",
+    );
     faulty("[lines]\n\"a read /x resource.size=b\" = \"deny\"\n", "2:1", "`size`: expected a whole number, not `b`");
     faulty("[lines]\n\"a read /x now=2026-12-01T00:00:00\" = \"deny\"\n", "2:1", "expected a time with its zone");
     faulty("[lines]\n\"a read /x client_address=here\" = \"deny\"\n", "2:1", "expected an address");
@@ -292,7 +307,9 @@ fn what_is_wrong_in_a_file_is_said_with_its_place_and_what_would_be_right() {
 #[test]
 fn an_annotation_is_a_test_of_its_rule() {
     let rule = |test: &str| {
-        format!("@id(\"logs\")\n@test(\"{test}\")\npermit(principal in Group::\"readers\", action in file_system::Action::\"view\", resource in file_system::Dir::\"/var/log\");\n@id(\"more\") permit(principal, action, resource == file_system::File::\"/more\");")
+        format!(
+            "@id(\"logs\")\n@test(\"{test}\")\npermit(principal in Group::\"readers\", action in file_system::Action::\"view\", resource in file_system::Dir::\"/var/log\");\n@id(\"more\") permit(principal, action, resource == file_system::File::\"/more\");"
+        )
     };
     let desk = |test: &str| Rex::new().file("p/a.cedar", &rule(test));
     let run = |rex: &Rex| rex.finish(rex.command(&["policy", "test", &rex.path("p")]), b"");

@@ -219,5 +219,5 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
-    terms::tested::closed(files, config, crate::resource::file::names().home(uid))
+    terms::tested::closed(files, config, crate::resource::file::names().home(uid), crate::sys::inherit::own_program())
 }

@@ -48,12 +48,15 @@ pub fn vocabulary() -> Vocabulary {
     Vocabulary { asks: crate::functions::vocabulary().0 }
 }
 
-/// Places that no policy opens, of this configuration. `home`: the account's.
+/// Where the program is installed, as far as tests go: they must say the same wherever it is that runs them.
+const PROGRAM: &str = "/usr/bin/rex";
+
+/// Places that no policy opens, of this configuration. `home`: the account's; `program`: rex itself.
 #[must_use]
-pub fn closed(files: &OwnersFiles, config: &Config, home: Option<PathBuf>) -> Closed {
+pub fn closed(files: &OwnersFiles, config: &Config, home: Option<PathBuf>, program: Option<PathBuf>) -> Closed {
     let canonical = crate::os::trusted::canonical;
     let mut own = vec![canonical(files.folder()), PathBuf::from(super::CACHE)];
-    own.extend(crate::sys::inherit::own_program());
+    own.extend(program);
     own.push(canonical(config.beside(&config.redaction.dictionary)));
     let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));
     own.extend(records.clone());
@@ -67,7 +70,7 @@ pub fn closed(files: &OwnersFiles, config: &Config, home: Option<PathBuf>) -> Cl
 /// [`Kind::Config`] when policies are not valid.
 pub fn run(cases: &[Case], policies: &[Source], vocabulary: &Vocabulary, files: &OwnersFiles, config: &Config) -> Result<Report> {
     // Whose home is meant depends on the account; those of root and below /home are closed for every one.
-    let places = closed(files, config, None);
+    let places = closed(files, config, None, Some(PROGRAM.into()));
     let open = if config.open == crate::config::Open::Explicit { Open::Explicit } else { Open::Implied };
     let bench = Bench {
         vocabulary,
@@ -135,6 +138,6 @@ fn stamp(policies: &[Source], tests: &[Source], files: &OwnersFiles, config: &Co
             put(source.text.as_bytes());
         }
     }
-    put(format!("{:?} {:?}", config.open, closed(files, config, None)).as_bytes());
+    put(format!("{:?} {:?}", config.open, closed(files, config, None, Some(PROGRAM.into()))).as_bytes());
     hex_sha256(&bytes)
 }
