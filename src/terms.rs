@@ -41,9 +41,13 @@ const CACHE: &str = "/var/cache/rex";
 /// The last second of the year 9999, for certificates that never expire.
 const FOR_EVER: i64 = 253_402_300_799_000;
 const MAX_CONFIG: u64 = 1 << 20;
+/// Some twenty thousand principals.
+const MAX_PRINCIPALS: u64 = 4 << 20;
 const MAX_POLICY: u64 = 4 << 20;
 const MAX_SCRIPT: u64 = 4 << 20;
 const MAX_DICTIONARY: u64 = 1 << 20;
+/// How often the policies are looked at again when they are replaced while their tests are read.
+const LOOKS: u32 = 3;
 /// Where the reference has its dictionary.
 const REFERENCE_DICTIONARY: &str = "/etc/opt/rex/rex_redaction.config";
 
@@ -81,8 +85,19 @@ impl OwnersFiles {
     /// As [`OwnersFiles::config`].
     pub fn principals(&self) -> Result<Principals> {
         let path = self.folder().join("principals.toml");
-        match self.trusted.read(&path, MAX_CONFIG) {
-            Ok(bytes) => Principals::parse(&text(bytes, &path)?, &path.to_string_lossy()),
+        match self.trusted.read(&path, MAX_PRINCIPALS) {
+            Ok(bytes) => {
+                let text = text(bytes, &path)?;
+                let known = crate::os::process::program().and_then(|program| crate::identity::principals_key(&text, program));
+                let Some(key) = known else { return Principals::parse(&text, &path.to_string_lossy()) };
+                let (cache, entry) = (self.cache(), format!("principals-{}", crate::os::digest::hex(&key[..16])));
+                if let Some(principals) = cache.get(&entry).and_then(|bytes| Principals::unpack(&bytes, &key)) {
+                    return Ok(principals);
+                }
+                let principals = Principals::parse(&text, &path.to_string_lossy())?;
+                cache.put(&entry, &principals.pack(&key));
+                Ok(principals)
+            }
             Err(error) if error.kind == Kind::NotFound => Ok(Principals::absent()),
             Err(error) => Err(as_config(error)),
         }
@@ -225,7 +240,17 @@ pub fn load_policies(sources: &[Source], identity: &Identity, cache: Option<&dyn
 /// # Errors
 /// [`Kind::Config`] when they are not the owner's alone, not valid, or do not pass.
 pub fn policies(files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
-    accept(&files.policies()?, files, config, identity)
+    let mut tries = 0;
+    loop {
+        let sources = files.policies()?;
+        let accepted = accept(&sources, files, config, identity);
+        // Policies and tests are two looks at the folder; another set may have taken its place between them.
+        tries += 1;
+        let changed = || files.policies().is_ok_and(|now| Policies::digest_of(&now) != Policies::digest_of(&sources));
+        if accepted.is_ok() || tries == LOOKS || !changed() {
+            return accepted;
+        }
+    }
 }
 
 /// The same for policies that are read already.

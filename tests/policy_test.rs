@@ -395,6 +395,8 @@ fn a_set_counts_only_when_its_tests_pass_where_rex_toml_demands_it() {
         assert!(run.stdout.contains(says), "{says}: {run:#?}");
         assert!(run.events("refused").iter().any(|record| record["what"] == "policy"), "{run:#?}");
         assert!(!run.stdout.contains("text\\n"), "{run:#?}");
+    };
+    let refused_too = |rex: &Rex| {
         let local = rex.finish(rex.command(&["run", "--config", rex.config_file().to_str().unwrap(), "-e", "1"]), b"");
         assert_eq!(local.code, 78, "{local:#?}");
     };
@@ -402,6 +404,7 @@ fn a_set_counts_only_when_its_tests_pass_where_rex_toml_demands_it() {
     // A test that fails, though the policies are as they were and known to be valid.
     fs::write(&tests, rex.fill("[lines]\n\"a read {data}/x\" = \"deny\"\n")).unwrap();
     refused(&rex, "the policies do not pass their tests");
+    refused_too(&rex);
     fs::write(&tests, "[lines]\n\"a reed /x\" = \"deny\"\n").unwrap();
     refused(&rex, "there is no action `reed`");
     fs::remove_file(&tests).unwrap();
@@ -421,7 +424,7 @@ fn a_set_counts_only_when_its_tests_pass_where_rex_toml_demands_it() {
 #[test]
 fn a_result_is_remembered_for_the_same_texts_only_and_from_root_alone() {
     needs_root!();
-    let rex = demanding(DATA, TRIED).file("x", "text\n");
+    let rex = demanding(DATA, TRIED).file("x", "text\n").own_program();
     session(&rex).gives("text\n");
     let cache = rex.root().join("etc/cache");
     let entries = || {
@@ -456,4 +459,42 @@ fn tests_are_off_unless_demanded() {
     fs::write(rex.root().join("etc/policies/test.test.toml"), rex.fill(TRIED)).unwrap();
     let run = rex.finish(rex.command(&["policy", "test", "--config", rex.config_file().to_str().unwrap()]), b"");
     assert!(run.code == 0 && run.stdout.contains("2 passed"), "{run:#?}");
+}
+
+#[test]
+fn a_set_that_fails_its_tests_is_not_put_in_force() {
+    needs_root!();
+    let rex = Rex::new().config("identity = [\"argument\"]").principals("default = \"pass\"\n").policy(DATA).file("x", "text\n");
+    let activate = |folder: &str| {
+        let folder = rex.root().join(folder);
+        let words = ["policy", "activate", "--config", rex.config_file().to_str().unwrap(), folder.to_str().unwrap()].map(str::to_owned);
+        rex.finish(rex.command(&words.each_ref().map(String::as_str)), b"")
+    };
+    let set = |name: &str, tests: Option<&str>| {
+        let folder = rex.root().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("new.cedar"), rex.fill(&format!("{DATA}// Another text.\n"))).unwrap();
+        if let Some(tests) = tests {
+            fs::write(folder.join("new.test.toml"), rex.fill(tests)).unwrap();
+        }
+    };
+    set("fails", Some("[lines]\n\"a read {data}/x\" = \"deny\"\n"));
+    set("passes", Some(TRIED));
+    set("untried", None);
+    let run = activate("fails");
+    assert!(run.code == 78 && run.stderr.contains("do not pass their tests") && run.stderr.contains("nothing has changed"), "{run:#?}");
+    assert!(rex.root().join("etc/policies/test.cedar").exists());
+    let run = activate("passes");
+    assert!(run.code == 0 && run.stdout.contains("2 tests passed"), "{run:#?}");
+    session(&rex).gives("text\n");
+    activate("untried").ends(0);
+    // Where tests are demanded, a set without any is none.
+    let rex = demanding(DATA, TRIED).file("x", "text\n");
+    let set = rex.root().join("untried");
+    fs::create_dir_all(&set).unwrap();
+    fs::write(set.join("new.cedar"), rex.fill(&format!("{DATA}// Another text.\n"))).unwrap();
+    let config = rex.config_file();
+    let run = rex.finish(rex.command(&["policy", "activate", "--config", config.to_str().unwrap(), set.to_str().unwrap()]), b"");
+    assert!(run.code == 78 && run.stderr.contains("no test decides `data`"), "{run:#?}");
+    session(&rex).gives("text\n");
 }

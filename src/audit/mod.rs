@@ -7,7 +7,7 @@ mod show;
 mod syslog;
 mod verify;
 
-pub use record::{Decision, Effect, Event, Refused, RunEnd, WalkSummary, visible};
+pub use record::{Decision, Effect, Event, PolicyChange, Refused, RunEnd, WalkSummary, visible};
 pub use show::{Filter, Summary, reader, show};
 pub use verify::{Verdict, verify};
 

@@ -28,6 +28,8 @@ pub enum Event<'a> {
     RunEnd(RunEnd<'a>),
     /// Nothing ran: bad identity, bad policy, a request that is none.
     Refused(Refused<'a>),
+    /// Another set of policies: put in force by the owner, or found by a run that is under way.
+    PolicyChange(PolicyChange<'a>),
 }
 
 /// One question to the policy and its answer. Actions and resources are in Cedar notation.
@@ -91,6 +93,16 @@ pub struct Refused<'a> {
     pub message: &'a str,
 }
 
+#[derive(Clone, Debug)]
+pub struct PolicyChange<'a> {
+    /// `activated`, `rolled_back`, or `seen` by a run.
+    pub what: &'a str,
+    /// Digest of the set before; empty when there was none that is valid.
+    pub from: &'a str,
+    /// Digest of the set from now on.
+    pub to: &'a str,
+}
+
 impl Event<'_> {
     /// The word for it in records.
     #[must_use]
@@ -103,6 +115,7 @@ impl Event<'_> {
             Self::DenialCaught { .. } => "denial_caught",
             Self::RunEnd(_) => "run_end",
             Self::Refused(_) => "refused",
+            Self::PolicyChange(_) => "policy_change",
         }
     }
 
@@ -302,6 +315,11 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             field(out, "what", it.what, cap);
             field(out, "kind", it.kind.name(), cap);
             field(out, "message", it.message, cap);
+        }
+        Event::PolicyChange(it) => {
+            field(out, "what", it.what, cap);
+            field(out, "from", it.from, cap);
+            field(out, "to", it.to, cap);
         }
     }
 }

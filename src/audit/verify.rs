@@ -64,7 +64,12 @@ pub fn verify(input: impl BufRead) -> Result<Verdict> {
         }
         run.next = seq + 1;
         run.pid = record.get("pid").and_then(Value::as_i64).unwrap_or(0);
-        run.ended |= matches!(record.get("event").and_then(Value::as_str), Some("run_end" | "refused"));
+        run.ended |= match record.get("event").and_then(Value::as_str) {
+            Some("run_end" | "refused") => true,
+            // The owner's change is one record; a run that sees one goes on.
+            Some("policy_change") => record.get("what").and_then(Value::as_str) != Some("seen"),
+            _ => false,
+        };
         Ok(())
     })?;
     verdict.runs = runs.len() as u64;

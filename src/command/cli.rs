@@ -123,7 +123,7 @@ pub struct AuditArgs {
     /// `allow` or `deny`.
     #[arg(long)]
     pub decision: Option<String>,
-    /// run_start, decision, walk_summary, effect, run_end, refused.
+    /// run_start, decision, walk_summary, effect, run_end, refused, policy_change.
     #[arg(long)]
     pub event: Option<String>,
     /// RFC 3339, e.g. 2026-01-31T14:00:00Z.

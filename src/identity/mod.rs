@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::handover::Handover;
 pub use self::key::{Certificate, Key};
-pub use self::principals::{Person, Principals};
+pub use self::principals::{Person, Principals, key as principals_key};
 use crate::error::{Error, Kind, Result};
 use crate::os::process::{Environment, Names};
 

@@ -1,5 +1,7 @@
 //! principals.toml: which keys, certificates, Unix users and bastions mean which principal, and what groups a principal has.
 
+mod packed;
+
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
@@ -10,6 +12,7 @@ use toml::Spanned;
 use super::key::Certificate;
 use super::name;
 use crate::error::{Error, Kind, Result};
+pub use packed::key;
 
 /// What becomes of a caller of kind `argument` or `user` (or named by a bastion) whom the file does not name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

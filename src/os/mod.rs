@@ -3,9 +3,11 @@
 pub mod cache;
 pub mod descriptors;
 pub mod digest;
+pub mod packed;
 pub mod private;
 pub mod program;
 pub mod process;
 pub mod script;
 pub mod secret;
+pub mod swap;
 pub mod trusted;

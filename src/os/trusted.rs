@@ -97,7 +97,20 @@ impl Trusted {
             }
         }
         names.sort();
-        names.into_iter().map(|name| path.join(name)).map(|file| self.read(&file, max).map(|bytes| (file, bytes))).collect()
+        // Through the handle of the folder: when another folder takes its place meanwhile, what is read is still one set.
+        names
+            .into_iter()
+            .map(|name| {
+                let shown = path.join(&name);
+                let bytes = match openat(&folder, &name, TO_READ, Mode::empty()) {
+                    Ok(fd) => self.content(&fd, &shown, max)?,
+                    // A link is followed by the way of `read`, which judges everything on it.
+                    Err(Errno::LOOP) => self.read(&shown, max)?,
+                    Err(errno) => return Err(failed("open", &shown, errno)),
+                };
+                Ok((shown, bytes))
+            })
+            .collect()
     }
 
     fn open_folder(&self, path: &Path) -> Result<OwnedFd> {

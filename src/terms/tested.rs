@@ -97,8 +97,21 @@ pub fn demand(policies: &[Source], files: &OwnersFiles, config: &Config, cache: 
     if cache.and_then(|cache| cache.get(&key)).is_some_and(|known| known == stamp.as_bytes()) {
         return Ok(());
     }
+    tried(policies, &tests, files, config)?;
+    if let (Some(cache), Some(_)) = (cache, crate::os::process::program()) {
+        cache.put(&key, stamp.as_bytes());
+    }
+    Ok(())
+}
+
+/// Runs the tests of a set that is not in force yet. Gives how many there are.
+///
+/// # Errors
+/// [`Kind::Config`] when a test fails or is invalid; where rex.toml demands tests also when a rule is decided by none.
+pub fn tried(policies: &[Source], tests: &[Source], files: &OwnersFiles, config: &Config) -> Result<usize> {
+    let demanded = config.policy_tests == PolicyTests::Require;
     let vocabulary = vocabulary();
-    let cases = suite::read(&tests, policies, &vocabulary)?;
+    let cases = suite::read(tests, policies, &vocabulary)?;
     let report = run(&cases, policies, &vocabulary, files, config)?;
     let mut faults: Vec<String> = report
         .outcomes
@@ -106,19 +119,19 @@ pub fn demand(policies: &[Source], files: &OwnersFiles, config: &Config, cache: 
         .filter(|outcome| !outcome.passed())
         .map(|outcome| format!("{}:{}: {}: {}", outcome.file, outcome.line, outcome.name, outcome.wrong.join("; ")))
         .collect();
-    faults.extend(report.undecided.iter().map(|rule| format!("{}:{}: no test decides `{}`", rule.file, rule.line, rule.policy)));
+    if demanded {
+        faults.extend(report.undecided.iter().map(|rule| format!("{}:{}: no test decides `{}`", rule.file, rule.line, rule.policy)));
+    }
     if faults.is_empty() {
-        if let (Some(cache), Some(_)) = (cache, crate::os::process::program()) {
-            cache.put(&key, stamp.as_bytes());
-        }
-        return Ok(());
+        return Ok(report.outcomes.len());
     }
     let count = faults.len();
     faults.truncate(NAMED);
     if count > NAMED {
         faults.push(format!("… and {} more", count - NAMED));
     }
-    let head = "the policies do not pass their tests, which rex.toml demands (policy_tests)";
+    let demands = if demanded { ", which rex.toml demands (policy_tests)" } else { "" };
+    let head = format!("the policies do not pass their tests{demands}");
     Err(Error::new(Kind::Config, format!("{head}\n{}", faults.join("\n"))).with_hint("`rex policy test --coverage` shows all"))
 }
 

@@ -174,6 +174,16 @@ impl Rex {
         Self { root, binary: copy, _temporary: temporary }.config("")
     }
 
+    /// With a copy of the program instead of a link to it: a link made by a test beside this one changes the file's inode, and so what the cache
+    /// knows the program by.
+    #[track_caller]
+    pub fn own_program(self) -> Self {
+        fs::remove_file(&self.binary).unwrap();
+        fs::copy(binary(), &self.binary).unwrap();
+        fs::set_permissions(&self.binary, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
     /// The folder of the whole host.
     pub fn root(&self) -> &Path {
         &self.root

@@ -1,6 +1,6 @@
 //! `rex policy check`: parses and validates policies, and prints every fault with its place.
 
-use crate::error::{Error, Exit, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::os::trusted::Owner;
 use crate::policy::{Policies, Scope};
 use crate::terms::OwnersFiles;
@@ -21,15 +21,7 @@ pub fn run(files: &[PathBuf], config: Option<&Path>) -> u8 {
                 policies.digest
             ))
         }
-        Err(error) => {
-            // Pointed errors have lines of their own.
-            let text = format!("rex: {}\n", error.message);
-            let _ = crate::output::write_all(rustix::stdio::stderr(), crate::output::neutralise(&text).as_bytes());
-            if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
-                super::super::say(&format!("  hint: {hint}"));
-            }
-            if error.kind == Kind::Config { Exit::ConfigInvalid as u8 } else { error.kind.exit() as u8 }
-        }
+        Err(error) => super::fault(&error),
     }
 }
 

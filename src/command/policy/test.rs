@@ -39,15 +39,7 @@ pub struct TestArgs {
 pub fn run(args: &TestArgs) -> u8 {
     match try_run(args) {
         Ok(code) => code,
-        Err(error) => {
-            // Pointed errors have lines of their own.
-            let text = format!("rex: {}\n", error.message);
-            let _ = crate::output::write_all(rustix::stdio::stderr(), crate::output::neutralise(&text).as_bytes());
-            if let Some(hint) = error.hint.as_ref().filter(|hint| !hint.is_empty()) {
-                say(&format!("  hint: {hint}"));
-            }
-            error.kind.exit() as u8
-        }
+        Err(error) => super::fault(&error),
     }
 }
 

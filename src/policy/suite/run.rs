@@ -144,7 +144,9 @@ fn folder(path: &str) -> &str {
 pub(super) fn run(cases: &[Case], sources: &[Source], bench: &Bench<'_>) -> Result<Report> {
     let memory = Memory::default();
     let everything = load::written(sources)?;
-    let mut loaded: HashMap<(Vec<&str>, String, Vec<String>), Arc<Policies>> = HashMap::new();
+    // By the files, the principal's name and its groups.
+    type Key<'a> = (Vec<&'a str>, String, Vec<String>);
+    let mut loaded: HashMap<Key<'_>, Arc<Policies>> = HashMap::new();
     let mut report = Report::default();
     let mut decided: BTreeSet<&str> = BTreeSet::new();
     for case in cases {
