@@ -534,11 +534,7 @@ fn no_condition_of_a_shipped_policy_can_go_without_a_test_that_fails() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let tests = fs::read_to_string(folder.join(format!("{name}.test.toml"))).unwrap();
-        let rules: Vec<&str> = text.split_inclusive("\n@id(").collect();
-        for at in 0..rules.len() {
-            let Some((scope, rest)) = rules[at].split_once(") when {").or_else(|| rules[at].split_once("\n) unless {")) else { continue };
-            let after = rest.split_once("};").unwrap().1;
-            let without = format!("{}{scope});{after}{}", rules[..at].concat(), rules[at + 1..].concat());
+        for (rule, without) in common::without_each_condition(&text) {
             let host = rex.data().join("mutant");
             fs::create_dir_all(&host).unwrap();
             fs::write(host.join(format!("{name}.cedar")), without).unwrap();
@@ -548,7 +544,7 @@ fn no_condition_of_a_shipped_policy_can_go_without_a_test_that_fails() {
             tried += 1;
             match run.code {
                 1 => {}
-                0 => passed.push(format!("{name}: {}", scope.lines().next().unwrap())),
+                0 => passed.push(format!("{name}: {rule}")),
                 _ => panic!("{name}: {run:#?}"),
             }
             fs::remove_dir_all(&host).unwrap();

@@ -566,6 +566,45 @@ fn every_policy_in_the_documents_is_strictly_valid() {
     assert!(count >= 8, "{count}");
 }
 
+/// The rules of the course, each block with the tests that follow it: line of the document, rules, tests.
+fn lessons() -> Vec<(usize, String, String)> {
+    let tests = blocks("docs/policy-guide.md", "toml");
+    let rules = blocks("docs/policy-guide.md", "cedar");
+    let next = |at: usize| rules.get(at + 1).map_or(usize::MAX, |(line, _)| *line);
+    let pairs = rules.iter().enumerate().map(|(at, (line, rules))| {
+        let own: Vec<&String> = tests.iter().filter(|(place, _)| place > line && *place < next(at)).map(|(_, text)| text).collect();
+        assert!(own.len() == 1 || own.is_empty() && rules.contains("@test("), "docs/policy-guide.md:{line}: {} blocks of tests follow", own.len());
+        (*line, rules.clone(), own.first().map_or_else(String::new, |text| (*text).clone()))
+    });
+    pairs.collect()
+}
+
+#[test]
+fn every_rule_of_the_course_does_what_the_tests_below_it_say() {
+    let rex = Rex::new().dir("lesson");
+    let (cedar, toml) = (rex.data().join("lesson/lesson.cedar"), rex.data().join("lesson/lesson.test.toml"));
+    let test = |rules: &str, tests: &str| {
+        fs::write(&cedar, rules).unwrap();
+        fs::write(&toml, tests).unwrap();
+        rex.finish(rex.command(&["policy", "test", "--require-coverage", cedar.to_str().unwrap()]), b"")
+    };
+    let lessons = lessons();
+    assert!(lessons.len() >= 18, "{}", lessons.len());
+    let mut careless = Vec::new();
+    for (line, rules, tests) in lessons {
+        let run = test(&rules, &tests);
+        assert!(run.code == 0 && run.stdout.contains("; 0 failed;"), "docs/policy-guide.md:{line}: {run:#?}");
+        // As the course demands it: none of the conditions can go unnoticed.
+        for (rule, without) in common::without_each_condition(&rules) {
+            let run = test(&without, &tests);
+            if run.code != 1 {
+                careless.push(format!("docs/policy-guide.md:{line}: {rule}: {}", run.stderr));
+            }
+        }
+    }
+    assert!(careless.is_empty(), "without its condition nothing fails:\n{}", careless.join("\n"));
+}
+
 #[test]
 fn every_script_in_the_documents_compiles_and_uses_functions_that_there_are() {
     needs_root!();

@@ -342,6 +342,21 @@ impl Drop for Rex {
     }
 }
 
+/// The text with one rule's condition taken away, for each rule that has one: the rule's id, the text.
+#[track_caller]
+pub fn without_each_condition(text: &str) -> Vec<(String, String)> {
+    let rules: Vec<&str> = text.split_inclusive("@id(").collect();
+    let without = |at: usize| {
+        let rule = rules[at];
+        let ends = [") when {", ")\nwhen {", ") unless {", ")\nunless {"];
+        let (place, end) = ends.iter().filter_map(|end| Some((rule.find(end)?, *end))).min()?;
+        let (_, after) = rule[place + end.len()..].split_once("};").expect("a condition ends in `};`");
+        let id = rule.split('"').nth(1).unwrap_or("").to_owned();
+        Some((id, format!("{}{});{after}{}", rules[..at].concat(), &rule[..place], rules[at + 1..].concat())))
+    };
+    (0..rules.len()).filter_map(without).collect()
+}
+
 /// A table of principals.toml: this key is this person.
 pub fn mapped_key(key: &Key, name: &str) -> String {
     format!("[[principal]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", key.fingerprint())
