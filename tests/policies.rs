@@ -573,7 +573,11 @@ fn lessons() -> Vec<(usize, String, String)> {
     let next = |at: usize| rules.get(at + 1).map_or(usize::MAX, |(line, _)| *line);
     let pairs = rules.iter().enumerate().map(|(at, (line, rules))| {
         let own: Vec<&String> = tests.iter().filter(|(place, _)| place > line && *place < next(at)).map(|(_, text)| text).collect();
-        assert!(own.len() == 1 || own.is_empty() && rules.contains("@test("), "docs/policy-guide.md:{line}: {} blocks of tests follow", own.len());
+        assert!(
+            own.len() == 1 || own.is_empty() && rules.contains("@test("),
+            "docs/policy-guide.md:{line}: {} blocks of tests follow",
+            own.len()
+        );
         (*line, rules.clone(), own.first().map_or_else(String::new, |text| (*text).clone()))
     });
     pairs.collect()
@@ -603,6 +607,28 @@ fn every_rule_of_the_course_does_what_the_tests_below_it_say() {
         }
     }
     assert!(careless.is_empty(), "without its condition nothing fails:\n{}", careless.join("\n"));
+}
+
+#[test]
+fn what_the_course_shows_of_rex_policy_test_is_what_it_prints() {
+    let rex = Rex::new().dir("lesson");
+    let shown = |starts: &str| {
+        let found = blocks("docs/policy-guide.md", "console").into_iter().find(|(_, block)| block.starts_with(starts)).unwrap().1;
+        found.split_once('\n').unwrap().1.trim_start_matches("…\n").to_owned()
+    };
+    let run = |name: &str, rules: &str, tests: &str| {
+        let folder = rex.data().join("lesson");
+        fs::write(folder.join(format!("{name}.cedar")), rules).unwrap();
+        fs::write(folder.join(format!("{name}.test.toml")), tests).unwrap();
+        let mut command = rex.command(&["policy", "test", &format!("{name}.cedar")]);
+        command.current_dir(&folder);
+        rex.finish(command, b"").stdout
+    };
+    let (_, rules, tests) = lessons().swap_remove(0);
+    assert_eq!(run("motd", &rules, &tests), shown("$ rex policy test motd.cedar"));
+    let rules = "@id(\"small\") permit(principal, action == file_system::Action::\"read\", resource) when { resource has size && resource.size < 10 };\n";
+    let printed = run("app", rules, "[lines]\n\"robot read /srv/app/x resource.size=11\" = \"allow\"\n");
+    assert!(printed.contains(&shown("$ rex policy test app.cedar")), "{printed}");
 }
 
 #[test]

@@ -249,6 +249,42 @@ struct Placed {
     policy: Policy,
 }
 
+/// Policies that were validated once, for many callers.
+pub(super) struct Book<'a> {
+    sources: Vec<&'a Source>,
+    digest: String,
+    findings: Findings,
+}
+
+impl<'a> Book<'a> {
+    /// # Errors
+    /// As [`Policies::load`].
+    pub(super) fn open(sources: &[&'a Source], schema: &str) -> Result<Self> {
+        let mut sources = sources.to_vec();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        check_sizes(&sources)?;
+        let (findings, _) = on_big_stack(|| examine(&sources, schema, &Scope::default()))??;
+        Ok(Self { digest: hex(&digest_of(&sources)), sources, findings })
+    }
+
+    /// What [`Policies::load`] gives for one caller.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when what was found does not fit the text after all.
+    pub(super) fn policies(&self, scope: &Scope) -> Result<Policies> {
+        let rules = on_big_stack(|| rules_of(&self.findings.entries, &self.sources, scope))?;
+        let rules = rules.ok_or_else(|| Error::new(Kind::Internal, "what was found out about the policies does not fit their text"))?;
+        Ok(Policies {
+            digest: self.digest.clone(),
+            warnings: self.findings.warnings.clone(),
+            total: self.findings.entries.len(),
+            cached: false,
+            scope: scope.clone(),
+            slice: Slice::new(rules, self.findings.verbs.clone()),
+        })
+    }
+}
+
 /// A rule as it is written, whomever it concerns.
 #[derive(Clone, Debug)]
 pub(super) struct Written {

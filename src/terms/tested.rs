@@ -3,7 +3,7 @@
 use super::{MAX_POLICY, OwnersFiles, as_config, schema, schema_identity, text};
 use crate::config::{Config, PolicyTests};
 use crate::error::{Error, Kind, Result};
-use crate::os::digest::{hex_sha256, sha256};
+use crate::os::digest::hex_sha256;
 use crate::policy::suite::{self, Bench, Case, Report, Vocabulary};
 use crate::policy::{Open, Source, Store};
 use crate::resource::closed::Closed;
@@ -72,13 +72,7 @@ pub fn run(cases: &[Case], policies: &[Source], vocabulary: &Vocabulary, files: 
     // Whose home is meant depends on the account; those of root and below /home are closed for every one.
     let places = closed(files, config, None, Some(PROGRAM.into()));
     let open = if config.open == crate::config::Open::Explicit { Open::Explicit } else { Open::Implied };
-    let bench = Bench {
-        vocabulary,
-        schema: &schema,
-        schema_identity: crate::os::process::program().map_or_else(|| sha256(schema().as_bytes()), schema_identity),
-        open,
-        closed: Arc::new(move |ask, kind, id| places.reason(ask, kind, id)),
-    };
+    let bench = Bench { vocabulary, schema: &schema(), open, closed: Arc::new(move |ask, kind, id| places.reason(ask, kind, id)) };
     suite::run(cases, policies, &bench)
 }
 

@@ -152,9 +152,14 @@ fn false_part(condition: &Expr, evaluator: &Evaluator<'_>) -> Option<String> {
     }
 }
 
+/// Longest part of a condition that is shown, in characters.
+const SHOWN: usize = 160;
+
 /// The text of a part on one line.
 fn text_of(part: &Expr) -> Option<String> {
-    part.source_loc().and_then(|loc| loc.snippet()).map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+    let text = part.source_loc().and_then(|loc| loc.snippet())?.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut = text.char_indices().nth(SHOWN).map(|(at, _)| at);
+    Some(cut.and_then(|at| text.get(..at)).map_or_else(|| text.clone(), |start| format!("{start}…")))
 }
 
 impl Looks {

@@ -6,11 +6,11 @@ use super::vocabulary::Vocabulary;
 use super::{Case, Expect, Outcome, Report, Undecided};
 use crate::error::{Error, Kind, Result, Why};
 use crate::limits::{Limits, Watch};
-use crate::policy::cache::Store;
 use crate::policy::gate::{DecisionRecord, EffectRecord, Gate, Open, Recorder, Rules, Session, Trial, WalkRecord};
-use crate::policy::load::{self, Policies, Scope, Source};
+use crate::policy::load::{self, Book, Policies, Scope, Source};
 use crate::policy::slice::Thing;
 use crate::policy::words::{Ask, Noun, Value};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -20,27 +20,11 @@ pub type ClosedPlaces = Arc<dyn Fn(&Ask, &str, &str) -> Option<&'static str> + S
 /// What tests are run with.
 pub struct Bench<'a> {
     pub vocabulary: &'a Vocabulary,
-    /// The schema's text, and what stands for it, see [`Policies::load_with`].
-    pub schema: &'a (dyn Fn() -> String + Sync),
-    pub schema_identity: [u8; 32],
+    /// The schema's text, see [`Policies::load`].
+    pub schema: &'a str,
     /// As rex.toml says.
     pub open: Open,
     pub closed: ClosedPlaces,
-}
-
-/// Policies in memory, so that a set is validated once however many callers the tests name.
-#[derive(Default)]
-struct Memory(Mutex<HashMap<String, Vec<u8>>>);
-
-impl Store for Memory {
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.0.lock().ok()?.get(key).cloned()
-    }
-    fn put(&self, key: &str, bytes: &[u8]) {
-        if let Ok(mut known) = self.0.lock() {
-            known.insert(key.to_owned(), bytes.to_vec());
-        }
-    }
 }
 
 /// Nothing that a test asks is done, so there is nothing to record.
@@ -142,10 +126,11 @@ fn folder(path: &str) -> &str {
 /// # Errors
 /// [`Kind::Config`] as [`Policies::load`] for the policies that some test names.
 pub(super) fn run(cases: &[Case], sources: &[Source], bench: &Bench<'_>) -> Result<Report> {
-    let memory = Memory::default();
     let everything = load::written(sources)?;
+    let by_name: HashMap<&str, &load::Written> = everything.iter().map(|rule| (rule.name.as_str(), rule)).collect();
     // By the files, the principal's name and its groups.
     type Key<'a> = (Vec<&'a str>, String, Vec<String>);
+    let mut books: HashMap<Vec<&str>, Book<'_>> = HashMap::new();
     let mut loaded: HashMap<Key<'_>, Arc<Policies>> = HashMap::new();
     let mut report = Report::default();
     let mut decided: BTreeSet<&str> = BTreeSet::new();
@@ -166,20 +151,20 @@ pub(super) fn run(cases: &[Case], sources: &[Source], bench: &Bench<'_>) -> Resu
             Some(policies) => Arc::clone(policies),
             None => {
                 let scope = Scope { name: case.principal.name.clone(), groups: case.principal.groups.clone() };
-                let texts: Vec<Source> = chosen.into_iter().cloned().collect();
-                let policies = Arc::new(Policies::load_with(&texts, &bench.schema_identity, &|| (bench.schema)(), &scope, Some(&memory))?);
+                let book = match books.entry(key.0.clone()) {
+                    Entry::Occupied(book) => book.into_mut(),
+                    Entry::Vacant(place) => place.insert(Book::open(&chosen, bench.schema)?),
+                };
+                let policies = Arc::new(book.policies(&scope)?);
                 loaded.insert(key.clone(), Arc::clone(&policies));
                 policies
             }
         };
-        let known = |id: &str| everything.iter().any(|rule| rule.name == id && key.0.contains(&rule.file.as_str()));
+        let known = |id: &str| by_name.get(id).is_some_and(|rule| key.0.contains(&rule.file.as_str()));
         let outcome = ask(case, &policies, bench, &known)?;
-        for rule in &everything {
-            // A permit decides where it permits, a forbid where it forbids.
-            if rule.permit == outcome.allowed && outcome.by.contains(&rule.name) {
-                decided.insert(&rule.name);
-            }
-        }
+        // A permit decides where it permits, a forbid where it forbids.
+        let deciding = outcome.by.iter().filter_map(|name| by_name.get(name.as_str())).filter(|rule| rule.permit == outcome.allowed);
+        decided.extend(deciding.map(|rule| rule.name.as_str()));
         report.outcomes.push(outcome);
     }
     report.undecided = everything
