@@ -161,6 +161,11 @@ impl Why {
             Self::PolicyError => "policy_error",
         }
     }
+    /// The reason with this name, as records have it.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Forbidden, Self::NotPermitted, Self::ConditionFailed, Self::PolicyError].into_iter().find(|why| why.name() == name)
+    }
 }
 
 /// A denial, as data for a program to act on. Only the policy author's words and the caller's own are in it.

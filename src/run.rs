@@ -25,6 +25,8 @@ pub struct Job {
     pub constants: Vec<(String, Dynamic)>,
     pub form: Form,
     pub verbose: bool,
+    /// Of a learning run, which only the host's owner starts.
+    pub learning: Option<crate::policy::Learning>,
 }
 
 /// Runs one script to its end: start record, script, report, end record. Gives the exit code.
@@ -36,7 +38,7 @@ pub fn run(terms: Terms, job: Job) -> u8 {
 
 /// The same with a clock that is running already, since reading the script counts too.
 #[must_use]
-pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
+pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let output = Arc::new(Output::new(job.form, job.verbose, Arc::clone(&watch)));
     let digest = crate::os::digest::hex_sha256(job.script.as_bytes());
     terms.audit.set_script(&digest);
@@ -44,7 +46,10 @@ pub fn run_watched(mut terms: Terms, job: Job, watch: Arc<Watch>) -> u8 {
         return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None));
     }
     let gate = match gate(&terms, &watch, job.runbook.as_deref(), &digest) {
-        Ok(gate) => gate,
+        Ok(gate) => match job.learning.take() {
+            Some(learning) => gate.learning(learning),
+            None => gate,
+        },
         Err(error) => return end(&terms, &Outcome::failed(error), &job.script, &output, &watch, None),
     };
     let broker = terms.broker.take();

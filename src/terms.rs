@@ -133,6 +133,35 @@ impl OwnersFiles {
         let bytes = self.trusted.read(path, MAX_POLICY).map_err(as_config)?;
         Ok(vec![Source { text: text(bytes, path)?, name: path.to_string_lossy().into_owned() }])
     }
+    /// What [`OwnersFiles::sources`] would read, as bytes, for whoever wants to know all that is wrong: each fault is added to `faults`, and what can be
+    /// read is read all the same. Without a path, the policies beside rex.toml.
+    pub fn all_sources(&self, path: Option<&Path>, faults: &mut Vec<Error>) -> Vec<(String, Vec<u8>)> {
+        let folder = self.folder().join("policies");
+        let path = path.unwrap_or(&folder);
+        let is_folder = path.is_dir() || path.extension().is_none_or(|extension| extension != "cedar") && !path.is_file();
+        let read = if is_folder {
+            self.trusted.read_dir_with_faults(path, ".cedar", MAX_POLICY, faults)
+        } else {
+            self.trusted.read_with_faults(path, MAX_POLICY, faults).map(|bytes| vec![(path.to_path_buf(), bytes)])
+        };
+        match read {
+            Ok(files) => files.into_iter().map(|(path, bytes)| (path.to_string_lossy().into_owned(), bytes)).collect(),
+            Err(error) => {
+                faults.push(error);
+                Vec::new()
+            }
+        }
+    }
+    /// Why sessions would not believe the file, each reason; nothing where it is not there.
+    #[must_use]
+    pub fn distrust(&self, path: &Path) -> Vec<Error> {
+        let mut faults = Vec::new();
+        match self.trusted.read_with_faults(path, MAX_CONFIG, &mut faults) {
+            Err(error) if error.kind != Kind::NotFound => faults.push(error),
+            _ => {}
+        }
+        faults
+    }
     /// A runbook, `scripts/NAME.rhai`.
     ///
     /// # Errors
@@ -376,6 +405,7 @@ impl Recorder for Records {
     fn decision(&self, record: &DecisionRecord<'_>) -> Result<()> {
         let resource = written(record.resource);
         let requested = (record.shown != record.resource.1).then_some(record.shown);
+        let (context, attributes) = (told(record.context), told(record.attributes));
         self.0.record(&Event::Decision(Decision {
             allow: record.allowed,
             action: record.action,
@@ -388,12 +418,20 @@ impl Recorder for Records {
             line: record.line,
             column: record.column,
             memoized: record.remembered,
+            context: context.as_ref(),
+            attributes: attributes.as_ref(),
         }))
     }
     fn walk(&self, record: &WalkRecord<'_>) -> Result<()> {
         let root = written(record.root);
         for (action, allowed, denied) in record.counts {
-            self.0.record(&Event::WalkSummary(WalkSummary { root: &root, action, allowed: *allowed, denied: *denied }))?;
+            self.0.record(&Event::WalkSummary(WalkSummary {
+                root: &root,
+                action,
+                allowed: *allowed,
+                denied: *denied,
+                policies: &record.policies,
+            }))?;
         }
         Ok(())
     }
@@ -407,6 +445,29 @@ impl Recorder for Records {
             detail: record.detail,
         }))
     }
+}
+
+/// Values of the policy language for a record. Of the environment of a program only the names are recorded, its arguments as `argv` alone.
+#[must_use]
+pub fn told(values: &[(&'static str, Value)]) -> Option<serde_json::Map<String, serde_json::Value>> {
+    use serde_json::Value as Json;
+    fn json(value: &Value) -> Json {
+        match value {
+            Value::Bool(bool) => Json::Bool(*bool),
+            Value::Long(long) => (*long).into(),
+            Value::String(text) | Value::Ip(text) | Value::Masked(_, text) => text.as_str().into(),
+            Value::Set(items) => items.iter().map(json).collect(),
+            Value::Record(pairs) => Json::Object(pairs.iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect()),
+            Value::Datetime(milliseconds) => (*milliseconds).into(),
+            Value::Entity(kind, id) => written((kind, id)).into(),
+            Value::Object(object) => {
+                Json::Object(object.attributes.iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect())
+            }
+        }
+    }
+    let kept = values.iter().filter(|(name, _)| *name != "arguments");
+    let map: serde_json::Map<String, Json> = kept.map(|(name, value)| ((*name).to_owned(), json(value))).collect();
+    (!map.is_empty()).then_some(map)
 }
 
 /// An entity in Cedar notation.

@@ -47,6 +47,11 @@ fn the_policy_reference_is_current() {
 }
 
 #[test]
+fn the_lints_are_current() {
+    is_current("docs/policy-lints.md", &rexsh::policy::lint::markdown());
+}
+
+#[test]
 fn references_within_the_documents_lead_somewhere() {
     let functions = manual::markdown();
     let reference = manual::policy_reference();

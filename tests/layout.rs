@@ -34,6 +34,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("unsafe", &["src/sys/"], "one folder to read for memory safety"),
     ("cedar_policy", &["src/policy/"], "everything else speaks of asks and answers"),
     ("cedar_policy_core", &["src/policy/"], "as cedar_policy"),
+    ("cedar_policy_formatter", &["src/policy/"], "as cedar_policy"),
     ("miette", &["src/policy/"], "the way cedar tells where a policy is wrong"),
     ("rhai", &["src/engine/", "src/functions/value.rs", "src/functions/function.rs"], "functions deal in the values of value.rs"),
     ("clap", &["src/command/"], "the command line of the host's owner"),

@@ -31,7 +31,7 @@ fn files(folder: &str, ending: &str) -> Vec<String> {
 
 #[track_caller]
 fn check(rex: &Rex, path: &Path) -> Run {
-    rex.finish(rex.command(&["policy", "check", path.to_str().unwrap()]), b"")
+    rex.finish(rex.command(&["policy", "check", "--elsewhere", path.to_str().unwrap()]), b"")
 }
 
 #[test]
@@ -42,6 +42,13 @@ fn every_policy_is_strictly_valid_alone_and_all_of_them_together() {
         assert!(run.code == 0 && run.stderr.is_empty(), "{path}: {run:#?}");
     }
     check(&rex, &tree("policies")).ends(0);
+}
+
+#[test]
+fn every_policy_is_formatted() {
+    let rex = Rex::new();
+    let run = rex.finish(rex.command(&["policy", "format", "--check", tree("policies").to_str().unwrap()]), b"");
+    assert!(run.code == 0, "rex policy format policies/\n{}", run.stdout);
 }
 
 #[test]

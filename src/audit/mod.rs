@@ -8,7 +8,7 @@ mod syslog;
 mod verify;
 
 pub use record::{Decision, Effect, Event, PolicyChange, Refused, RunEnd, WalkSummary, visible};
-pub use show::{Filter, Summary, reader, show};
+pub use show::{Filter, Summary, each_record, reader, show};
 pub use verify::{Verdict, verify};
 
 use crate::config::{AuditSettings, OnFailure, Switch};

@@ -52,6 +52,10 @@ pub struct Decision<'a> {
     pub column: u32,
     /// The answer was remembered from an equal question of this run.
     pub memoized: bool,
+    /// The circumstances that the policy was told: arguments of a program, wanted mode ….
+    pub context: Option<&'a serde_json::Map<String, Value>>,
+    /// What tells more about the resource than its id: name and user of a process.
+    pub attributes: Option<&'a serde_json::Map<String, Value>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,6 +64,8 @@ pub struct WalkSummary<'a> {
     pub action: &'a str,
     pub allowed: u64,
     pub denied: u64,
+    /// Ids of the policies that allowed something on the way.
+    pub policies: &'a [&'a str],
 }
 
 #[derive(Clone, Debug, Default)]
@@ -287,10 +293,17 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             if it.memoized {
                 out.push_str(",\"memoized\":true");
             }
+            for (name, map) in [("attributes", it.attributes), ("context", it.context)] {
+                if let Some(map) = map {
+                    let _ = write!(out, ",\"{name}\":");
+                    object(out, map, cap, 4);
+                }
+            }
         }
         Event::WalkSummary(it) => {
             number(out, "allowed", it.allowed);
             number(out, "denied", it.denied);
+            list(out, "policies", it.policies, cap);
         }
         Event::Effect(it) => {
             field(out, "result", it.failed.map_or("ok", Kind::name), cap);

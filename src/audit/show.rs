@@ -89,6 +89,17 @@ pub(super) fn parse(line: Option<&[u8]>) -> std::result::Result<Map<String, Valu
     }
 }
 
+/// Calls `each` with the number of every line and the record that it is, or what is wrong with it; gives the number of lines.
+///
+/// # Errors
+/// When input cannot be read, and those of `each`.
+pub fn each_record(
+    input: impl BufRead,
+    mut each: impl FnMut(u64, std::result::Result<Map<String, Value>, String>) -> Result<()>,
+) -> Result<u64> {
+    lines(input, |number, line| each(number, parse(line)))
+}
+
 /// Shows the records that the filter wants. A line that is no record is reported where it stands, and in the summary.
 ///
 /// # Errors

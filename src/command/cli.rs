@@ -88,6 +88,13 @@ pub struct RunArgs {
     /// Seconds; can only lower the limit of rex.toml.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<f64>,
+    /// Learning run, for root at a local command line alone: what policies do not permit is done all the same if it only looks, recorded, and
+    /// proposed in this new file. Forbids hold, closed and sensitive places stay shut.
+    #[arg(long, value_name = "FILE")]
+    pub learn: Option<PathBuf>,
+    /// Let the learning run change things too: only for scripts that you would run as root without rex.
+    #[arg(long, requires = "learn")]
+    pub learn_changes: bool,
 }
 
 /// The form of a result.

@@ -1,6 +1,7 @@
 //! `rex run`: a script of the host's owner, typed at a local command line. Also accepts the flags of the reference's runner.
 
 use super::cli::{OutputFormat, RunArgs};
+use super::learning::Learn;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -10,7 +11,6 @@ use crate::os::process::{Credentials, Environment};
 use crate::os::script::{self, Declared};
 use crate::os::trusted::{Owner, Trusted};
 use crate::output::Form;
-use crate::policy::Policies;
 use crate::run::{self, Job};
 use crate::terms::{self, OwnersFiles, Terms};
 use std::path::{Path, PathBuf};
@@ -28,21 +28,32 @@ pub fn failed(error: &Error) -> u8 {
 
 /// Runs the script; gives its exit code.
 #[must_use]
-pub fn run(args: RunArgs, _environment: &Environment) -> u8 {
+pub fn run(args: RunArgs, environment: &Environment) -> u8 {
     let form = match args.output_format {
         OutputFormat::Human => Form::Human,
         OutputFormat::Json => Form::Json,
         OutputFormat::PrettyJson => Form::PrettyJson,
         OutputFormat::Ndjson => Form::Ndjson,
     };
-    match prepare(args, form) {
-        Ok((terms, job)) => run::run(terms, job),
+    let learning = match args.learn.as_ref().map(|path| Learn::begin(path, &args, environment)).transpose() {
+        Ok(learning) => learning,
+        Err(error) if form == Form::Human => return failed(&error),
+        Err(error) => return crate::report::early(error, form),
+    };
+    match prepare(args, form, learning.as_ref()) {
+        Ok((terms, job)) => {
+            let code = run::run(terms, job);
+            match learning.map(Learn::end) {
+                Some(Err(error)) => failed(&error),
+                _ => code,
+            }
+        }
         Err(error) if form == Form::Human => failed(&error),
         Err(error) => crate::report::early(error, form),
     }
 }
 
-fn prepare(args: RunArgs, form: Form) -> Result<(Terms, Job)> {
+fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms, Job)> {
     let id = run::new_id();
     let source = Source::of(&args)?;
     // Whoever types the command vouches for the files that it names; what lies in /etc/rex is believed only from root.
@@ -51,10 +62,27 @@ fn prepare(args: RunArgs, form: Form) -> Result<(Terms, Job)> {
     let configured = args.config.is_some() || args.policy.is_empty();
     let config = if configured { files.config()? } else { Config::default() };
     let identity = identity(&args)?;
-    let info = run::run_info(&id, Some(&identity), identity.facts.uid, "");
+    let mut info = run::run_info(&id, Some(&identity), identity.facts.uid, "");
+    if let Some(learning) = learning {
+        learning.mark(&mut info);
+    }
     let has_config = configured && (args.config.is_some() || files.config.exists());
     let audit = Arc::new(if has_config { Audit::open(&config.audit, config.on_audit_failure, info)? } else { Audit::best_effort(info) });
-    let policies = policies(&args.policy, &files, &config, &identity).inspect_err(|error| run::refuse(&audit, "policy", error))?;
+    if let Some(learning) = learning {
+        learning.needs_records(&audit)?;
+    }
+    let sources = match sources(&args.policy, &files) {
+        // One who has no policy yet may learn the first.
+        Err(error) if learning.is_some_and(Learn::from_nothing) && error.message.starts_with("no policy at all") => Ok(Vec::new()),
+        other => other,
+    };
+    let policies = sources.and_then(|sources| match learning {
+        // Under one rule more than the set has, the set's tests say nothing.
+        Some(learning) => terms::load_policies(&learning.with_rule(&sources, &identity.name), &identity, Some(&files.cache())),
+        None if args.policy.is_empty() => terms::accept(&sources, &files, &config, &identity),
+        None => terms::load_policies(&sources, &identity, Some(&files.cache())),
+    });
+    let policies = policies.inspect_err(|error| run::refuse(&audit, "policy", error))?;
     audit.set_policy(&policies.digest);
     let mut limits = config.limits_for(&identity.groups);
     let timeout = args
@@ -68,7 +96,8 @@ fn prepare(args: RunArgs, form: Form) -> Result<(Terms, Job)> {
     let closed = super::session::closed(&files, &config, identity.facts.uid);
     let runbook = if let From::Runbook(name) = &source.from { Some(name.clone()) } else { None };
     let terms = Terms { run: id, mode: "local", config, identity, audit, policies, limits, layers, closed, files, broker };
-    Ok((terms, Job { script, runbook, constants, form, verbose: args.verbose }))
+    let learning = learning.map(|learning| learning.gate(&terms));
+    Ok((terms, Job { script, runbook, constants, form, verbose: args.verbose, learning }))
 }
 
 /// Where the script is, and the words that are arguments.
@@ -138,16 +167,16 @@ impl Source {
     }
 }
 
-/// The policies named, or those beside rex.toml; only these are held to their tests.
-fn policies(named: &[PathBuf], files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
+/// The policies named, or those beside rex.toml.
+fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crate::policy::Source>> {
     if named.is_empty() {
-        return terms::policies(files, config, identity);
+        return files.policies();
     }
     let mut sources = Vec::new();
     for path in named {
         sources.extend(files.sources(path)?);
     }
-    terms::load_policies(&sources, identity, Some(&files.cache()))
+    Ok(sources)
 }
 
 /// The principal that the owner names, or the Unix user.

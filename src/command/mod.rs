@@ -3,6 +3,7 @@
 mod audit;
 mod cli;
 mod demo;
+mod learning;
 mod local;
 mod policy;
 mod serve;

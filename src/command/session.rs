@@ -170,7 +170,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
                         .expires
                         .and_then(|seconds| std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds)));
                     let watch = Arc::new(Watch::since(terms.limits.clone(), clock).until(expires));
-                    run::run_watched(terms, Job { script, runbook, constants, form, verbose: asked.verbose }, watch)
+                    run::run_watched(terms, Job { script, runbook, constants, form, verbose: asked.verbose, learning: None }, watch)
                 }
                 Err(error) => stop("script", error),
             }

@@ -150,7 +150,7 @@ pub fn prepare(call: &Call<'_>, program: &AbsPath, arguments: Arguments, how: &H
         Value::Record(vec![(word, Value::String(name.unwrap_or_else(|| id.to_string()))), (number, Value::Long(id.into()))])
     };
     let context = vec![
-        ("argv", Value::String(arguments.seen.quoted(&[]))),
+        ("argv", argv_value(&arguments, how.secret)),
         ("argv0", Value::String(to_id(program.as_bytes()))),
         ("argc", Value::Long(i64::try_from(arguments.argv.len()).unwrap_or(i64::MAX))),
         ("arguments", arguments.seen.object()),
@@ -166,6 +166,13 @@ pub fn prepare(call: &Call<'_>, program: &AbsPath, arguments: Arguments, how: &H
     let mut argv = vec![program.as_bytes().to_vec()];
     argv.extend(arguments.argv);
     Ok(Prepared { granted, folder, launch: Launch { argv, environment, owner, capabilities }, shown: program.shown(), told })
+}
+
+/// The arguments as policies see them; where some are secret, records show `***` in their place (which no argument is written as: it would be quoted).
+fn argv_value(arguments: &Arguments, secret: &[i64]) -> Value {
+    let whole = arguments.seen.quoted(&[]);
+    let hidden: Vec<usize> = secret.iter().filter_map(|at| usize::try_from(*at).ok()).collect();
+    if hidden.is_empty() { Value::String(whole) } else { Value::Masked(whole, arguments.seen.quoted(&hidden)) }
 }
 
 fn told(arguments: &Arguments, owner: Option<&Owner>, capabilities: &[String], secret: &[i64]) -> Result<String> {

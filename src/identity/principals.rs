@@ -369,6 +369,12 @@ impl Principals {
         self.bastions.values().map(|bastion| bastion.variable.as_str())
     }
 
+    /// Whether whoever the file does not name passes as themselves.
+    #[must_use]
+    pub fn others_pass(&self) -> bool {
+        self.unmapped == Unmapped::Pass
+    }
+
     /// All principals that the file describes, by name.
     pub fn people(&self) -> impl Iterator<Item = &Person> {
         self.people.values()

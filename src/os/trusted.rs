@@ -30,6 +30,9 @@ pub enum Owner {
     Unchecked,
 }
 
+/// What becomes of a thing that is not to be trusted: an error, or a line of a list.
+type Tell<'a> = &'a mut dyn FnMut(Error) -> Result<()>;
+
 /// Reads files under one rule of ownership.
 ///
 /// Under `RootOnly` and `RootOrSelf` the file, every folder above it and every symlink on the way must belong to an accepted owner,
@@ -66,15 +69,27 @@ impl Trusted {
     /// [`Kind::NotFound`] when it or a folder above is missing; [`Kind::Config`] for everything else: it is not to be trusted (path,
     /// owner, mode and the mend are in the error), not a regular file, larger than `max`, or the system refuses it (`errno` says why).
     pub fn read(&self, path: &Path, max: u64) -> Result<Vec<u8>> {
+        self.read_telling(path, max, &mut Err)
+    }
+
+    /// The same for whoever wants to know all that is wrong: what is not to be trusted is added to `faults`, and read all the same.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), for what cannot be read at all.
+    pub fn read_with_faults(&self, path: &Path, max: u64, faults: &mut Vec<Error>) -> Result<Vec<u8>> {
+        self.read_telling(path, max, &mut collect(faults))
+    }
+
+    fn read_telling(&self, path: &Path, max: u64, tell: Tell<'_>) -> Result<Vec<u8>> {
         if self.rule == Owner::Unchecked {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed("open", path, errno))?;
-            return self.content(&fd, path, max);
+            return self.content(&fd, path, max, tell);
         }
-        let place = self.resolve(path)?;
+        let place = self.resolve(path, tell)?;
         let Some(name) = &place.name else { return Err(not_a_file(path, FileType::Directory)) };
         let fd = openat(&place.parent, name, TO_READ, Mode::empty()).map_err(|errno| failed("open", &place.real, errno))?;
-        self.content(&fd, &place.real, max)
+        self.content(&fd, &place.real, max, tell)
     }
 
     /// The files directly in the folder `path` whose names end in `suffix` (`.cedar`), each of at most `max` bytes, sorted by name.
@@ -83,7 +98,43 @@ impl Trusted {
     /// # Errors
     /// As [`read`](Self::read); one file that is not to be trusted refuses the whole folder.
     pub fn read_dir(&self, path: &Path, suffix: &str, max: u64) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-        let folder = self.open_folder(path)?;
+        let (folder, names) = self.names(path, suffix, &mut Err)?;
+        let read = |name: &OsString| self.read_in(&folder, name, path, max, &mut Err);
+        names.iter().map(|name| read(name).map(|bytes| (path.join(name), bytes))).collect()
+    }
+
+    /// A file of a folder that is open: when another folder takes its place meanwhile, what is read is still one set.
+    fn read_in(&self, folder: &OwnedFd, name: &OsStr, path: &Path, max: u64, tell: Tell<'_>) -> Result<Vec<u8>> {
+        let file = path.join(name);
+        match openat(folder, name, TO_READ, Mode::empty()) {
+            Ok(fd) => self.content(&fd, &file, max, tell),
+            // A link is followed by the way of `read`, which judges everything on it.
+            Err(Errno::LOOP) => self.read_telling(&file, max, tell),
+            Err(errno) => Err(failed("open", &file, errno)),
+        }
+    }
+
+    /// The same for whoever wants to know all that is wrong, see [`read_with_faults`](Self::read_with_faults). A file that cannot be read is a
+    /// fault too, and left out.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed at all.
+    pub fn read_dir_with_faults(&self, path: &Path, suffix: &str, max: u64, faults: &mut Vec<Error>) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let (folder, names) = self.names(path, suffix, &mut collect(faults))?;
+        let mut files = Vec::new();
+        for name in names {
+            let read = self.read_in(&folder, &name, path, max, &mut collect(faults));
+            match read {
+                Ok(bytes) => files.push((path.join(name), bytes)),
+                Err(error) => faults.push(error),
+            }
+        }
+        Ok(files)
+    }
+
+    /// The folder, and the names in it.
+    fn names(&self, path: &Path, suffix: &str, tell: Tell<'_>) -> Result<(OwnedFd, Vec<OsString>)> {
+        let folder = self.open_folder(path, tell)?;
         let mut names = Vec::new();
         let entries = rustix::fs::Dir::read_from(&folder).map_err(|errno| failed("list", path, errno))?;
         for entry in entries {
@@ -97,43 +148,30 @@ impl Trusted {
             }
         }
         names.sort();
-        // Through the handle of the folder: when another folder takes its place meanwhile, what is read is still one set.
-        names
-            .into_iter()
-            .map(|name| {
-                let shown = path.join(&name);
-                let bytes = match openat(&folder, &name, TO_READ, Mode::empty()) {
-                    Ok(fd) => self.content(&fd, &shown, max)?,
-                    // A link is followed by the way of `read`, which judges everything on it.
-                    Err(Errno::LOOP) => self.read(&shown, max)?,
-                    Err(errno) => return Err(failed("open", &shown, errno)),
-                };
-                Ok((shown, bytes))
-            })
-            .collect()
+        Ok((folder, names))
     }
 
-    fn open_folder(&self, path: &Path) -> Result<OwnedFd> {
+    fn open_folder(&self, path: &Path, tell: Tell<'_>) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if self.rule == Owner::Unchecked {
             return rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed("open", path, errno));
         }
-        let place = self.resolve(path)?;
+        let place = self.resolve(path, tell)?;
         let name = place.name.as_deref().unwrap_or(OsStr::new("."));
         let fd =
             openat(&place.parent, name, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(|errno| failed("open", &place.real, errno))?;
         let stat = fstat(&fd).map_err(|errno| failed("look at", &place.real, errno))?;
-        self.judge(&fd, &stat, &place.real, false)?;
+        self.judge(&fd, &stat, &place.real, false).or_else(tell)?;
         Ok(fd)
     }
 
     /// Walks `path` from `/` one component at a time over handles, judging each folder and each symlink before going through it.
-    fn resolve(&self, path: &Path) -> Result<Place> {
+    fn resolve(&self, path: &Path, tell: Tell<'_>) -> Result<Place> {
         if !path.is_absolute() {
             return Err(refused(path, "a relative path cannot be checked".into(), "give the path from `/` on"));
         }
         let mut todo: VecDeque<OsString> = components(path.as_os_str());
-        let mut above: Vec<(OwnedFd, PathBuf)> = vec![self.root()?];
+        let mut above: Vec<(OwnedFd, PathBuf)> = vec![self.root(tell)?];
         let mut links = 0;
         while let Some(name) = todo.pop_front() {
             if name == ".." {
@@ -152,7 +190,7 @@ impl Trusted {
                     if links > MAX_LINKS {
                         return Err(refused(path, format!("more than {MAX_LINKS} symlinks on the way"), "name the file itself"));
                     }
-                    self.judge_owner(&stat, &here)?;
+                    self.judge_owner(&stat, &here).or_else(&mut *tell)?;
                     let target = rustix::fs::readlinkat(&fd, "", Vec::new()).map_err(|errno| failed("read the link", &here, errno))?;
                     let target = OsString::from_vec(target.into_bytes());
                     if target.as_bytes().starts_with(b"/") {
@@ -164,7 +202,7 @@ impl Trusted {
                 }
                 FileType::Directory => {
                     if !todo.is_empty() {
-                        self.judge(&fd, &stat, &here, true)?;
+                        self.judge(&fd, &stat, &here, true).or_else(&mut *tell)?;
                     }
                     above.push((fd, here));
                 }
@@ -179,22 +217,22 @@ impl Trusted {
         Ok(Place { parent, name: None, real })
     }
 
-    fn root(&self) -> Result<(OwnedFd, PathBuf)> {
+    fn root(&self, tell: Tell<'_>) -> Result<(OwnedFd, PathBuf)> {
         let path = PathBuf::from("/");
         let fd = rustix::fs::open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).map_err(|errno| failed("open", &path, errno))?;
         let stat = fstat(&fd).map_err(|errno| failed("look at", &path, errno))?;
-        self.judge(&fd, &stat, &path, true)?;
+        self.judge(&fd, &stat, &path, true).or_else(tell)?;
         Ok((fd, path))
     }
 
     /// Checks the open file itself, then reads it whole. The handle that is judged is the handle that is read.
-    fn content(&self, fd: &OwnedFd, path: &Path, max: u64) -> Result<Vec<u8>> {
+    fn content(&self, fd: &OwnedFd, path: &Path, max: u64, tell: Tell<'_>) -> Result<Vec<u8>> {
         let stat = fstat(fd).map_err(|errno| failed("look at", path, errno))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::RegularFile {
             return Err(not_a_file(path, kind));
         }
-        self.judge(fd, &stat, path, false)?;
+        self.judge(fd, &stat, path, false).or_else(tell)?;
         let bytes = read_up_to(fd, max.saturating_add(1)).map_err(|errno| failed("read", path, errno))?;
         if bytes.len() as u64 > max {
             return Err(refused(path, format!("larger than {max} bytes"), "make it smaller"));
@@ -221,6 +259,16 @@ impl Trusted {
             )),
             None => Ok(()),
         }
+    }
+}
+
+/// Adds each fault to the list, once.
+fn collect(faults: &mut Vec<Error>) -> impl FnMut(Error) -> Result<()> + '_ {
+    |error| {
+        if !faults.iter().any(|known| known.path == error.path && known.message == error.message) {
+            faults.push(error);
+        }
+        Ok(())
     }
 }
 
@@ -323,6 +371,49 @@ mod tests;
 pub fn open_any(path: &Path) -> Result<std::fs::File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from).map_err(|errno| failed("open", path, errno))
+}
+
+/// A file that was made now, to be filled once; it goes again if it is not.
+#[derive(Debug)]
+pub struct NewFile {
+    file: std::fs::File,
+    path: PathBuf,
+    filled: bool,
+}
+
+impl NewFile {
+    /// Makes it, readable for everybody as policies are; whoever types the command vouches for the folder.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] when something has that name, also a dangling link; else the system's own error.
+    pub fn create(path: &Path) -> Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640));
+        let file = made.map(std::fs::File::from).map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(shown(path)))?;
+        // Whatever the umask: sessions of any account read the policies.
+        let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644));
+        Ok(Self { file, path: path.to_path_buf(), filled: false })
+    }
+
+    /// Writes the whole of it, to the disk.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn fill(mut self, text: &str) -> Result<()> {
+        use std::io::Write as _;
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        written.map_err(|error| Error::from(error).with_path(shown(&self.path)))?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.filled {
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
 }
 
 /// The path without links, where it can be had.

@@ -18,7 +18,7 @@ pub(super) fn key_name(digest: &str) -> String {
     format!("policies-{}", digest.get(..32).unwrap_or(digest))
 }
 
-const MAGIC: &[u8] = b"rex policies 1\n";
+const MAGIC: &[u8] = b"rex policies 2\n";
 
 /// One policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,6 @@ pub(super) struct Entry {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
-    pub warnings: Vec<String>,
     pub verbs: Vec<VerbRow>,
     pub entries: Vec<Entry>,
 }
@@ -58,8 +57,6 @@ fn header(key: Key<'_>) -> Vec<u8> {
 
 pub(super) fn encode(findings: &Findings, key: Key<'_>) -> Vec<u8> {
     let mut body = Vec::new();
-    put_number(&mut body, findings.warnings.len());
-    findings.warnings.iter().for_each(|warning| put_text(&mut body, warning));
     put_number(&mut body, findings.verbs.len());
     for (namespace, name, groups) in &findings.verbs {
         put_text(&mut body, namespace);
@@ -88,9 +85,6 @@ pub(super) fn decode(bytes: &[u8], key: Key<'_>) -> Option<Findings> {
     }
     let mut reader = Reader(body);
     let mut findings = Findings::default();
-    for _ in 0..reader.number()? {
-        findings.warnings.push(reader.text()?);
-    }
     for _ in 0..reader.number()? {
         let (namespace, name) = (reader.text()?, reader.text()?);
         let groups = (0..reader.number()?).map(|_| reader.uid()).collect::<Option<Vec<_>>>()?;
@@ -182,7 +176,6 @@ mod tests {
         let uid = |id: &str| Uid { kind: "file_system::Action".into(), id: id.into() };
         let entry = |principal| Entry { source: 1, start: 2, end: 3, line: 4, column: 5, principal };
         Findings {
-            warnings: vec!["one".into()],
             verbs: vec![("file_system".into(), "read".into(), vec![uid("view")])],
             entries: vec![
                 entry(Reach::Anything),

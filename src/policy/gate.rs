@@ -1,12 +1,17 @@
 //! The gate: the only place where a permission comes into being. It asks the policies, writes the record, and hands out [`Granted`].
 
 mod judge;
+mod learning;
 mod named;
 mod record;
 mod trial;
+mod replay;
 mod walk;
 
+pub use learning::Learning;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
+pub(super) use replay::Recorded;
+pub use replay::Replayed;
 pub(super) use trial::Trial;
 pub use walk::{Walk, Weighed};
 
@@ -139,6 +144,8 @@ pub struct Gate {
     watch: Arc<Watch>,
     rules: Rules,
     clock: Box<dyn Fn() -> i64 + Send + Sync>,
+    /// Of a learning run of the host's owner.
+    learning: Option<Learning>,
     memory: Mutex<HashMap<u64, Remembered>>,
     hasher: RandomState,
     denials: Mutex<Vec<Denial>>,
@@ -201,6 +208,7 @@ impl Gate {
             watch,
             rules,
             clock: Box::new(now),
+            learning: None,
             memory: Mutex::default(),
             hasher: RandomState::new(),
             denials: Mutex::default(),
@@ -350,16 +358,27 @@ impl Gate {
         } else {
             self.recall(ask, A::NEEDS_OPEN, on, context)
         };
-        self.conclude::<A>(site, on, &full, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
+        self.conclude::<A>(site, on, &full, context, remembered, record_allowed).map(|()| full.verdict.deciders.clone())
     }
 
     /// What follows from an answer: its record, and the error if it is a denial or something stands in the way.
-    fn conclude<A: Action>(&self, site: &Site<'_>, on: &A::On, full: &Full, remembered: bool, record_allowed: bool) -> Result<()> {
+    fn conclude<A: Action>(
+        &self,
+        site: &Site<'_>,
+        on: &A::On,
+        full: &Full,
+        context: &[(&'static str, Value)],
+        remembered: bool,
+        record_allowed: bool,
+    ) -> Result<()> {
         let ask = &const { ask::<A>() };
         let obstacle = if A::MAY_BE_ABSENT { on.obstacle().filter(|error| error.kind != Kind::NotFound) } else { on.obstacle() };
         let denied = full.verdict.why.is_some();
-        if denied || record_allowed || obstacle.is_some() {
+        if denied || record_allowed || obstacle.is_some() || self.learned(full) {
             let shown = on.shown();
+            // An attribute that cannot be had is not on record.
+            let attributes: Vec<(&'static str, Value)> =
+                A::On::RECORDED.iter().filter_map(|name| Some((*name, Resource::attribute(on, name).ok()??))).collect();
             let question = Question {
                 site,
                 ask,
@@ -367,6 +386,8 @@ impl Gate {
                 id: Resource::id(on),
                 shown_as: on.shown_as(),
                 shown: &shown,
+                context,
+                attributes: &attributes,
                 remembered,
             };
             if denied {
@@ -403,11 +424,17 @@ impl Gate {
             line: question.site.line,
             column: question.site.column,
             remembered: question.remembered,
+            context: if full.instead.is_none() { question.context } else { &[] },
+            attributes: question.attributes,
             reference,
             note: full.verdict.note.as_deref(),
             obstacle,
         };
-        self.recorder.decision(&record).map_err(unrecorded)
+        self.recorder.decision(&record).map_err(unrecorded)?;
+        if let Some(learning) = self.learning.as_ref().filter(|_| full.verdict.why.is_some() || self.learned(full)) {
+            learning.note(&record);
+        }
+        Ok(())
     }
 
     fn names(&self, rules: &[u32]) -> Vec<&str> {
@@ -496,6 +523,8 @@ struct Question<'a> {
     id: &'a str,
     shown_as: &'static str,
     shown: &'a str,
+    context: &'a [(&'static str, Value)],
+    attributes: &'a [(&'static str, Value)],
     remembered: bool,
 }
 

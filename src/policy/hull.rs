@@ -90,7 +90,7 @@ impl Policies {
     }
 }
 
-fn of_rule(rule: &Rule) -> Bounds {
+pub(super) fn of_rule(rule: &Rule) -> Bounds {
     let scope = match &rule.reach {
         Reach::Anything => Bound::Anything,
         Reach::Kind(kind) => Bound::Kind(kind.clone()),

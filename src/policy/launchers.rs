@@ -190,7 +190,7 @@ pub(super) fn warning(rule: &Rule) -> Option<String> {
 }
 
 /// The name of a program of the list, without folder and version.
-fn launcher(path: &str) -> Option<&str> {
+pub(super) fn launcher(path: &str) -> Option<&str> {
     let file = path.rsplit('/').next()?;
     let versionless = file.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
     LAUNCHERS.iter().any(|known| *known == file || *known == versionless).then_some(file)

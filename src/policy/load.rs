@@ -1,14 +1,14 @@
 //! From policy text to the rules that concern one caller: bounds, digest, cache; or else parsing and strict validation, where one fault stops all.
 
 use super::cache::{self, Entry, Findings, Store};
-use super::pointed::{pointed, position};
+use super::pointed::{Fault, position};
 use super::slice::{self, Line, Reach, Rule, Slice, Uid};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
 use cedar_policy_core::ast::{Policy, PolicyID, PolicySet};
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::parser::parse_policyset;
-use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
+use cedar_policy_core::validator::{ValidationMode, ValidationWarning, Validator, ValidatorSchema};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ const STACK: usize = 64 << 20;
 const CHUNK: usize = 128;
 
 /// Annotations that mean something here.
-const ANNOTATIONS: &[&str] = &["id", "hint", "reveal", "test", "description", "doc"];
+pub(super) const ANNOTATIONS: &[&str] = &["id", "hint", "reveal", "test", "allow", "description", "doc"];
 
 /// One file of policies.
 #[derive(Clone, Debug)]
@@ -47,8 +47,6 @@ pub struct Scope {
 pub struct Policies {
     /// SHA-256 over the texts, in the order of the files' names, in hex. Other names for the same files in the same order change nothing.
     pub digest: String,
-    /// What the owner should look at, with places; none stops anything.
-    pub warnings: Vec<String>,
     /// Policies in all.
     pub total: usize,
     /// Whether the cache was used, so that nothing had to be validated.
@@ -89,23 +87,16 @@ impl Policies {
         if let Some(findings) = cache.and_then(|cache| cache.get(&cache::key_name(&hex))).and_then(|bytes| cache::decode(&bytes, key))
             && let Some(rules) = on_big_stack(|| rules_of(&findings.entries, &sources, scope))?
         {
-            let Findings { warnings, verbs, entries } = findings;
-            return Ok(Self {
-                digest: hex,
-                warnings,
-                total: entries.len(),
-                cached: true,
-                scope: scope.clone(),
-                slice: Slice::new(rules, verbs),
-            });
+            let Findings { verbs, entries } = findings;
+            return Ok(Self { digest: hex, total: entries.len(), cached: true, scope: scope.clone(), slice: Slice::new(rules, verbs) });
         }
         let schema = schema();
-        let (findings, rules) = on_big_stack(|| examine(&sources, &schema, scope))??;
+        let (findings, rules) = on_big_stack(|| examine(&sources, &schema, &|principal| concerns(principal, scope)))??;
         if let Some(cache) = cache {
             cache.put(&cache::key_name(&hex), &cache::encode(&findings, key));
         }
-        let Findings { warnings, verbs, entries } = findings;
-        Ok(Self { digest: hex, warnings, total: entries.len(), cached: false, scope: scope.clone(), slice: Slice::new(rules, verbs) })
+        let Findings { verbs, entries } = findings;
+        Ok(Self { digest: hex, total: entries.len(), cached: false, scope: scope.clone(), slice: Slice::new(rules, verbs) })
     }
 
     /// The digest that these sources would have, see [`Policies::digest`]: whether they changed.
@@ -146,6 +137,63 @@ impl Policies {
     }
 }
 
+/// A set of policies as a whole, whomever they concern: what the owner's tools look at.
+#[derive(Debug)]
+pub struct Whole {
+    /// See [`Policies::digest`].
+    pub digest: String,
+    pub(super) rules: Vec<Placement>,
+    /// Verbs with their namespace and the groups that they are in.
+    pub(super) verbs: Vec<slice::VerbRow>,
+}
+
+/// A rule, whom it concerns and where it stands.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub rule: Rule,
+    pub principal: Reach,
+    /// `file:line`.
+    pub place: String,
+}
+
+impl Whole {
+    /// # Errors
+    /// As [`Policies::load`].
+    pub fn load(sources: &[Source], schema: &str) -> Result<Self> {
+        let mut sources: Vec<&Source> = sources.iter().collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        check_sizes(&sources)?;
+        let digest = hex(&digest_of(&sources));
+        let (findings, rules) = on_big_stack(|| examine(&sources, schema, &|_| true))??;
+        let place =
+            |entry: &Entry| format!("{}:{}", sources.get(entry.source as usize).map_or("", |source| source.name.as_str()), entry.line);
+        let rules = findings
+            .entries
+            .iter()
+            .zip(rules)
+            .map(|(entry, rule)| Placement { rule, principal: entry.principal.clone(), place: place(entry) })
+            .collect();
+        Ok(Self { digest, rules, verbs: findings.verbs })
+    }
+
+    /// The names of all policies, see [`Policies::names`].
+    #[must_use]
+    pub fn names(&self) -> std::collections::BTreeSet<String> {
+        self.rules.iter().map(|placed| placed.rule.name.clone()).collect()
+    }
+
+    /// How many policies there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}
+
 pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
@@ -163,7 +211,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn check_sizes(sources: &[&Source]) -> Result<()> {
+pub(super) fn check_sizes(sources: &[&Source]) -> Result<()> {
     if sources.iter().map(|source| source.text.len()).sum::<usize>() > bounds::TOTAL {
         return Err(Error::new(Kind::Config, format!("the policies are larger than {} MiB in all", bounds::TOTAL >> 20)));
     }
@@ -171,9 +219,9 @@ fn check_sizes(sources: &[&Source]) -> Result<()> {
 }
 
 /// One error for many faults.
-fn faults(mut all: Vec<String>) -> Error {
-    let count = all.len();
-    all.truncate(SHOWN);
+fn faults(wrong: &[Fault], sources: &[&Source]) -> Error {
+    let count = wrong.len();
+    let mut all: Vec<String> = wrong.iter().take(SHOWN).map(|fault| fault.pointed(sources)).collect();
     if count > SHOWN {
         all.push(format!("… and {} more", count - SHOWN));
     }
@@ -183,7 +231,7 @@ fn faults(mut all: Vec<String>) -> Error {
 }
 
 /// Runs it on a thread whose stack is large enough for Cedar's recursion, whatever the caller's is.
-fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+pub(super) fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("policies".to_owned()).stack_size(STACK).spawn_scoped(scope, work);
         let thread = thread.map_err(|error| Error::new(Kind::Internal, format!("no thread to load policies on: {error}")))?;
@@ -238,15 +286,15 @@ fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec
     rules.collect()
 }
 
-fn annotation(policy: &Policy, key: &str) -> Option<String> {
+pub(super) fn annotation(policy: &Policy, key: &str) -> Option<String> {
     policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key).map(|(_, value)| value.val.to_string())
 }
 
 /// A policy with its place.
-struct Placed {
-    entry: Entry,
-    name: String,
-    policy: Policy,
+pub(super) struct Placed {
+    pub entry: Entry,
+    pub name: String,
+    pub policy: Policy,
 }
 
 /// Policies that were validated once, for many callers.
@@ -263,7 +311,7 @@ impl<'a> Book<'a> {
         let mut sources = sources.to_vec();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         check_sizes(&sources)?;
-        let (findings, _) = on_big_stack(|| examine(&sources, schema, &Scope::default()))??;
+        let (findings, _) = on_big_stack(|| examine(&sources, schema, &|_| false))??;
         Ok(Self { digest: hex(&digest_of(&sources)), sources, findings })
     }
 
@@ -276,7 +324,6 @@ impl<'a> Book<'a> {
         let rules = rules.ok_or_else(|| Error::new(Kind::Internal, "what was found out about the policies does not fit their text"))?;
         Ok(Policies {
             digest: self.digest.clone(),
-            warnings: self.findings.warnings.clone(),
             total: self.findings.entries.len(),
             cached: false,
             scope: scope.clone(),
@@ -306,30 +353,15 @@ pub(super) fn written(sources: &[Source]) -> Result<Vec<Written>> {
     sources.sort_by(|a, b| a.name.cmp(&b.name));
     check_sizes(&sources)?;
     let placed = on_big_stack(|| {
-        let mut wrong: Vec<String> = sources
-            .iter()
-            .filter_map(|source| {
-                bounds::check(&source.text).err().map(|much| pointed(&source.name, &source.text, much.offset, &much.message))
-            })
-            .collect();
-        let mut placed = Vec::new();
-        // Too much for the parser: it must not see any of it.
-        let few = if wrong.is_empty() { sources.as_slice() } else { &[] };
-        for (index, source) in (0_u32..).zip(few) {
-            match parse_policyset(&source.text) {
-                Ok(set) => place(index, source, set, &mut placed, &mut wrong),
-                Err(errors) => wrong.extend(errors.iter().map(|error| point_at(source, error))),
-            }
+        let (mut placed, mut wrong) = (Vec::new(), Vec::new());
+        for (index, source) in (0_u32..).zip(&sources) {
+            parse(index, source, &mut placed, &mut wrong);
         }
-        if wrong.is_empty() { Ok(placed) } else { Err(faults(wrong)) }
+        if wrong.is_empty() { Ok(placed) } else { Err(faults(&wrong, &sources)) }
     })??;
     let rules = placed.into_iter().map(|item| {
         let file = sources.get(item.entry.source as usize).map_or_else(String::new, |source| source.name.clone());
-        let test = item.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == "test");
-        let tests = test.map(|(_, value)| {
-            let place = value.loc.as_ref().map_or(item.entry.start as usize, cedar_policy_core::parser::Loc::start);
-            (place, value.val.to_string())
-        });
+        let tests = annotation(&item.policy, "test").map(|text| (place_of_annotation(&item, "test"), text));
         Written {
             permit: item.policy.effect() == cedar_policy_core::ast::Effect::Permit,
             name: item.name,
@@ -341,55 +373,67 @@ pub(super) fn written(sources: &[Source]) -> Result<Vec<Written>> {
     Ok(rules.collect())
 }
 
-/// Parses and validates everything.
-fn examine(sources: &[&Source], schema: &str, scope: &Scope) -> Result<(Findings, Vec<Rule>)> {
-    let too_much: Vec<String> = sources
-        .iter()
-        .filter_map(|source| bounds::check(&source.text).err().map(|much| pointed(&source.name, &source.text, much.offset, &much.message)))
-        .collect();
-    if !too_much.is_empty() {
-        return Err(faults(too_much));
-    }
-    let mut wrong = Vec::new();
-    let mut placed = Vec::new();
-    for (index, source) in (0_u32..).zip(sources) {
-        match parse_policyset(&source.text) {
-            Ok(set) => place(index, source, set, &mut placed, &mut wrong),
-            Err(errors) => wrong.extend(errors.iter().map(|error| point_at(source, error))),
-        }
-    }
+/// What parsing and strict validation found.
+#[derive(Default)]
+pub(super) struct Examined {
+    /// The policies of every file that parses.
+    pub placed: Vec<Placed>,
+    /// What makes them invalid, in the order of the text.
+    pub wrong: Vec<Fault>,
+    /// What the validator only warns of.
+    pub odd: Vec<Fault>,
+    pub verbs: Vec<slice::VerbRow>,
+}
+
+/// Parses and validates everything; one fault stops all. Gives the rules for principals that `keep` wants, in the order of the entries.
+fn examine(sources: &[&Source], schema: &str, keep: &(dyn Fn(&Reach) -> bool + Sync)) -> Result<(Findings, Vec<Rule>)> {
+    let Examined { placed, wrong, verbs, .. } = look_through(sources, schema)?;
     if !wrong.is_empty() {
-        return Err(faults(wrong));
+        return Err(faults(&wrong, sources));
     }
     if placed.is_empty() {
         return Err(Error::new(Kind::Config, "no policy at all: nothing would be allowed to anybody"));
     }
-    let mut warnings = Vec::new();
-    look_at_annotations(&placed, sources, &mut wrong, &mut warnings);
-    look_at_conditions(&placed, sources, &mut wrong);
-    look_at_programs(&placed, sources, &mut warnings);
+    let rules = placed.iter().filter(|placed| keep(&placed.entry.principal)).map(|placed| Rule::new(&placed.policy, placed.name.clone()));
+    let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
+    let entries = placed.into_iter().map(|placed| placed.entry).collect();
+    Ok((Findings { verbs, entries }, rules))
+}
+
+/// Parses and validates everything. A fault in one file does not keep those of the others from being found.
+pub(super) fn look_through(sources: &[&Source], schema: &str) -> Result<Examined> {
+    let Examined { mut placed, mut wrong, mut odd, .. } = Examined::default();
+    for (index, source) in (0_u32..).zip(sources) {
+        parse(index, source, &mut placed, &mut wrong);
+    }
+    look_at_annotations(&placed, sources, &mut wrong);
+    look_at_conditions(&placed, &mut wrong);
     let schema = ValidatorSchema::from_cedarschema_str(schema, Extensions::all_available())
         .map_err(|error| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}")))?
         .0;
     let verbs = verbs_of(&schema)?;
-    validate(&placed, sources, schema, &mut wrong, &mut warnings)?;
-    if !wrong.is_empty() {
-        return Err(faults(wrong));
+    validate(&placed, sources, schema, &mut wrong, &mut odd)?;
+    wrong.sort_by_key(|fault| (fault.source, fault.offset));
+    Ok(Examined { placed, wrong, odd, verbs })
+}
+
+/// Parses one file, if it is not too much for the parser.
+fn parse(index: u32, source: &Source, placed: &mut Vec<Placed>, wrong: &mut Vec<Fault>) {
+    if let Err(much) = bounds::check(&source.text) {
+        wrong.push(Fault::new("too-large", index, much.offset, much.message));
+        return;
     }
-    let rules = placed
-        .iter()
-        .filter(|placed| concerns(&placed.entry.principal, scope))
-        .map(|placed| Rule::new(&placed.policy, placed.name.clone()));
-    let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
-    let entries = placed.into_iter().map(|placed| placed.entry).collect();
-    Ok((Findings { warnings, verbs, entries }, rules))
+    match parse_policyset(&source.text) {
+        Ok(set) => place(index, source, set, placed, wrong),
+        Err(errors) => wrong.extend(errors.iter().map(|error| fault_of("syntax", index, source, error))),
+    }
 }
 
 /// Policies of one file in the order of the text; templates are faults.
-fn place(index: u32, source: &Source, set: PolicySet, placed: &mut Vec<Placed>, wrong: &mut Vec<String>) {
+fn place(index: u32, source: &Source, set: PolicySet, placed: &mut Vec<Placed>, wrong: &mut Vec<Fault>) {
     for template in set.templates() {
         let offset = template.slots().find_map(|slot| slot.loc.as_ref().map(cedar_policy_core::parser::Loc::start)).unwrap_or(0);
-        wrong.push(pointed(&source.name, &source.text, offset, "templates (`?principal`, `?resource`) are not supported"));
+        wrong.push(Fault::new("template", index, offset, "templates (`?principal`, `?resource`) are not supported"));
     }
     let mut lines = Lines::of(&source.text);
     let mut policies: Vec<(usize, usize, Policy)> = set
@@ -439,8 +483,8 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn point_at(source: &Source, error: &dyn Diagnostic) -> String {
-    let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
+fn fault_of(lint: &'static str, index: u32, source: &Source, error: &dyn Diagnostic) -> Fault {
+    let (offset, length) = error.labels().and_then(|mut labels| labels.next()).map_or((0, 0), |label| (label.offset(), label.len()));
     let label = error.labels().and_then(|mut labels| labels.find_map(|label| label.label().map(str::to_owned)));
     let more: Vec<String> = label.into_iter().chain(error.help().map(|help| help.to_string())).collect();
     let mut message = error.to_string();
@@ -454,63 +498,45 @@ fn point_at(source: &Source, error: &dyn Diagnostic) -> String {
         message.push_str("; ");
         message.push_str(&more);
     }
-    pointed(&source.name, &source.text, offset, &message)
+    Fault { end: offset + length, ..Fault::new(lint, index, offset, message) }
 }
 
-fn look_at_annotations(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<String>, warnings: &mut Vec<String>) {
+/// Where the value of an annotation stands, else where the policy begins.
+pub(super) fn place_of_annotation(item: &Placed, key: &str) -> usize {
+    let found = item.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key);
+    found.and_then(|(_, value)| value.loc.as_ref().map(cedar_policy_core::parser::Loc::start)).unwrap_or(item.entry.start as usize)
+}
+
+fn look_at_annotations(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<Fault>) {
     let mut seen: HashMap<&str, &Placed> = HashMap::new();
     for item in placed {
-        let Some(source) = sources.get(item.entry.source as usize) else { continue };
-        let at = |key: &str, message: &str, list: &mut Vec<String>| {
-            let found = item.policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key);
-            let offset = found
-                .and_then(|(_, value)| value.loc.as_ref().map(cedar_policy_core::parser::Loc::start))
-                .unwrap_or(item.entry.start as usize);
-            list.push(pointed(&source.name, &source.text, offset, message));
+        let mut at = |lint: &'static str, key: &str, message: &str| {
+            wrong.push(Fault::new(lint, item.entry.source, place_of_annotation(item, key), message));
         };
         for (name, value) in item.policy.annotations() {
-            let name: &str = name.as_ref();
             let value = value.val.as_str();
-            match name {
+            match AsRef::<str>::as_ref(name) {
                 "id" if value.is_empty() || value.chars().any(char::is_control) => {
-                    at(name, "an id is one line of text, and not empty", wrong)
+                    at("bad-id", "id", "an id is one line of text, and not empty");
                 }
-                "reveal" if !["none", "hint", "rule"].contains(&value) => at(name, "`@reveal` is \"none\", \"hint\" or \"rule\"", wrong),
-                _ if !ANNOTATIONS.contains(&name) => {
-                    let near = ANNOTATIONS.iter().find(|known| strsim::damerau_levenshtein(known, name) <= 2);
-                    let did = near.map_or_else(String::new, |known| format!("; did you mean `@{known}`?"));
-                    at(name, &format!("the annotation `@{name}` means nothing here{did}"), warnings);
+                "reveal" if !["none", "hint", "rule"].contains(&value) => {
+                    at("bad-reveal", "reveal", "`@reveal` is \"none\", \"hint\" or \"rule\"");
                 }
                 _ => {}
             }
         }
         if let Some(other) = seen.insert(&item.name, item) {
             let place = sources.get(other.entry.source as usize).map_or("", |source| source.name.as_str());
-            at("id", &format!("the id `{}` is taken already, at {place}:{}", item.name, other.entry.line), wrong);
+            at("duplicate-id", "id", &format!("the id `{}` is taken already, at {place}:{}", item.name, other.entry.line));
         }
     }
 }
 
-fn look_at_conditions(placed: &[Placed], sources: &[&Source], wrong: &mut Vec<String>) {
+fn look_at_conditions(placed: &[Placed], wrong: &mut Vec<Fault>) {
     for item in placed {
-        let Some(source) = sources.get(item.entry.source as usize) else { continue };
         if let Some(offset) = item.policy.non_scope_constraints().and_then(slice::misplaced_in) {
-            wrong.push(pointed(
-                &source.name,
-                &source.text,
-                offset,
-                "`in` tells where `principal`, `action` or `resource` belongs, nothing else",
-            ));
-        }
-    }
-}
-
-/// Permits for programs that can run others.
-fn look_at_programs(placed: &[Placed], sources: &[&Source], warnings: &mut Vec<String>) {
-    for item in placed {
-        let Some(source) = sources.get(item.entry.source as usize) else { continue };
-        if let Some(warning) = Rule::new(&item.policy, item.name.clone()).and_then(|rule| super::launchers::warning(&rule)) {
-            warnings.push(pointed(&source.name, &source.text, item.entry.start as usize, &warning));
+            let message = "`in` tells where `principal`, `action` or `resource` belongs, nothing else";
+            wrong.push(Fault::new("misplaced-in", item.entry.source, offset, message));
         }
     }
 }
@@ -539,25 +565,20 @@ fn verbs_of(schema: &ValidatorSchema) -> Result<Vec<(String, String, Vec<Uid>)>>
 }
 
 /// Strict validation, on all processors.
-fn validate(
-    placed: &[Placed],
-    sources: &[&Source],
-    schema: ValidatorSchema,
-    wrong: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
+fn validate(placed: &[Placed], sources: &[&Source], schema: ValidatorSchema, wrong: &mut Vec<Fault>, odd: &mut Vec<Fault>) -> Result<()> {
     let validator = Validator::new(schema);
     let chunks: Vec<&[Placed]> = placed.chunk_by(|a, b| a.entry.source == b.entry.source).flat_map(|file| file.chunks(CHUNK)).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len()).min(8);
     let next = AtomicUsize::new(0);
-    // (chunk, offset, whether an error, message): sorted below, so that the order is always the same.
-    let found: Mutex<Vec<(usize, usize, bool, String)>> = Mutex::default();
+    // (chunk, whether an error, fault): sorted below, so that the order is always the same.
+    let found: Mutex<Vec<(usize, bool, Fault)>> = Mutex::default();
     let failed = Mutex::new(None);
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(chunk) = chunks.get(number) else { break };
-            let source = chunk.first().and_then(|first| sources.get(first.entry.source as usize));
+            let Some(index) = chunk.first().map(|first| first.entry.source) else { break };
+            let source = sources.get(index as usize);
             let mut set = PolicySet::new();
             // Ids that are taken twice were reported already; the first of them stands for both.
             chunk.iter().for_each(|item| drop(set.add(item.policy.clone())));
@@ -568,9 +589,8 @@ fn validate(
                 }
                 break;
             };
-            let offset = |error: &dyn Diagnostic| error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
-            found.extend(result.validation_errors().map(|error| (number, offset(error), true, point_at(source, error))));
-            found.extend(result.validation_warnings().map(|warning| (number, offset(warning), false, point_at(source, warning))));
+            found.extend(result.validation_errors().map(|error| (number, true, fault_of("invalid", index, source, error))));
+            found.extend(result.validation_warnings().map(|warning| (number, false, fault_of(lint_of(warning), index, source, warning))));
         }
     };
     std::thread::scope(|scope| {
@@ -588,13 +608,21 @@ fn validate(
         return Err(error);
     }
     let mut found = found.into_inner().map_err(|_| Error::new(Kind::Internal, "validation failed"))?;
-    found.sort();
+    found.sort_by(|a, b| (a.0, a.2.offset, a.1, &a.2.message).cmp(&(b.0, b.2.offset, b.1, &b.2.message)));
     // The same place is at fault once, however many entity types it is at fault for.
-    found.dedup_by(|later, first| later.1 > 0 && (later.0, later.1, later.2) == (first.0, first.1, first.2));
-    for (_, _, error, message) in found {
-        if error { wrong.push(message) } else { warnings.push(message) }
+    found.dedup_by(|later, first| later.2.offset > 0 && (later.0, later.2.offset, later.1) == (first.0, first.2.offset, first.1));
+    for (_, error, fault) in found {
+        if error { wrong.push(fault) } else { odd.push(fault) }
     }
     Ok(())
+}
+
+/// The lint that a warning of the validator is shown as.
+fn lint_of(warning: &ValidationWarning) -> &'static str {
+    match warning {
+        ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_) => "never-matches",
+        _ => "odd-characters",
+    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,22 @@
 mod arguments;
 mod bounds;
 mod cache;
+pub mod compare;
+pub mod format;
 mod gate;
 mod hull;
 mod launchers;
+pub mod learn;
+pub mod lint;
 mod load;
+mod pattern;
 mod pointed;
+mod possible;
+mod recorded;
 pub mod reference;
+mod replay;
 pub mod schema;
+mod shape;
 mod slice;
 pub mod suite;
 mod values;
@@ -18,11 +27,13 @@ mod words;
 pub use arguments::{Arguments, environment};
 pub use cache::Store;
 pub use gate::{
-    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Open, Principal, Recorder, Rules, Session, Walk, WalkRecord,
-    Weighed,
+    Answer, Closed, DecisionRecord, Effect, EffectRecord, Gate, Granted, Learning, Open, Principal, Recorder, Replayed, Rules, Session,
+    Walk, WalkRecord, Weighed,
 };
 pub use hull::Bound;
-pub use load::{Policies, Scope, Source};
+pub use load::{Policies, Scope, Source, Whole};
 pub use pointed::pointed;
+pub use recorded::{Asked, Caller, Told, action, entity, incomplete};
+pub use replay::{ClosedTo, Replay};
 pub use slice::{Line, Reach};
 pub use words::{Access, Action, Ask, Attribute, Noun, Object, Resource, Site, Value, ask};

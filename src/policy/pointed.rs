@@ -1,10 +1,37 @@
 //! Messages that point at the place: `file:line:column`, the line, a caret under it.
 
+use super::load::Source;
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr;
 
 /// Longest part of a source line that is shown, in characters.
 const SHOWN: usize = 160;
+
+/// Something to say about a place in a file of policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// The name of the lint.
+    pub lint: &'static str,
+    /// Which file, by index.
+    pub source: u32,
+    /// Bytes: where it begins, and where it ends.
+    pub offset: usize,
+    pub end: usize,
+    pub message: String,
+}
+
+impl Fault {
+    pub(super) fn new(lint: &'static str, source: u32, offset: usize, message: impl Into<String>) -> Self {
+        Self { lint, source, offset, end: offset, message: message.into() }
+    }
+    /// As [`pointed`].
+    pub(super) fn pointed(&self, sources: &[&Source]) -> String {
+        match sources.get(self.source as usize) {
+            Some(source) => pointed(&source.name, &source.text, self.offset, &self.message),
+            None => self.message.clone(),
+        }
+    }
+}
 
 /// `message`, pointing at byte `offset` of `text`, which came from the file `name`. Several lines, without a newline at the end.
 /// Control characters of the source are escaped.

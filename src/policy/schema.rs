@@ -3,6 +3,10 @@
 //! Deterministic: the same asks give the same text, so that a copy can be checked in and a cache can be keyed by it.
 
 use super::words::{Access, Ask, Attribute, Noun, Value};
+use crate::error::{Error, Kind, Result};
+use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::validator::RawName;
+use cedar_policy_core::validator::json_schema::Fragment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -380,6 +384,17 @@ pub fn render(asks: &[Ask], nouns: &[Noun]) -> String {
     out
 }
 
+/// The same schema in Cedar's JSON syntax (comments are not part of that).
+///
+/// # Errors
+/// [`Kind::Internal`] when the text is no schema.
+pub fn to_json(schema: &str) -> Result<String> {
+    let wrong =
+        |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the schema of the policy language is invalid: {error}"));
+    let (fragment, _) = Fragment::<RawName>::from_cedarschema_str(schema, Extensions::all_available()).map_err(|error| wrong(&error))?;
+    serde_json::to_string_pretty(&fragment).map(|json| json + "\n").map_err(|error| wrong(&error))
+}
+
 /// Where asks, nouns and the reference's words contradict one another. Empty in a sound build; a test over the functions' table says so.
 #[must_use]
 pub fn problems(asks: &[Ask], nouns: &[Noun]) -> Vec<String> {
@@ -455,7 +470,7 @@ pub(super) fn fits(value: &Value, cedar: &str) -> bool {
     match value {
         Value::Bool(_) => name == "Bool",
         Value::Long(_) => name == "Long",
-        Value::String(_) => name == "String",
+        Value::String(_) | Value::Masked(..) => name == "String",
         Value::Datetime(_) => name == "datetime",
         Value::Ip(_) => name == "ipaddr",
         Value::Entity(noun, _) => *noun == cedar,

@@ -35,6 +35,7 @@ pub(super) fn value(value: &Value, objects: &mut Vec<ast::Entity>) -> Option<ast
         Value::Bool(bool) => (*bool).into(),
         Value::Long(long) => (*long).into(),
         Value::String(string) => string.as_str().into(),
+        Value::Masked(string, _) => string.as_str().into(),
         Value::Set(items) => ast::Value::set(items.iter().map(|item| self::value(item, objects)).collect::<Option<Vec<_>>>()?, None),
         Value::Record(pairs) => record(pairs, objects)?,
         Value::Datetime(milliseconds) => call("datetime", &datetime(*milliseconds)?)?,

@@ -19,6 +19,8 @@ pub enum Value {
     Entity(&'static str, String),
     /// An entity made for this one question, e.g. the arguments of a program; only in a verb's context.
     Object(Box<Object>),
+    /// A text that policies see whole and records do not: they show the second one.
+    Masked(String, String),
 }
 
 /// An entity that exists only within one question.
@@ -80,6 +82,8 @@ pub trait Resource {
     /// # Errors
     /// When the host does not tell; the gate then denies.
     fn attribute(&self, name: &str) -> Result<Option<Value>>;
+    /// Attributes that records of decisions show, because the id alone does not tell what the thing is. Never what may hold a secret.
+    const RECORDED: &'static [&'static str] = &[];
     /// What stands in the way of any use, once the policy has allowed it (it is missing, say): so "missing" and "denied" look alike to whoever may not look.
     fn obstacle(&self) -> Option<Error> {
         None

@@ -93,6 +93,8 @@ fn without_folder(command: &str) -> String {
 
 impl Resource for Process {
     const NOUNS: &'static [Noun] = &[PROCESS];
+    // Not the command line: people put passwords there.
+    const RECORDED: &'static [&'static str] = &["name", "username", "unit"];
 
     fn noun(&self) -> &'static Noun {
         &PROCESS

@@ -82,12 +82,10 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
         set.iter().filter(|(name, _)| is_test(name)).map(|(name, bytes)| named(&folder.join(name), bytes)).collect::<Result<Vec<_>>>()?;
     let config = files.config()?;
     let tests = tested::tried(&sources, &tests, files, &config)?;
-    for warning in &new.warnings {
-        say(&format!("warning: {}", warning.trim_end()));
-    }
     if same(files, &set) {
         return Ok(show(&format!("already in force: {} policies, digest {}\n", new.total, new.digest)));
     }
+    super::check::show_findings(&sources, Some(&files.config))?;
     let staged = place.stage(&set)?;
     // What was checked is what was staged, and sessions may read it there.
     let again = files.sources(&staged.path()).and_then(|sources| load(&sources))?;
@@ -97,7 +95,7 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
     record(files, "activated", before, &new.digest)?;
     let kept = staged.put_in_force()?;
     verify(files, place, &new.digest, kept)?;
-    show(&format!("in force: {} policies, digest {} ({} warnings, {tests} tests passed)\n", new.total, new.digest, new.warnings.len()));
+    show(&format!("in force: {} policies, digest {} ({tests} tests passed)\n", new.total, new.digest));
     if kept {
         show(&format!("kept: {}; `rex policy activate --rollback` puts it in force again\n", place.previous_path().display()));
     }

@@ -2,38 +2,50 @@
 
 mod activate;
 mod check;
+mod diff;
+mod format;
+pub mod learn;
+mod records;
+mod schema;
 mod test;
+mod unused;
 
 use crate::error::{Error, Exit, Kind};
 use activate::ActivateArgs;
 use clap::Subcommand;
-use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum PolicyCommand {
-    /// Parse and strictly validate policies; exit 78 when they would stop everything.
-    Check {
-        /// Files, or folders of *.cedar files; without any, those of rex.toml.
-        files: Vec<PathBuf>,
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
     /// Run the tests that lie beside policies: NAME.test.toml files, and @test annotations of rules.
     Test(test::TestArgs),
     /// Check, test and put a set in force at once; the set before is kept.
     Activate(ActivateArgs),
+    /// Find what is wrong with policies: faults (exit 78), and what is most likely not meant.
+    Check(check::CheckArgs),
+    /// Write policies in one style, in place; comments stay. What does not parse is refused (exit 78), and then nothing is written.
+    Format(format::FormatArgs),
+    /// Propose the narrowest policy for what records show was denied.
+    Learn(learn::LearnArgs),
+    /// List rules that decided nothing in the records, and rules that cannot decide anything.
+    Unused(unused::UnusedArgs),
+    /// Show what a new set of policies permits or denies that the old one did not; exit 1 when they differ.
+    Diff(diff::DiffArgs),
     /// Print the Cedar schema that policies are validated against.
-    Schema,
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command; gives the exit code.
 #[must_use]
 pub fn run(command: PolicyCommand) -> u8 {
     match command {
-        PolicyCommand::Check { files, config } => check::run(&files, config.as_deref()),
         PolicyCommand::Test(args) => test::run(&args),
         PolicyCommand::Activate(args) => activate::run(&args),
-        PolicyCommand::Schema => super::show(&crate::terms::schema()),
+        PolicyCommand::Check(args) => check::run(&args),
+        PolicyCommand::Format(args) => format::run(&args),
+        PolicyCommand::Learn(args) => learn::run(&args),
+        PolicyCommand::Unused(args) => unused::run(&args),
+        PolicyCommand::Diff(args) => diff::run(&args),
+        PolicyCommand::Schema(args) => schema::run(&args),
     }
 }
 

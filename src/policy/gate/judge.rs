@@ -46,6 +46,9 @@ impl Gate {
             return Full { verdict: refused(Why::NotPermitted, "the schema does not know this action".to_owned()), instead: None };
         };
         let mut verdict = self.evaluate(verb, thing, context, false);
+        if let Some(why) = self.not_learned(ask, thing, &verdict) {
+            return Full { verdict: refused(Why::NotPermitted, why), instead: None };
+        }
         if verdict.why.is_some() || !needs_open {
             return Full { verdict, instead: None };
         }
@@ -251,7 +254,7 @@ impl Gate {
 
 /// Rules by what became of them.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     permits: Vec<u32>,
     forbids: Vec<u32>,
     errors: Vec<u32>,
@@ -259,7 +262,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, index: u32, rule: &Rule, holds: Option<bool>) {
+    pub(super) fn count(&mut self, index: u32, rule: &Rule, holds: Option<bool>) {
         match (holds, rule.permit) {
             (None, _) => self.errors.push(index),
             (Some(true), true) => self.permits.push(index),
@@ -269,7 +272,7 @@ impl Tally {
         }
     }
 
-    fn verdict(self, only_forbids: bool, lasting: bool, timed: impl Fn(u32) -> bool) -> Verdict {
+    pub(super) fn verdict(self, only_forbids: bool, lasting: bool, timed: impl Fn(u32) -> bool) -> Verdict {
         let (why, deciders) = if !self.forbids.is_empty() {
             (Some(Why::Forbidden), self.forbids)
         } else if !self.errors.is_empty() {

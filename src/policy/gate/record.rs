@@ -1,6 +1,7 @@
 //! What is recorded of each decision, and whom the gate tells it.
 
 use crate::error::{Error, Kind, Result, Why};
+use crate::policy::words::Value;
 
 /// One decision, to be recorded before anything is done.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ pub struct DecisionRecord<'a> {
     pub column: u32,
     /// Answered from memory.
     pub remembered: bool,
+    /// The verb's own circumstances.
+    pub context: &'a [(&'static str, Value)],
+    /// What the resource has of the attributes that are recorded, see `Resource::RECORDED`.
+    pub attributes: &'a [(&'static str, Value)],
     /// The reference of a denial.
     pub reference: Option<&'a str>,
     /// For the owner of the host, what no policy says: a closed place, an undeclared ask, a value that could not be had.

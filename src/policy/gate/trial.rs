@@ -51,7 +51,17 @@ impl Gate {
         let asks = [*ask];
         let site = Site { function: "rex policy test", asks: &asks, line: 0, column: 0 };
         let kind = thing.noun().name;
-        let question = Question { site: &site, ask, kind, id: thing.id(), shown_as: kind, shown: thing.id(), remembered: false };
+        let question = Question {
+            site: &site,
+            ask,
+            kind,
+            id: thing.id(),
+            shown_as: kind,
+            shown: thing.id(),
+            context: &[],
+            attributes: &[],
+            remembered: false,
+        };
         let told = full.verdict.why.and_then(|_| self.deny(&question, &full).denial).map(|denial| *denial);
         let instead = full.instead.as_ref().map(|(action, on)| match on {
             Some((kind, id)) => format!("{action} on {}", super::values::written(kind, id)),

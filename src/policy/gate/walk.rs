@@ -72,10 +72,11 @@ impl<A: Action> Walk<'_, A> {
         let ask = &const { ask::<B>() };
         // A walk comes by each thing once, so the answer is not remembered.
         let full = undeclared(&self.site, ask).unwrap_or_else(|| self.gate.judge(ask, B::NEEDS_OPEN, &on, &[]));
-        if !on_record && full.verdict.why.is_some() {
+        // What a walk can do without is not learned.
+        if !on_record && (full.verdict.why.is_some() || self.gate.learned(&full)) {
             return Ok(Weighed::Denied(on));
         }
-        let answer = self.gate.conclude::<B>(&self.site, &on, &full, false, false);
+        let answer = self.gate.conclude::<B>(&self.site, &on, &full, &[], false, false);
         self.count::<B>(answer.as_ref().map(|()| full.verdict.deciders.as_slice()));
         match answer {
             Ok(()) => Ok(Weighed::Granted(Granted { resource: on, verb: PhantomData })),

@@ -1,0 +1,1 @@
+//! Conditions that can never hold, and conditions that can.
