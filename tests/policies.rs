@@ -566,7 +566,9 @@ fn every_policy_in_the_documents_is_strictly_valid() {
             let file = rex.data().join("blocks").join("block.cedar");
             fs::write(&file, &block).unwrap();
             let run = check(&rex, &file);
-            assert!(run.code == 0 && run.stderr.is_empty(), "{document}:{line}: {run:#?}");
+            // The course shows also what is not to be done, and rules for everybody.
+            let may_warn = document == "docs/policy-guide.md";
+            assert!(run.code == 0 && (may_warn || run.stderr.is_empty()), "{document}:{line}: {run:#?}");
             count += 1;
         }
     }

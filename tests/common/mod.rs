@@ -348,7 +348,7 @@ pub fn without_each_condition(text: &str) -> Vec<(String, String)> {
     let rules: Vec<&str> = text.split_inclusive("@id(").collect();
     let without = |at: usize| {
         let rule = rules[at];
-        let ends = [") when {", ")\nwhen {", ") unless {", ")\nunless {"];
+        let ends = [") when", ")\nwhen", ") unless", ")\nunless"];
         let (place, end) = ends.iter().filter_map(|end| Some((rule.find(end)?, *end))).min()?;
         let (_, after) = rule[place + end.len()..].split_once("};").expect("a condition ends in `};`");
         let id = rule.split('"').nth(1).unwrap_or("").to_owned();
