@@ -41,6 +41,16 @@ pub enum Open {
 }
 const OPEN: &[(&str, Open)] = &[("implied", Open::Implied), ("explicit", Open::Explicit)];
 
+/// Whether policies must pass their tests before they count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum PolicyTests {
+    /// A set that fails a test, or has a rule that no test decides, is refused.
+    Require,
+    /// Tests are run by `rex policy test` only.
+    Off,
+}
+const POLICY_TESTS: &[(&str, PolicyTests)] = &[("require", PolicyTests::Require), ("off", PolicyTests::Off)];
+
 /// What the client must declare before its script counts as whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Complete {
@@ -253,6 +263,8 @@ settings! {
             "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is written by pam_exec; `auth-info` can be forged by other processes of the same uid, so list it only on accounts that `rex doctor` finds in order.";
         open: Open, form::word(OPEN), Open::Implied, None,
             "Whether a permitted verb carries `open` on the file and its folder with it (implied, unless a policy forbids it) or both must be permitted (explicit, for policies brought over from the reference implementation).";
+        policy_tests: PolicyTests, form::word(POLICY_TESTS), PolicyTests::Off, None,
+            "Whether the policies must pass their tests (policies/*.test.toml and @test) before anything runs: with require, a set is refused (exit 78) when a test fails or when a rule is decided by none; with off, only `rex policy test` runs them. Off as shipped, because policies brought over from elsewhere come without tests; turn it on as soon as yours have them.";
         require_complete: Complete, form::word(COMPLETE), Complete::None, None,
             "What a client must declare so that a script cut off by a dead connection cannot run: nothing, its last line (--end, or --sha256), or its digest (--sha256).";
         read_timeout: Duration, form::span(), seconds(30), Some(seconds(1)..=seconds(DAY)),

@@ -93,7 +93,8 @@ const RECHECK: Duration = Duration::from_secs(3);
 /// A run does nothing that the policies in force do not permit, though they changed since it began. It ends when the changed set is not valid or
 /// concerns its caller no more, and when principals.toml means somebody else.
 fn recheck(terms: &Terms, host: &Arc<Host>) -> Beside {
-    let (files, identity, audit, host) = (terms.files.clone(), terms.identity.clone(), Arc::clone(&terms.audit), Arc::clone(host));
+    let (files, config, identity, audit, host) =
+        (terms.files.clone(), terms.config.clone(), terms.identity.clone(), Arc::clone(&terms.audit), Arc::clone(host));
     let mut known = terms.policies.digest.clone();
     let act = move || {
         let watch = &host.watch;
@@ -107,7 +108,7 @@ fn recheck(terms: &Terms, host: &Arc<Host>) -> Beside {
                 if digest == known {
                     return Ok(());
                 }
-                let policies = crate::terms::load_policies(&sources, &identity, Some(&files.cache()))?;
+                let policies = crate::terms::accept(&sources, &files, &config, &identity)?;
                 if policies.names().next().is_none() {
                     return Err(Error::new(Kind::Denied, "no policy concerns the caller any more"));
                 }

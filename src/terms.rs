@@ -17,6 +17,8 @@ use crate::sys::redact;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub mod tested;
+
 /// Everything that is settled before a script is looked at.
 pub struct Terms {
     pub run: String,
@@ -54,6 +56,8 @@ const MAX_PRINCIPALS: u64 = 4 << 20;
 const MAX_POLICY: u64 = 4 << 20;
 const MAX_SCRIPT: u64 = 4 << 20;
 const MAX_DICTIONARY: u64 = 1 << 20;
+/// How often the policies are looked at again when they are replaced while their tests are read.
+const LOOKS: u32 = 3;
 /// Where the reference has its dictionary.
 const REFERENCE_DICTIONARY: &str = "/etc/opt/rex/rex_redaction.config";
 
@@ -287,6 +291,35 @@ pub fn load_policies(sources: &[Source], identity: &Identity, cache: Option<&dyn
         None => Policies::load(sources, &schema(), &scope, cache),
     }
     .map(Arc::new)
+}
+
+/// The owner's policies for one caller, held to their tests where rex.toml demands it.
+///
+/// # Errors
+/// [`Kind::Config`] when they are not the owner's alone, not valid, or do not pass.
+pub fn policies(files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
+    let mut tries = 0;
+    loop {
+        let sources = files.policies()?;
+        let accepted = accept(&sources, files, config, identity);
+        // Policies and tests are two looks at the folder; another set may have taken its place between them.
+        tries += 1;
+        let changed = || files.policies().is_ok_and(|now| Policies::digest_of(&now) != Policies::digest_of(&sources));
+        if accepted.is_ok() || tries == LOOKS || !changed() {
+            return accepted;
+        }
+    }
+}
+
+/// The same for policies that are read already.
+///
+/// # Errors
+/// As [`policies`].
+pub fn accept(sources: &[Source], files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
+    let cache = files.cache();
+    let policies = load_policies(sources, identity, Some(&cache))?;
+    tested::demand(sources, files, config, Some(&cache))?;
+    Ok(policies)
 }
 
 /// The layers in force, and the broker where policy permits programs.

@@ -431,7 +431,10 @@ fn a_run_reads_back_what_it_replaced() {
 }
 
 fn hanging() -> bool {
-    fs::read_dir("/proc").unwrap().flatten().any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.ends_with(b"60.54322\0")))
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.ends_with(b"60.54322\0")))
 }
 
 /// Other name services are asked beside the fence, and only where the host has some.

@@ -293,7 +293,18 @@ impl<'a> Reader<'a> {
                 extensions: self.flag()?,
             };
         }
-        Some(Rule { name, place: Place::default(), start: 0, permit, hint: Some(hint).filter(|hint| !hint.is_empty()), reveal, reach, verbs, condition, needs })
+        Some(Rule {
+            name,
+            place: Place::default(),
+            start: 0,
+            permit,
+            hint: Some(hint).filter(|hint| !hint.is_empty()),
+            reveal,
+            reach,
+            verbs,
+            condition,
+            needs,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ mod judge;
 mod learning;
 mod named;
 mod record;
+mod trial;
 mod replay;
 mod successor;
 mod tell;
@@ -17,6 +18,7 @@ pub use learning::Learning;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub(super) use replay::Recorded;
 pub use replay::Replayed;
+pub(super) use trial::Trial;
 pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};

@@ -318,6 +318,80 @@ pub(super) struct Placed {
     pub policy: Policy,
 }
 
+/// Policies that were validated once, for many callers.
+pub(super) struct Book<'a> {
+    sources: Vec<&'a Source>,
+    digest: String,
+    findings: Findings,
+}
+
+impl<'a> Book<'a> {
+    /// # Errors
+    /// As [`Policies::load`].
+    pub(super) fn open(sources: &[&'a Source], schema: &str) -> Result<Self> {
+        let mut sources = sources.to_vec();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        check_sizes(&sources)?;
+        let findings = on_big_stack(|| examine(&sources, schema))??;
+        Ok(Self { digest: hex(&digest_of(&sources)), sources, findings })
+    }
+
+    /// What [`Policies::load`] gives for one caller.
+    pub(super) fn policies(&self, scope: &Scope) -> Policies {
+        let places = Places::of(&self.sources);
+        let mine = self.findings.entries.iter().filter(|row| concerns(&row.principal, scope));
+        let rules = mine.map(|row| places.put(row.rule.clone(), row.spot)).collect();
+        Policies {
+            digest: self.digest.clone(),
+            total: self.findings.entries.len(),
+            cached: false,
+            scope: scope.clone(),
+            slice: Slice::new(rules, self.findings.verbs.clone()),
+        }
+    }
+}
+
+/// A rule as it is written, whomever it concerns.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// `@id`, or `file:line`.
+    pub name: String,
+    pub permit: bool,
+    pub file: String,
+    pub line: u32,
+    /// What `@test` says, and at which byte.
+    pub tests: Option<(usize, String)>,
+}
+
+/// Every rule of these sources, in the order of their names and texts.
+///
+/// # Errors
+/// [`Kind::Config`] when one is too much or no Cedar; what strict validation refuses is not looked for here.
+pub(super) fn written(sources: &[Source]) -> Result<Vec<Written>> {
+    let mut sources: Vec<&Source> = sources.iter().collect();
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    check_sizes(&sources)?;
+    let placed = on_big_stack(|| {
+        let (mut placed, mut wrong) = (Vec::new(), Vec::new());
+        for (index, source) in (0_u32..).zip(&sources) {
+            parse(index, source, &mut placed, &mut wrong);
+        }
+        if wrong.is_empty() { Ok(placed) } else { Err(faults(&wrong, &sources)) }
+    })??;
+    let rules = placed.into_iter().map(|item| {
+        let file = sources.get(item.entry.source as usize).map_or_else(String::new, |source| source.name.clone());
+        let tests = annotation(&item.policy, "test").map(|text| (place_of_annotation(&item, "test"), text));
+        Written {
+            permit: item.policy.effect() == cedar_policy_core::ast::Effect::Permit,
+            name: item.name,
+            file,
+            line: item.entry.line,
+            tests,
+        }
+    });
+    Ok(rules.collect())
+}
+
 /// What parsing and strict validation found.
 #[derive(Default)]
 pub(super) struct Examined {
@@ -353,14 +427,7 @@ fn examine(sources: &[&Source], schema: &str) -> Result<Findings> {
 pub(super) fn look_through(sources: &[&Source], schema: &str) -> Result<Examined> {
     let Examined { mut placed, mut wrong, mut odd, .. } = Examined::default();
     for (index, source) in (0_u32..).zip(sources) {
-        if let Err(much) = bounds::check(&source.text) {
-            wrong.push(Fault::new("too-large", index, much.offset, much.message));
-            continue;
-        }
-        match parse_policyset(&source.text) {
-            Ok(set) => place(index, source, set, &mut placed, &mut wrong),
-            Err(errors) => wrong.extend(errors.iter().map(|error| fault_of("syntax", index, source, error))),
-        }
+        parse(index, source, &mut placed, &mut wrong);
     }
     look_at_annotations(&placed, sources, &mut wrong);
     look_at_conditions(&placed, &mut wrong);
@@ -371,6 +438,18 @@ pub(super) fn look_through(sources: &[&Source], schema: &str) -> Result<Examined
     validate(&placed, sources, schema, &mut wrong, &mut odd)?;
     wrong.sort_by_key(|fault| (fault.source, fault.offset));
     Ok(Examined { placed, wrong, odd, verbs })
+}
+
+/// Parses one file, if it is not too much for the parser.
+fn parse(index: u32, source: &Source, placed: &mut Vec<Placed>, wrong: &mut Vec<Fault>) {
+    if let Err(much) = bounds::check(&source.text) {
+        wrong.push(Fault::new("too-large", index, much.offset, much.message));
+        return;
+    }
+    match parse_policyset(&source.text) {
+        Ok(set) => place(index, source, set, placed, wrong),
+        Err(errors) => wrong.extend(errors.iter().map(|error| fault_of("syntax", index, source, error))),
+    }
 }
 
 /// Policies of one file in the order of the text; templates are faults.

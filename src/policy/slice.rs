@@ -98,7 +98,7 @@ pub(super) struct Place {
 }
 
 /// One policy that concerns the caller.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rule {
     /// `@id`, or `file:line`.
     pub name: String,
@@ -116,7 +116,7 @@ pub(super) struct Rule {
 }
 
 /// What a condition looks at.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
     /// Attributes of the resource.
     pub attributes: BTreeSet<String>,

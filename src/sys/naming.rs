@@ -53,11 +53,12 @@ fn serve(socket: &OwnedFd) {
         };
         let key = question.get(1..length).and_then(|key| std::str::from_utf8(key).ok());
         // One byte more than the answer, so that none at all is no end of the conversation.
-        let (answered, mut answer) = match key.filter(|key| process::may_be_asked(key)).map(|key| process::getent(table, key, ends_with_this)) {
-            Some(Some(answer)) => (b'+', answer),
-            Some(None) => (b'!', Vec::new()),
-            None => (b'+', Vec::new()),
-        };
+        let (answered, mut answer) =
+            match key.filter(|key| process::may_be_asked(key)).map(|key| process::getent(table, key, ends_with_this)) {
+                Some(Some(answer)) => (b'+', answer),
+                Some(None) => (b'!', Vec::new()),
+                None => (b'+', Vec::new()),
+            };
         answer.truncate(ANSWER);
         answer.insert(0, answered);
         if rustix::net::send(socket, &answer, SendFlags::NOSIGNAL).is_err() {

@@ -17,7 +17,11 @@ fn findings() -> Findings {
     let entry = |text: &&str| {
         let policy = parse_policyset(text).unwrap().into_policies().next().unwrap();
         let principal = crate::policy::slice::reach(policy.principal_constraint().as_inner()).unwrap();
-        Row { principal, spot: Spot { source: 1, start: 2, end: 3, line: 4, column: 5 }, rule: Rule::new(&policy, String::new(), Place::default()).unwrap() }
+        Row {
+            principal,
+            spot: Spot { source: 1, start: 2, end: 3, line: 4, column: 5 },
+            rule: Rule::new(&policy, String::new(), Place::default()).unwrap(),
+        }
     };
     Findings { verbs: vec![("file_system".into(), "read".into(), vec![uid("view")])], entries: TEXTS.iter().map(entry).collect() }
 }
