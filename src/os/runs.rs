@@ -3,7 +3,7 @@
 //!
 //! Every account that may start sessions makes files here, so nothing in it is believed but what the kernel says: a session looks only at files of its
 //! own account (root at all of them), takes the account from the owner and the run from the name, and reads four bytes. It never waits, and looks at no
-//! more than [`NAMES`] names and [`LOOKS`] files, whatever is in the folder. So an account can make or hide ends of runs of its own only, and who fills the folder
+//! more than `NAMES` names and `LOOKS` files, whatever is in the folder. So an account can make or hide ends of runs of its own only, and who fills the folder
 //! can make rex miss some: a run without an end record is then still found by `rex audit --verify`.
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RawDir};
@@ -90,7 +90,7 @@ impl Runs {
         sound.then_some(Self { folder })
     }
 
-    /// The runs of this account that ended without a word, at most [`LOST`] of them. What is left of others is taken away.
+    /// The runs of this account that ended without a word, at most `LOST` of them. What is left of others is taken away.
     #[must_use]
     pub fn lost(&self) -> Vec<Lost> {
         let names = self.names();

@@ -148,7 +148,7 @@ mod tests {
             NUMBER => number,
             ARCHITECTURE => arch,
             _ => {
-                let (argument, high) = ((offset - 16) / 8, offset % 8 != 0);
+                let (argument, high) = ((offset - 16) / 8, !offset.is_multiple_of(8));
                 let value = arguments[argument as usize];
                 if high { (value >> 32) as u32 } else { value as u32 }
             }
