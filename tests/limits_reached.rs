@@ -263,6 +263,7 @@ const SETTINGS: &[(&str, &str, &str, f64)] = &[
     ("file_size", "4096", "file_size_bytes", 4096.0),
     ("open_files", "33", "open_files", 33.0),
     ("children", "3", "children", 3.0),
+    ("denials", "5", "denials", 5.0),
 ];
 
 #[test]
