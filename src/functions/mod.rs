@@ -33,11 +33,13 @@ pub mod machine;
 pub mod manual;
 pub mod paths;
 pub mod order;
+pub mod process;
 pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
 pub mod say;
+pub mod signals;
 pub mod search;
 pub mod text_stats;
 pub mod xattrs;
@@ -84,6 +86,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("archive", "Making and listing archives", archive::FUNCTIONS),
     ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
+    ("process", "One process", process::FUNCTIONS),
+    ("signals", "Signals to processes", signals::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),

@@ -1,10 +1,12 @@
 //! What the kernel tells about processes, filesystems, memory and the machine, read from its fixed files. See proc(5).
 
+pub mod details;
 pub mod inspector;
 pub mod machine;
 pub mod memory;
 pub mod mounts;
 pub mod process;
+pub mod signal;
 
 use crate::error::{Error, Kind, Result};
 use rustix::fs::{Mode, OFlags};
