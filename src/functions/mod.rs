@@ -26,6 +26,7 @@ pub mod formats;
 pub mod function;
 pub mod gzip_text;
 pub mod journal;
+pub mod kernel;
 pub mod launch;
 pub mod lines;
 pub mod logs;
@@ -45,6 +46,7 @@ pub mod text_stats;
 pub mod xattrs;
 pub mod service;
 pub mod source;
+pub mod sysctl;
 pub mod time;
 pub mod tree_change;
 pub mod usage;
@@ -89,6 +91,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("process", "One process", process::FUNCTIONS),
     ("signals", "Signals to processes", signals::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("kernel", "What the kernel says", kernel::FUNCTIONS),
+    ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

@@ -61,7 +61,7 @@ impl FromScript for Signal {
 options! {
     /// Options of `kill`.
     KillOptions {
-        signal: Signal = Signal::TERM, "The signal, by name or number. 0 sends nothing and tells whether one could be sent.", flags &["SIGTERM=TERM", "SIGQUIT=QUIT", "SIGHUP=HUP", "SIGKILL=KILL", "SIGINT=INT", "SIGSTOP=STOP", "SIGCONT=CONT", "SIGUSR1=USR1", "SIGUSR2=USR2"];
+        signal: Option<Signal> = None, "The signal, by name or number; SIGTERM if left out. 0 sends nothing and tells whether one could be sent.", flags &["SIGTERM=TERM", "SIGQUIT=QUIT", "SIGHUP=HUP", "SIGKILL=KILL", "SIGINT=INT", "SIGSTOP=STOP", "SIGCONT=CONT", "SIGUSR1=USR1", "SIGUSR2=USR2"];
     }
 }
 
@@ -77,7 +77,7 @@ impl FromScript for How {
     }
     fn from_script(value: Dynamic) -> Result<Self> {
         if value.is_map() || value.is_unit() {
-            return KillOptions::from_script(value).map(|options| Self(options.signal));
+            return KillOptions::from_script(value).map(|options| Self(options.signal.unwrap_or(Signal::TERM)));
         }
         Signal::from_script(value).map(Self)
     }
@@ -94,14 +94,15 @@ const KILL: Function = Function {
     asks: &[ask::<Kill>(), ask::<Interrupt>()],
     fails: &[Kind::NotFound, Kind::Permission, Kind::Unsupported],
     examples: &[
+        Example { given: &[], script: "kill(1, 0)[0].sent", gives: "" },
         Example {
             given: &[],
-            script: r#"exec_stream("/bin/sh", ["-c", "echo $$; exec sleep 60"], |line| kill(parse_int(line), "KILL")).signal"#,
+            script: r#"exec_stream("/bin/sh", ["-c", "echo $$; while :; do :; done"], |line| kill(parse_int(line), "KILL")).signal"#,
             gives: "9",
         },
         Example {
             given: &[],
-            script: r#"exec_stream("/bin/sh", ["-c", "echo $$; exec sleep 60"], |line| kill(parse_int(line), #{signal: "HUP"})).signal"#,
+            script: r#"exec_stream("/bin/sh", ["-c", "echo $$; while :; do :; done"], |line| kill(parse_int(line), #{signal: "HUP"})).signal"#,
             gives: "1",
         },
     ],
