@@ -12,6 +12,7 @@ pub mod data;
 pub mod datetime;
 pub mod digest;
 pub mod dir;
+pub mod disks;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
 pub mod exec;
@@ -92,6 +93,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("signals", "Signals to processes", signals::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
     ("kernel", "What the kernel says", kernel::FUNCTIONS),
+    ("disks", "Disks", disks::FUNCTIONS),
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
