@@ -1,5 +1,6 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod accounts;
 pub mod attributes;
 pub mod compare;
 pub mod binary;
@@ -95,6 +96,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("kernel", "What the kernel says", kernel::FUNCTIONS),
     ("disks", "Disks", disks::FUNCTIONS),
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
+    ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

@@ -162,6 +162,11 @@ impl Plan {
         };
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
         plan.powers = powers(plan.calls, reads);
+        // Asked for as `/proc/mounts`, read where the kernel says more of the same.
+        if read.iter().any(|bound| matches!(bound, Bound::Exactly(id) if id == "/proc/mounts")) {
+            let own = rustix::process::getpid().as_raw_nonzero();
+            plan.allow(Path::new(&format!("/proc/{own}/mountinfo")), Rights::READ_FILE);
+        }
         // The kernel's messages, where `kernel.dmesg_restrict` is set (syslog(2)).
         if read.iter().any(|bound| holds(bound, Path::new("/dev/kmsg"))) {
             plan.powers |= CapabilitySet::SYSLOG;
