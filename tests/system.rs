@@ -91,7 +91,8 @@ fn what_is_denied_gets_no_signal() {
     only_sleepers(r#"process_system::Action::"interrupt""#).run(&format!("kill({pid})")).is_denied();
     let term = Rex::new().policy(&format!(r#"permit(principal, action == {KILL}, resource) when {{ context.signal == "SIGTERM" }};"#));
     term.run(&format!("kill({pid}, \"KILL\")")).is_denied();
-    Rex::new().policy(&format!(r#"permit(principal, action == {KILL}, resource) when {{ resource.name == "other" }};"#))
+    Rex::new()
+        .policy(&format!(r#"permit(principal, action == {KILL}, resource) when {{ resource.name == "other" }};"#))
         .run(&format!("kill({pid})"))
         .is_denied();
     // Of several, one that is denied keeps the others from it too.
@@ -125,7 +126,9 @@ fn rex_and_what_it_hangs_on_are_spared_unless_a_policy_names_them() {
     // SIGURG does nothing to whoever does not ask for it.
     Rex::new().policy(&named).run(&format!("kill({own}, \"URG\")[0].sent")).gives(true);
     // Its own helpers are spared too.
-    let run = Rex::new().policy(ALLOW_ALL).run("let own = ps(#{name: \"rex inspector\"}).map(|p| p.pid); if own.is_empty() { exit(true) } kill(own)");
+    let run = Rex::new()
+        .policy(ALLOW_ALL)
+        .run("let own = ps(#{name: \"rex inspector\"}).map(|p| p.pid); if own.is_empty() { exit(true) } kill(own)");
     assert!(alive(own), "{run:#?}");
 }
 
@@ -201,7 +204,10 @@ fn a_changed_setting_is_on_record_with_both_values() {
     std::fs::write(PATH, before.to_string()).unwrap();
     run.gives(serde_json::json!([before.to_string(), after.to_string(), true]));
     let detail = run.events("effect")[0]["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains(&format!("-vm.stat_interval = {before}")) && detail.contains(&format!("+vm.stat_interval = {after}")), "{detail}");
+    assert!(
+        detail.contains(&format!("-vm.stat_interval = {before}")) && detail.contains(&format!("+vm.stat_interval = {after}")),
+        "{detail}"
+    );
 }
 
 #[test]

@@ -257,9 +257,8 @@ const FAILED_LOGINS: Function = Function {
 fn failed_logins(call: &Call<'_>, options: LastOptions) -> Result<Vec<Map>> {
     let records = records(call, "/var/log/btmp")?;
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
-    let wanted = |record: &utmp::Record| {
-        record.kind == utmp::Kind::Login && options.user.as_ref().is_none_or(|users| users.contains(&record.user))
-    };
+    let wanted =
+        |record: &utmp::Record| record.kind == utmp::Kind::Login && options.user.as_ref().is_none_or(|users| users.contains(&record.user));
     let row = |row: utmp::Record| {
         record([
             ("user", row.user.into_script()),

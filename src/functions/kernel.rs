@@ -49,7 +49,8 @@ impl<'c, 'h> Counted<'c, 'h> {
     /// The same, and `bad_data` where it has another form.
     pub fn read<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
         let odd = || {
-            Error::new(Kind::BadData, "the kernel's file does not have the form it should have").with_path(self.file.resource().asked().shown())
+            Error::new(Kind::BadData, "the kernel's file does not have the form it should have")
+                .with_path(self.file.resource().asked().shown())
         };
         parse(&self.text()?).ok_or_else(odd)
     }
@@ -432,7 +433,13 @@ mod tests {
 
     #[test]
     fn values_are_read_as_the_shell_reads_them() {
-        for (text, value) in [("debian", "debian"), ("\"Debian GNU/Linux\"", "Debian GNU/Linux"), ("'a \\ b'", "a \\ b"), ("\"a \\\" b\"", "a \" b"), ("", "")] {
+        for (text, value) in [
+            ("debian", "debian"),
+            ("\"Debian GNU/Linux\"", "Debian GNU/Linux"),
+            ("'a \\ b'", "a \\ b"),
+            ("\"a \\\" b\"", "a \" b"),
+            ("", ""),
+        ] {
             assert_eq!(unquoted(text), value);
         }
     }

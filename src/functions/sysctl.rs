@@ -29,7 +29,17 @@ impl FromScript for Key {
         let text = String::from_script(value)?;
         let wrong = || bad_argument(format!("expected {}, got `{}`", Self::TYPE, text.chars().take(80).collect::<String>().escape_debug()));
         let key: String = if text.find('.') < text.find('/') && text.contains('.') || !text.contains('/') {
-            text.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
+            text.chars()
+                .map(|c| {
+                    if c == '.' {
+                        '/'
+                    } else if c == '/' {
+                        '.'
+                    } else {
+                        c
+                    }
+                })
+                .collect()
         } else {
             text.clone()
         };
@@ -52,7 +62,17 @@ impl Key {
 
 /// The name with dots of a path below the root.
 fn shown(path: &str) -> String {
-    path.chars().map(|c| if c == '/' { '.' } else if c == '.' { '/' } else { c }).collect()
+    path.chars()
+        .map(|c| {
+            if c == '/' {
+                '.'
+            } else if c == '.' {
+                '/'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 const KEY: &str = "The name; `net.ipv4.conf.eth0/1.forwarding` where a part has a dot in it, as in sysctl(8).";
@@ -83,7 +103,11 @@ const SYSCTL_FIND: Function = Function {
     body: &with1(sysctl_find, [param("pattern", "A regular expression.")]),
     asks: &[ask::<Read>()],
     fails: &[Kind::NotFound],
-    examples: &[Example { given: &[], script: r#"sysctl_find("^kernel\\.ostype$")"#, gives: r#"[#{key: "kernel.ostype", value: "Linux"}]"# }],
+    examples: &[Example {
+        given: &[],
+        script: r#"sysctl_find("^kernel\\.ostype$")"#,
+        gives: r#"[#{key: "kernel.ostype", value: "Linux"}]"#,
+    }],
 };
 
 fn sysctl_find(call: &Call<'_>, text: String) -> Result<Array> {
@@ -154,11 +178,7 @@ const SYSCTL_WRITE: Function = Function {
     body: &with2(sysctl_write, [param("key", KEY), param("value", "What it shall be.")]),
     asks: &[ask::<Write>()],
     fails: &[Kind::NotFound, Kind::IsADirectory, Kind::Permission, Kind::ReadOnly, Kind::BadData],
-    examples: &[Example {
-        given: &[],
-        script: r#"sysctl_write("vm.stat_interval", sysctl_read("vm.stat_interval")).changed"#,
-        gives: "",
-    }],
+    examples: &[Example { given: &[], script: r#"sysctl_write("vm.stat_interval", sysctl_read("vm.stat_interval")).changed"#, gives: "" }],
 };
 
 fn sysctl_write(call: &Call<'_>, key: Key, value: Setting) -> Result<Map> {
@@ -184,7 +204,10 @@ fn sysctl_write(call: &Call<'_>, key: Key, value: Setting) -> Result<Map> {
     let checked = done.and_then(|now| match &now {
         Some(is) if !settings::is_same(value.0.as_bytes(), is) => {
             let is = if secret { "***".into() } else { String::from_utf8_lossy(is) };
-            Err(Error::new(Kind::BadData, format!("the kernel took the value of `{}`, and says it is `{}`", key.shown(), is.escape_debug())))
+            Err(Error::new(
+                Kind::BadData,
+                format!("the kernel took the value of `{}`, and says it is `{}`", key.shown(), is.escape_debug()),
+            ))
         }
         _ => Ok(now),
     });

@@ -344,7 +344,10 @@ mod tests {
         assert_eq!(old.all.since(&Ticks { user: 7, ..Ticks::default() }).user, 0);
         assert_eq!(disks("8 0 sda 1 2 3\n"), None);
         let rows = interrupts("    CPU0 CPU1\n  1: 2 3 IO-APIC 1-edge i8042\nERR: 0\n").unwrap();
-        assert_eq!((rows[0].counts.as_slice(), rows[0].source.as_str(), rows[1].counts.as_slice()), (&[2, 3][..], "IO-APIC 1-edge i8042", &[0][..]));
+        assert_eq!(
+            (rows[0].counts.as_slice(), rows[0].source.as_str(), rows[1].counts.as_slice()),
+            (&[2, 3][..], "IO-APIC 1-edge i8042", &[0][..])
+        );
         assert_eq!(pressure("some avg10=x\n"), None);
         let rows = modules("vboxdrv 524288 2 vboxnetadp,vboxnetflt, Live 0x0 (OE)\nloop 4096 0 - Live 0x0\n").unwrap();
         assert_eq!((rows[0].taints.as_str(), rows[0].used_by.len(), rows[1].used_by.len(), rows[1].uses), ("OE", 2, 0, Some(0)));

@@ -125,7 +125,13 @@ pub struct Ids {
 pub fn own_ids() -> Result<Ids> {
     use rustix::process as own;
     let groups = own::getgroups()?.into_iter().map(own::Gid::as_raw).collect();
-    Ok(Ids { uid: own::getuid().as_raw(), euid: own::geteuid().as_raw(), gid: own::getgid().as_raw(), egid: own::getegid().as_raw(), groups })
+    Ok(Ids {
+        uid: own::getuid().as_raw(),
+        euid: own::geteuid().as_raw(),
+        gid: own::getgid().as_raw(),
+        egid: own::getegid().as_raw(),
+        groups,
+    })
 }
 
 /// Bytes of memory that the machine has: sysinfo(2).

@@ -66,7 +66,10 @@ pub fn write<A: Action<On = File>>(granted: &Granted<A>, value: &[u8]) -> Result
 #[must_use]
 pub fn is_same(written: &[u8], read: &[u8]) -> bool {
     let words = |bytes: &[u8]| -> Vec<String> {
-        String::from_utf8_lossy(bytes).split_ascii_whitespace().map(|word| number(word).map_or_else(|| word.to_owned(), |n| n.to_string())).collect()
+        String::from_utf8_lossy(bytes)
+            .split_ascii_whitespace()
+            .map(|word| number(word).map_or_else(|| word.to_owned(), |n| n.to_string()))
+            .collect()
     };
     words(written) == words(read)
 }

@@ -67,7 +67,9 @@ impl Signal {
         };
         let real_time = || {
             let up = name.strip_prefix("RTMIN").and_then(|rest| steps(rest, '+')).and_then(|steps| libc::SIGRTMIN().checked_add(steps));
-            up.or_else(|| name.strip_prefix("RTMAX").and_then(|rest| steps(rest, '-')).and_then(|steps| libc::SIGRTMAX().checked_sub(steps)))
+            up.or_else(|| {
+                name.strip_prefix("RTMAX").and_then(|rest| steps(rest, '-')).and_then(|steps| libc::SIGRTMAX().checked_sub(steps))
+            })
         };
         let is_real_time = |number: &i32| (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number);
         named.or_else(|| real_time().filter(is_real_time)).map(Self)
@@ -77,9 +79,8 @@ impl Signal {
     #[must_use]
     pub fn of_number(number: i64) -> Option<Self> {
         let number = i32::try_from(number).ok()?;
-        let known = number == 0
-            || NAMES.iter().any(|(_, known)| *known == number)
-            || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number);
+        let known =
+            number == 0 || NAMES.iter().any(|(_, known)| *known == number) || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number);
         known.then_some(Self(number))
     }
 

@@ -130,7 +130,11 @@ mod tests {
         put(LINE.0, line.as_bytes());
         put(USER.0, user.as_bytes());
         put(HOST.0, host.as_bytes());
-        if WIDE { put(TIME, &i64::from(seconds).to_ne_bytes()) } else { put(TIME, &seconds.to_ne_bytes()) }
+        if WIDE {
+            put(TIME, &i64::from(seconds).to_ne_bytes())
+        } else {
+            put(TIME, &seconds.to_ne_bytes())
+        }
         bytes
     }
 
@@ -149,8 +153,10 @@ mod tests {
             vec![0; 10],
         ]
         .concat();
-        let shown: Vec<(String, i64, Option<i64>, &str)> =
-            sessions(&records(&file)).into_iter().map(|session| (session.login.user, session.login.seconds, session.end, session.how)).collect();
+        let shown: Vec<(String, i64, Option<i64>, &str)> = sessions(&records(&file))
+            .into_iter()
+            .map(|session| (session.login.user, session.login.seconds, session.end, session.how))
+            .collect();
         let row = |user: &str, at, end, how| (user.to_owned(), at, end, how);
         assert_eq!(
             shown,
