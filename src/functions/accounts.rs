@@ -187,7 +187,7 @@ fn records(call: &Call<'_>, path: &str) -> Result<Vec<utmp::Record>> {
 
 const WHO: Function = Function {
     name: "who",
-    doc: "Who is logged in, as `/run/utmp` has it: an array of maps with `user`, `line` (the terminal), `host` (where from; empty at the machine itself), `since` (a DateTime), `pid`.\n\nHosts without that file (newer ones ask logind) end in `unsupported`. Asks to read it.",
+    doc: "Who is logged in, as `/run/utmp` has it.\n\nAn array of maps: `user`, `line` (the terminal), `host` (where from; empty at the machine itself), `since` (a DateTime), `pid`. Hosts without that file (newer ones ask logind) end in `unsupported`. Asks to read it.",
     body: &with0(who, []),
     asks: &[ask::<Read>()],
     fails: &[Kind::Unsupported, Kind::Permission],

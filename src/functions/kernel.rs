@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-pub const FUNCTIONS: &[Function] = &[DMESG, CPU_STATS, SLABINFO, INTERRUPTS, PRESSURE, MODULES, MOUNTS, OS_RELEASE];
+pub const FUNCTIONS: &[Function] = &[DMESG, CPU_STATS, SLABINFO, INTERRUPTS, PRESSURE, MODULES, MOUNTS, IPCS, OS_RELEASE];
 
 /// Bytes of a file of the kernel at most.
 const MOST: u64 = 16 << 20;
@@ -394,6 +394,41 @@ fn number(value: impl TryInto<i64>) -> Dynamic {
     value.try_into().ok().into_script()
 }
 
+const IPCS: Function = Function {
+    name: "ipcs",
+    doc: "Shared memory, semaphores and message queues of System V: the files in `/proc/sysvipc` (sysvipc(7)).\n\nA map: `shared_memory`, `semaphores`, `queues`, each an array of maps with the kernel's own names of the columns (`key`, `shmid`, `perms` in octal as text, `size`, `nattch`, `uid` …). Asks to read the three files.",
+    body: &with0(ipcs, []),
+    asks: &[ask::<Read>()],
+    fails: &[Kind::Unsupported, Kind::BadData],
+    examples: &[Example { given: &[], script: "ipcs().shared_memory.all(|s| s.size >= 0)", gives: "true" }],
+};
+
+fn ipcs(call: &Call<'_>) -> Result<Map> {
+    let mut result = Map::new();
+    for (name, file) in [("shared_memory", "shm"), ("semaphores", "sem"), ("queues", "msg")] {
+        let rows = Counted::open(call, &format!("/proc/sysvipc/{file}"))?.read(table)?;
+        result.insert(name.into(), rows.into_script());
+    }
+    Ok(result)
+}
+
+/// A heading and rows of as many words. Numbers are numbers, but for permission bits, which are octal.
+fn table(text: &str) -> Option<Vec<Map>> {
+    let mut lines = text.lines();
+    let heading: Vec<&str> = lines.next()?.split_ascii_whitespace().collect();
+    lines
+        .map(|line| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let value = |name: &str, word: &str| match word.parse::<i64>() {
+                Ok(number) if name != "perms" => number.into_script(),
+                _ => word.into_script(),
+            };
+            let row = || heading.iter().zip(&words).map(|(name, word)| ((*name).into(), value(name, word))).collect();
+            (words.len() == heading.len()).then(row)
+        })
+        .collect()
+}
+
 const OS_RELEASE: Function = Function {
     name: "os_release",
     doc: "Which distribution this is: `/etc/os-release` (os-release(5)).\n\nA map with its keys in small letters: `id`, `version_id`, `pretty_name` …",
@@ -429,7 +464,16 @@ fn unquoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::unquoted;
+    use super::{table, unquoted};
+
+    #[test]
+    fn tables_have_a_heading_and_rows_of_as_many_words() {
+        let rows = table("  key  shmid perms\n  0  7  1600\n").unwrap_or_default();
+        let shown: Vec<String> = rows.iter().flat_map(|row| row.values().map(|value| format!("{value:?}"))).collect();
+        assert_eq!(shown, ["0", "\"1600\"", "7"]);
+        assert!(table("").is_none() && table("a b\n1\n").is_none());
+        assert!(table("a b\n").is_some_and(|rows| rows.is_empty()));
+    }
 
     #[test]
     fn values_are_read_as_the_shell_reads_them() {
