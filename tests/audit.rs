@@ -86,7 +86,10 @@ fn whatever_is_done_to_the_file_shows() {
         ("runs are swapped", of(&[3, 4, 5, 0, 1, 2, 6, 7, 8])),
         ("a record is repeated", of(&[0, 1, 1, 2, 3, 4, 5, 6, 7, 8])),
         ("a record is put in", text.replace(lines[5], &format!("{forged}\n{}", lines[5]))),
-        ("a record without links is put in", text.replace(lines[5], &format!("{}\n{}", r#"{"schema":"rex.audit/1","event":"x"}"#, lines[5]))),
+        (
+            "a record without links is put in",
+            text.replace(lines[5], &format!("{}\n{}", r#"{"schema":"rex.audit/1","event":"x"}"#, lines[5])),
+        ),
         ("a link is changed", text.replace("\"link\":\"", "\"link\":\"0").replacen("\"link\":\"0", "\"link\":\"", 8)),
         ("rubbish is put in", text.replace(lines[5], &format!("rubbish\n{}", lines[5]))),
     ] {
@@ -214,9 +217,19 @@ fn whoever_keeps_the_lock_stops_runs_within_a_bound() {
 /// A run that goes on until `data/end` is there. Given back when it has begun.
 fn long_run(rex: &Rex) -> Running {
     let (config, policy) = (rex.config_file(), rex.policy_file());
-    let mut running =
-        Running::start(rex.command(&["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]));
-    running.send(rex.fill("write(\"{data}/begun\", \"\"); while !exists(\"{data}/end\") { sleep(0.01) } exists(\"/nonexistent/last\")").as_bytes());
+    let mut running = Running::start(rex.command(&[
+        "run",
+        "-",
+        "--config",
+        config.to_str().unwrap(),
+        "--policy",
+        policy.to_str().unwrap(),
+        "-o",
+        "json",
+    ]));
+    running.send(
+        rex.fill("write(\"{data}/begun\", \"\"); while !exists(\"{data}/end\") { sleep(0.01) } exists(\"/nonexistent/last\")").as_bytes(),
+    );
     running.end_input();
     assert!(until(30.0, || rex.exists("begun")));
     running
@@ -512,7 +525,11 @@ fn other_schemas_get_their_own_words() {
     assert_eq!((&write["event"]["outcome"], &write["event"]["category"][0]), (&"success".into(), &"file".into()), "{write:#}");
     assert_eq!(write["file"]["path"], rex.path("b"));
     let read = ocsf.iter().find(|line| line["api"]["operation"] == "file_system::Action::\"read\"").unwrap();
-    assert_eq!((read["activity_id"].as_u64(), &read["action"], read["status_id"].as_u64()), (Some(2), &"Allowed".into(), Some(0)), "{read:#}");
+    assert_eq!(
+        (read["activity_id"].as_u64(), &read["action"], read["status_id"].as_u64()),
+        (Some(2), &"Allowed".into(), Some(0)),
+        "{read:#}"
+    );
 }
 
 #[test]
@@ -534,7 +551,8 @@ fn hostile_text_steers_nothing_and_is_cut_where_it_shows() {
     assert!(bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')));
     assert!(bytes.split(|byte| *byte == b'\n').all(|line| line.len() < 8192));
     let id = run.audit[0]["run"].as_str().unwrap();
-    for words in [vec!["show"], vec!["show", "--json"], vec!["show", "--format", "ecs"], vec!["replay", id], vec!["stats"], vec!["verify"]] {
+    for words in [vec!["show"], vec!["show", "--json"], vec!["show", "--format", "ecs"], vec!["replay", id], vec!["stats"], vec!["verify"]]
+    {
         let mut words = words;
         let all = file(&rex);
         words.push(&all);
@@ -610,7 +628,8 @@ fn records_are_followed_across_rotation() {
     following.kill().unwrap();
     following.wait().unwrap();
     let text = fs::read_to_string(&out).unwrap();
-    let ids: Vec<String> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["run"].as_str().unwrap().to_owned()).collect();
+    let ids: Vec<String> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["run"].as_str().unwrap().to_owned()).collect();
     let different: std::collections::HashSet<&String> = ids.iter().collect();
     assert_eq!(different.len(), ids.len(), "no record twice: {ids:#?}");
 }

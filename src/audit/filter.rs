@@ -101,7 +101,8 @@ pub fn moment(text: &str, now: jiff::Timestamp) -> Result<jiff::Timestamp> {
             Some('w') => 7 * 86_400,
             _ => return Err(wrong()),
         };
-        let number: i64 = span.get(..span.len() - 1).and_then(|number| number.parse().ok()).filter(|number| *number >= 0).ok_or_else(wrong)?;
+        let number: i64 =
+            span.get(..span.len() - 1).and_then(|number| number.parse().ok()).filter(|number| *number >= 0).ok_or_else(wrong)?;
         let seconds = number.checked_mul(unit).ok_or_else(wrong)?;
         return now.checked_sub(jiff::SignedDuration::from_secs(seconds)).map_err(|_| wrong());
     }
@@ -132,7 +133,9 @@ mod tests {
         ] {
             assert_eq!(moment(text, now).unwrap().to_string(), is, "{text}");
         }
-        for text in ["", "-", "-h", "--1h", "-1", "-1y", "1h", "-99999999999999999999s", "-9000000000000000000s", "2026-13-01", "yesterday", "-1é"] {
+        for text in
+            ["", "-", "-h", "--1h", "-1", "-1y", "1h", "-99999999999999999999s", "-9000000000000000000s", "2026-13-01", "yesterday", "-1é"]
+        {
             assert_eq!(moment(text, now).unwrap_err().kind, Kind::Usage, "{text}");
         }
     }

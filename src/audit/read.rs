@@ -91,10 +91,7 @@ pub(super) fn parse(line: Option<&[u8]>) -> std::result::Result<Record, String> 
 ///
 /// # Errors
 /// When input cannot be read, and those of `each`.
-pub fn each_record(
-    input: impl BufRead,
-    mut each: impl FnMut(u64, std::result::Result<Record, String>) -> Result<()>,
-) -> Result<u64> {
+pub fn each_record(input: impl BufRead, mut each: impl FnMut(u64, std::result::Result<Record, String>) -> Result<()>) -> Result<u64> {
     lines(input, |number, line| each(number, parse(line)))
 }
 

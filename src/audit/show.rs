@@ -104,7 +104,9 @@ fn human(record: &Record) -> String {
     ];
     let mut line = ["time", "run", "principal", "event"].map(|name| visible(text(record, name))).join(" ");
     let anchor = text(record, "event") == "anchor";
-    for (name, value) in record.iter().filter(|(name, _)| !HIDDEN.contains(&name.as_str()) || anchor && matches!(name.as_str(), "n" | "link")) {
+    for (name, value) in
+        record.iter().filter(|(name, _)| !HIDDEN.contains(&name.as_str()) || anchor && matches!(name.as_str(), "n" | "link"))
+    {
         let value = match value {
             Value::String(word) if !word.is_empty() && !word.contains([' ', '=']) => visible(word),
             other => visible(&other.to_string()),

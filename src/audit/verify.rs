@@ -199,7 +199,8 @@ impl Verifier {
                 let from = after.map_or("", |after| text(after, "file"));
                 match &named {
                     Some(named) => {
-                        let what = format!("the file goes on from record {} of {}, which is not among those read here", named.n, visible(from));
+                        let what =
+                            format!("the file goes on from record {} of {}, which is not among those read here", named.n, visible(from));
                         self.follows.push((here(what), named.clone()));
                     }
                     None => self.verdict.notes.push(here(format!(
@@ -241,7 +242,10 @@ impl Verifier {
                     self.verdict.notes.push(Finding { line, ..here(what) });
                     file.forget();
                 } else if same {
-                    problems.push(here(format!("{} bytes before this record are no linked records: something else wrote them", file.rest_bytes)));
+                    problems.push(here(format!(
+                        "{} bytes before this record are no linked records: something else wrote them",
+                        file.rest_bytes
+                    )));
                 } else {
                     problems.push(here("what stands before this record is not what was there when it was written".to_owned()));
                 }

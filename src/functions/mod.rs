@@ -31,6 +31,7 @@ pub mod lines;
 pub mod logs;
 pub mod machine;
 pub mod manual;
+pub mod net_sockets;
 pub mod paths;
 pub mod order;
 pub mod processes;
@@ -85,6 +86,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

@@ -369,9 +369,10 @@ impl Principals {
     #[must_use]
     pub fn still_means(&self, identity: &Identity) -> bool {
         let facts = &identity.facts;
-        let by_key = matches!(identity.evidence, Evidence::AuthInfo | Evidence::Inherited) && facts.certificate.is_none() && facts.via.is_none();
-        let same_key = !by_key
-            || facts.key_fingerprint.as_ref().is_none_or(|key| self.of_key(key).is_some_and(|person| person.name == identity.name));
+        let by_key =
+            matches!(identity.evidence, Evidence::AuthInfo | Evidence::Inherited) && facts.certificate.is_none() && facts.via.is_none();
+        let same_key =
+            !by_key || facts.key_fingerprint.as_ref().is_none_or(|key| self.of_key(key).is_some_and(|person| person.name == identity.name));
         let person = match self.people.get(&identity.name) {
             Some(person) => person.clone(),
             None if self.unmapped == Unmapped::Pass => Person::default(),

@@ -131,7 +131,9 @@ impl Entries {
             self.done = true;
             if self.foreign.get() > 0 {
                 let foreign = self.foreign.get();
-                crate::command::say(&format!("rex: {foreign} entries of the journal are left out: they claim another user than their sender"));
+                crate::command::say(&format!(
+                    "rex: {foreign} entries of the journal are left out: they claim another user than their sender"
+                ));
             }
             return Ok(());
         };

@@ -33,13 +33,8 @@ pub fn run(args: &VerifyArgs) -> Result<u8> {
     for (run, pid) in &verdict.unfinished {
         super::super::say(&format!("{}: run {run} has no end record: {}", names.join(", "), how(*pid)));
     }
-    let mut text = format!(
-        "{}: {} records of {} runs, {} problems",
-        names.join(", "),
-        verdict.records,
-        verdict.runs,
-        verdict.problems.len()
-    );
+    let mut text =
+        format!("{}: {} records of {} runs, {} problems", names.join(", "), verdict.records, verdict.runs, verdict.problems.len());
     if args.anchors.is_some() {
         text.push_str(&format!(", {} anchors found, {} records after the last of them", verdict.anchored, verdict.unanchored));
     }

@@ -5,6 +5,7 @@ pub mod machine;
 pub mod memory;
 pub mod mounts;
 pub mod process;
+pub mod sockets;
 
 use crate::error::{Error, Kind, Result};
 use rustix::fs::{Mode, OFlags};
