@@ -41,6 +41,16 @@ pub enum Open {
 }
 const OPEN: &[(&str, Open)] = &[("implied", Open::Implied), ("explicit", Open::Explicit)];
 
+/// Whether policies must pass their tests before they count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum PolicyTests {
+    /// A set that fails a test, or has a rule that no test decides, is refused.
+    Require,
+    /// Tests are run by `rex policy test` only.
+    Off,
+}
+const POLICY_TESTS: &[(&str, PolicyTests)] = &[("require", PolicyTests::Require), ("off", PolicyTests::Off)];
+
 /// What the client must declare before its script counts as whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub enum Complete {
@@ -253,6 +263,8 @@ settings! {
             "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is written by pam_exec; `auth-info` can be forged by other processes of the same uid, so list it only on accounts that `rex doctor` finds in order.";
         open: Open, form::word(OPEN), Open::Implied, None,
             "Whether a permitted verb carries `open` on the file and its folder with it (implied, unless a policy forbids it) or both must be permitted (explicit, for policies brought over from the reference implementation).";
+        policy_tests: PolicyTests, form::word(POLICY_TESTS), PolicyTests::Off, None,
+            "Whether the policies must pass their tests (policies/*.test.toml and @test) before anything runs: with require, a set is refused (exit 78) when a test fails or when a rule is decided by none; with off, only `rex policy test` runs them. Off as shipped, because policies brought over from elsewhere come without tests; turn it on as soon as yours have them.";
         require_complete: Complete, form::word(COMPLETE), Complete::None, None,
             "What a client must declare so that a script cut off by a dead connection cannot run: nothing, its last line (--end, or --sha256), or its digest (--sha256).";
         read_timeout: Duration, form::span(), seconds(30), Some(seconds(1)..=seconds(DAY)),
@@ -272,14 +284,15 @@ settings! {
 settings! {
     table Limits "limits" {
         wall: Duration, form::span(), seconds(300), Some(seconds(1)..=seconds(7 * DAY)), "Time from the start of the session to its end.";
-        cpu: Duration, form::span(), seconds(300), Some(seconds(1)..=seconds(7 * DAY)), "Processor time of the run itself.";
-        memory: u64, form::size(), 256 * MIB, Some(32 * MIB..=TIB), "Memory of the run.";
+        cpu: Duration, form::span(), seconds(300), Some(seconds(1)..=seconds(7 * DAY)), "Processor time of the run and of its programs, together.";
+        memory: u64, form::size(), 256 * MIB, Some(32 * MIB..=TIB), "Memory of the run; and the same once more for its programs, together.";
         output: u64, form::size(), 10 * MIB, Some(KIB..=TIB), "What a run may write to its standard output and error.";
         script: u64, form::size(), MIB, Some(1..=256 * MIB), "Length of a script.";
         operations: u64, form::count(), 500_000_000, Some(1_000..=1_000_000_000_000), "Steps of the script engine; a loop with a small body takes about five per turn.";
         depth: u32, form::count32(), 64, Some(4..=512), "Function calls inside one another.";
-        open_files: u32, form::count32(), 256, Some(32..=65_536), "Files open at once.";
-        children: u32, form::count32(), 16, Some(0..=4_096), "Child processes at once; 0: none.";
+        file_size: u64, form::size(), 1024 * MIB, Some(KIB..=1024 * TIB), "Size of a file that a run makes or makes longer, itself or by a program. Larger files can be read, changed in place and made shorter.";
+        open_files: u32, form::count32(), 256, Some(32..=65_536), "Files that a script holds open at once.";
+        children: u32, form::count32(), 16, Some(0..=4_096), "Processes that come of programs, at once; 0: none.";
         denials: u64, form::count(), 1_000, Some(1..=1_000_000_000), "Operations of a run that policy denies: with one more it ends, so that nobody finds out by trying what is there. What a walk leaves out (`ls`, `find`) does not count.";
     }
 }
@@ -459,6 +472,12 @@ impl Source<'_> {
 #[must_use]
 pub fn manual() -> Vec<Row> {
     [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), Serve::rows()].concat()
+}
+
+/// The names of the limits, in the order of rex.toml.
+#[must_use]
+pub fn limit_names() -> &'static [&'static str] {
+    Limits::KEYS
 }
 
 /// config/rex.toml: every setting at its default, with a comment.

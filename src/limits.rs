@@ -22,12 +22,62 @@ pub struct Limits {
     pub operations: u64,
     /// Nested calls of script functions.
     pub depth: u32,
+    /// Bytes of a file that is made or made longer, by the script or a program.
+    pub file_size: u64,
     /// Files a script may hold open.
     pub open_files: u32,
     /// Child processes at one time.
     pub children: u32,
     /// Denied questions of a run; what a walk leaves out does not count.
     pub denials: u64,
+}
+
+/// A quantity in the unit that its limit has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Amount {
+    Seconds(f64),
+    /// Bytes, or how many.
+    Count(u64),
+}
+
+impl Amount {
+    #[must_use]
+    pub fn of_time(time: Duration) -> Self {
+        Self::Seconds(time.as_secs_f64())
+    }
+    /// As a number, for comparing and dividing.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+    pub fn number(self) -> f64 {
+        match self {
+            Self::Seconds(seconds) => seconds,
+            Self::Count(count) => count as f64,
+        }
+    }
+}
+
+/// One limit and what of it is used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spent {
+    /// As in rex.toml.
+    pub name: &'static str,
+    pub limit: Amount,
+    pub now: Amount,
+    /// The most that was used at one time so far.
+    pub most: Amount,
+}
+
+/// The part of a limit after which a run is told that it comes near to it.
+const NEAR: f64 = 0.8;
+/// The limits that are told of: those that long or large work comes near to, and not those of what is used at one moment.
+const TOLD: &[&str] = &["wall", "cpu", "memory", "output", "operations", "denials"];
+
+impl Spent {
+    /// Whether the run has come near this limit, if it is one that is told of.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        TOLD.contains(&self.name) && self.most.number() >= self.limit.number() * NEAR
+    }
 }
 
 /// Why a run has to stop.
@@ -52,6 +102,19 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// The limit that was reached, as in rex.toml; nothing where it was none of them.
+    #[must_use]
+    pub fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::Deadline => Some("wall"),
+            Self::Cpu => Some("cpu"),
+            Self::Memory => Some("memory"),
+            Self::Output => Some("output"),
+            Self::Operations => Some("operations"),
+            Self::Denials => Some("denials"),
+            Self::Gone | Self::Signal | Self::Revoked | Self::Nesting => None,
+        }
+    }
     fn of(code: u8) -> Option<Self> {
         [
             Self::Deadline,
@@ -103,7 +166,14 @@ pub struct Watch {
     /// Threads beside the script's own that are at work for it.
     branches: AtomicU32,
     output: AtomicU64,
+    /// Denials of what was asked for itself: not of what a walk left out.
+    denials: AtomicU64,
     open_files: AtomicU64,
+    most_open_files: AtomicU64,
+    /// Bytes of the script.
+    script: AtomicU64,
+    /// The deepest nesting of calls at which a function of rex was called.
+    depth: AtomicU64,
     waiter: Mutex<Vec<std::thread::Thread>>,
 }
 
@@ -125,7 +195,11 @@ impl Watch {
             operations: AtomicU64::new(0),
             branches: AtomicU32::new(0),
             output: AtomicU64::new(0),
+            denials: AtomicU64::new(0),
             open_files: AtomicU64::new(0),
+            most_open_files: AtomicU64::new(0),
+            script: AtomicU64::new(0),
+            depth: AtomicU64::new(0),
             waiter: Mutex::new(Vec::new()),
         }
     }
@@ -148,6 +222,11 @@ impl Watch {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.limits.wall.saturating_sub(self.started.elapsed())
+    }
+    /// Time left until the run comes near the deadline; longer than any run when it is past that.
+    #[must_use]
+    pub fn until_near(&self) -> Duration {
+        self.limits.wall.mul_f64(NEAR).checked_sub(self.started.elapsed()).unwrap_or(Duration::MAX)
     }
     /// Ends the run for this reason, unless it is ending already; wakes sleepers.
     pub fn stop(&self, why: Stop) {
@@ -264,7 +343,10 @@ impl Watch {
     /// # Errors
     /// [`Kind::Limit`] when all are taken.
     pub fn file_opened(&self) -> Result<()> {
-        if self.open_files.fetch_add(1, Ordering::SeqCst) >= u64::from(self.limits.open_files) {
+        let before = self.open_files.fetch_add(1, Ordering::SeqCst);
+        if before < u64::from(self.limits.open_files) {
+            self.most_open_files.fetch_max(before + 1, Ordering::Relaxed);
+        } else {
             self.file_closed();
             return Err(Error::new(Kind::Limit, format!("the limit of {} open files was reached", self.limits.open_files)));
         }
@@ -272,6 +354,41 @@ impl Watch {
     }
     pub fn file_closed(&self) {
         self.open_files.fetch_sub(1, Ordering::SeqCst);
+    }
+    /// How long the script is, in bytes.
+    pub fn note_script(&self, bytes: u64) {
+        self.script.store(bytes, Ordering::Relaxed);
+    }
+    /// How deep the calls of script functions are nested at this moment.
+    pub fn note_depth(&self, level: u64) {
+        self.depth.fetch_max(level, Ordering::Relaxed);
+    }
+    /// Counts a denial of what was asked for itself; with one more than the limit the run ends.
+    ///
+    /// # Errors
+    /// [`Kind::Limit`], when that is one too many.
+    pub fn count_denial(&self) -> Result<()> {
+        if self.denials.fetch_add(1, Ordering::SeqCst) < self.limits.denials {
+            return Ok(());
+        }
+        self.stop(Stop::Denials);
+        Err(Stop::Denials.error(&self.limits))
+    }
+    /// The limits whose use is counted here. What the kernel, the allocator and programs use is counted in [`crate::sys::spent`].
+    #[must_use]
+    pub fn counted(&self) -> [Spent; 7] {
+        let of = |count: &AtomicU64| Amount::Count(count.load(Ordering::Relaxed));
+        let row = |name, limit, used| Spent { name, limit, now: used, most: used };
+        let limits = &self.limits;
+        [
+            row("wall", Amount::of_time(limits.wall), Amount::of_time(self.started.elapsed())),
+            row("output", Amount::Count(limits.output), of(&self.output)),
+            row("script", Amount::Count(limits.script), of(&self.script)),
+            row("operations", Amount::Count(limits.operations), of(&self.operations)),
+            row("depth", Amount::Count(limits.depth.into()), of(&self.depth)),
+            row("denials", Amount::Count(limits.denials), of(&self.denials)),
+            Spent { most: of(&self.most_open_files), ..row("open_files", Amount::Count(limits.open_files.into()), of(&self.open_files)) },
+        ]
     }
 }
 

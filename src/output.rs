@@ -127,15 +127,40 @@ impl Output {
                     self.write(rustix::stdio::stderr(), neutralise(&text).as_bytes(), b"\n")?;
                 }
             }
-            Form::Ndjson => {
-                let mut frame = log_value(&log);
-                if let Some(object) = frame.as_object_mut() {
-                    object.insert("type".into(), "log".into());
-                }
-                self.frame(&frame)?;
-            }
+            Form::Ndjson => self.frame(&log_frame(&log))?,
             Form::Json | Form::PrettyJson => {}
         }
+        self.keep(log);
+        Ok(())
+    }
+    /// A line of rex's own beside what the script says. It counts for no limit, and nobody waits for it.
+    ///
+    /// False: it could not be written just now.
+    pub fn notice(&self, log: &Log) -> bool {
+        let (to, text) = match self.form {
+            Form::Human => (rustix::stdio::stderr(), format!("{}: {}\n", log.level.to_ascii_lowercase(), neutralise(&log.message))),
+            Form::Ndjson => (rustix::stdio::stdout(), format!("{}\n", log_frame(log))),
+            Form::Json | Form::PrettyJson => {
+                self.keep(log.clone());
+                return true;
+            }
+        };
+        {
+            // Who holds it may be waiting for a reader.
+            let Ok(_line) = self.line.try_lock() else { return false };
+            let mut fds = [rustix::event::PollFd::new(&to, rustix::event::PollFlags::OUT)];
+            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            // What can be written to takes a line whole (pipe(7): PIPE_BUF).
+            if rustix::event::poll(&mut fds, Some(&now)) != Ok(1)
+                || !matches!(rustix::io::write(to, text.as_bytes()), Ok(count) if count > 0)
+            {
+                return false;
+            }
+        }
+        self.keep(log.clone());
+        true
+    }
+    fn keep(&self, log: Log) {
         let _memory = crate::limits::exempt();
         let mut said = self.said();
         if said.logs.len() < MAX_LOGS {
@@ -143,7 +168,6 @@ impl Output {
         } else {
             said.logs_dropped += 1;
         }
-        Ok(())
     }
     /// How far a long piece of work is: a frame in ndjson, a bar on a terminal, else nothing.
     ///
@@ -235,6 +259,15 @@ pub fn log_value(log: &Log) -> Value {
         attributes.insert("fields".into(), Value::Object(log.fields.clone()));
     }
     json!({ "attributes": attributes })
+}
+
+/// The same as a frame of ndjson.
+fn log_frame(log: &Log) -> Value {
+    let mut frame = log_value(log);
+    if let Some(object) = frame.as_object_mut() {
+        object.insert("type".into(), "log".into());
+    }
+    frame
 }
 
 /// Text in which no character can steer a terminal: C0 and C1 controls but tab and line end, and bidirectional overrides, are shown as escapes.

@@ -2,7 +2,8 @@
 
 use crate::engine::{Failure, Outcome};
 use crate::error::{Denial, Error, Exit, Kind};
-use crate::output::{Form, Output, log_value, neutralise, write_all};
+use crate::limits::{Amount, Spent};
+use crate::output::{Form, Log, Output, log_value, neutralise, write_all};
 use crate::policy::Withheld;
 use serde_json::{Map, Value, json};
 
@@ -23,6 +24,8 @@ pub struct Facts {
     pub denied: u64,
     /// Of a dry run: what would have been changed, and how much it was in all; the list holds the first thousand.
     pub withheld: Option<(Vec<Withheld>, u64)>,
+    /// What was used of each limit.
+    pub limits: Vec<Spent>,
     /// Metrics of the run itself: name, value, unit.
     pub metrics: Vec<(&'static str, f64, &'static str)>,
 }
@@ -217,8 +220,63 @@ fn document(outcome: &Outcome, output: &Output, facts: &Facts, code: u8) -> Valu
         set("policy", policy.clone().into());
     }
     set("layers", facts.layers.clone().into());
+    if !facts.limits.is_empty() {
+        set("limits", facts.limits.iter().map(|spent| (spent.name.to_owned(), limit_value(spent))).collect::<Map<_, _>>().into());
+    }
     set("truncated", said.truncated.into());
     Value::Object(document)
+}
+
+/// A quantity as JSON: seconds as a fraction, everything else whole.
+#[must_use]
+pub fn amount_value(amount: Amount) -> Value {
+    match amount {
+        Amount::Seconds(seconds) => json!((seconds * 1e6).round() / 1e6),
+        Amount::Count(count) => count.into(),
+    }
+}
+
+fn limit_value(spent: &Spent) -> Value {
+    let mut value = json!({"limit": amount_value(spent.limit), "used": amount_value(spent.most)});
+    if let (true, Some(object)) = (spent.is_near(), value.as_object_mut()) {
+        object.insert("near".to_owned(), true.into());
+    }
+    value
+}
+
+/// Tells, once for each limit, that the run comes near to it.
+#[derive(Debug, Default)]
+pub struct Near {
+    told: Vec<&'static str>,
+}
+
+impl Near {
+    /// Tells what is new. What cannot be written now is left for the next time. Not the limit that has ended the run: that is told as an error.
+    pub fn tell(&mut self, limits: &[Spent], reached: Option<&str>, output: &Output) {
+        for spent in limits.iter().filter(|spent| spent.is_near() && reached != Some(spent.name)) {
+            if !self.told.contains(&spent.name) && output.notice(&near_log(spent)) {
+                self.told.push(spent.name);
+            }
+        }
+    }
+}
+
+fn near_log(spent: &Spent) -> Log {
+    let shown = match (spent.most, spent.limit, spent.name) {
+        (Amount::Seconds(used), Amount::Seconds(limit), _) => format!("{used:.1} of {limit} s"),
+        (_, _, "memory" | "output") => format!("{} of {} bytes", spent.most.number(), spent.limit.number()),
+        _ => format!("{} of {}", spent.most.number(), spent.limit.number()),
+    };
+    let (used, limit) = (amount_value(spent.most), amount_value(spent.limit));
+    let fields = Map::from_iter([("limit".to_owned(), spent.name.into()), ("used".to_owned(), used), ("of".to_owned(), limit)]);
+    Log {
+        level: "WARN",
+        message: format!("the run comes near its limit `{}`: {shown} used", spent.name),
+        fields,
+        line: 0,
+        function: None,
+        time: crate::sys::clock::now_rfc3339(),
+    }
 }
 
 fn error_value(failure: &Failure) -> Value {

@@ -9,10 +9,12 @@ use crate::functions::value::Dynamic;
 use crate::identity::Identity;
 use crate::invocation::{Argument, Source};
 use crate::limits::{Limits, Stop, Watch};
+use crate::os::runs::Entry;
 use crate::output::{Form, Output};
 use crate::policy::{Gate, Policies, Session as PolicySession};
-use crate::report::{self, Facts};
+use crate::report::{self, Facts, Near};
 use crate::sys::beside;
+use crate::sys::spent;
 use crate::sys::supervise::{Beside, Ended, supervise_with};
 use crate::terms::Terms;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub fn run(terms: Terms, job: Job) -> u8 {
 pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let output = Arc::new(Output::new(job.form, job.verbose, Arc::clone(&watch)));
     let digest = crate::os::digest::hex_sha256(job.script.as_bytes());
+    watch.note_script(job.script.len() as u64);
     terms.audit.set_script(&digest);
     let start = RunStart {
         layers: &terms.layers,
@@ -52,6 +55,7 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     if let Err(error) = terms.audit.record(&Event::RunStart(start)).and_then(|()| terms.audit.keep_script(&job.script)) {
         return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None));
     }
+    terms.entry.iter().for_each(Entry::begun);
     let gate = match gate(&terms, &watch, job.runbook.as_deref(), &digest) {
         Ok(gate) => match job.learning.take() {
             Some(learning) => gate.learning(learning),
@@ -65,7 +69,9 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
     let beside = (terms.mode != "local").then(|| recheck(&terms, &host));
-    let ended = supervise_with(&watch, move || Runner::new(inside, library).run(&script, &constants), beside);
+    let mut near = Near::default();
+    let mut look = || near.tell(&spent::all(&watch), None, &output);
+    let ended = supervise_with(&watch, move || Runner::new(inside, library, &script).run(&script, &constants), beside, &mut look);
     if let Some(broker) = &host.broker {
         broker.over();
     }
@@ -75,6 +81,7 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
         Ok(Ended::Abandoned(why)) => Outcome::failed(why.error(&watch.limits)),
         Err(error) => Outcome::failed(error),
     };
+    near.tell(&spent::all(&watch), watch.stopping().and_then(Stop::limit), &output);
     let exit = end(&terms, &outcome, &job.script, &output, &watch, Some(&host.gate));
     beside::end();
     exit
@@ -86,7 +93,8 @@ const RECHECK: Duration = Duration::from_secs(3);
 /// A run does nothing that the policies in force do not permit, though they changed since it began. It ends when the changed set is not valid or
 /// concerns its caller no more, and when principals.toml means somebody else.
 fn recheck(terms: &Terms, host: &Arc<Host>) -> Beside {
-    let (files, identity, audit, host) = (terms.files.clone(), terms.identity.clone(), Arc::clone(&terms.audit), Arc::clone(host));
+    let (files, config, identity, audit, host) =
+        (terms.files.clone(), terms.config.clone(), terms.identity.clone(), Arc::clone(&terms.audit), Arc::clone(host));
     let mut known = terms.policies.digest.clone();
     let act = move || {
         let watch = &host.watch;
@@ -100,7 +108,7 @@ fn recheck(terms: &Terms, host: &Arc<Host>) -> Beside {
                 if digest == known {
                     return Ok(());
                 }
-                let policies = crate::terms::load_policies(&sources, &identity, Some(&files.cache()))?;
+                let policies = crate::terms::accept(&sources, &files, &config, &identity)?;
                 if policies.names().next().is_none() {
                     return Err(Error::new(Kind::Denied, "no policy concerns the caller any more"));
                 }
@@ -132,11 +140,15 @@ fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &
         bytes_out: watch.output_so_far(),
     };
     let mut facts = facts(terms, gate);
+    facts.limits = spent::all(watch);
     facts.metrics = vec![
         ("RexRunDuration", watch.started().elapsed().as_secs_f64() * 1e9, "TIME"),
         ("RexRunMemoryPeak", peak_mebibytes(), "MEGABYTES"),
     ];
     let recorded = terms.audit.record(&Event::RunEnd(record));
+    if recorded.is_ok() {
+        terms.entry.iter().for_each(Entry::ended);
+    }
     match recorded {
         // What was done is done and on record; that its end could not be recorded is the result then.
         Err(error) if outcome.failure.is_none() => report::write(&Outcome::failed(error), script, output, &facts),
@@ -158,6 +170,7 @@ fn facts(terms: &Terms, gate: Option<&Gate>) -> Facts {
         denials: gate.map(Gate::denials).unwrap_or_default(),
         denied: gate.map_or(0, |gate| gate.counts().1),
         withheld: gate.filter(|gate| gate.dry_run()).map(Gate::withheld),
+        limits: Vec::new(),
         metrics: Vec::new(),
     }
 }

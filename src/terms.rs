@@ -1,12 +1,13 @@
 //! The terms of a run, found out in order: configuration, identity, records, policies. Each failure is on record and nothing runs.
 
-use crate::audit::{Audit, Decision, Effect, Event, WalkSummary};
+use crate::audit::{Audit, Decision, Effect, Event, RunInfo, RunLost, WalkSummary};
 use crate::config::{Config, DICTIONARY, RedactionSettings};
 use crate::error::{Denial, Error, Kind, Result};
 use crate::identity::{Evidence, Identity, Principals};
 use crate::limits::Limits;
 use crate::os::cache::CacheFolder;
 use crate::os::denials::Denials;
+use crate::os::runs::{self, Entry, Runs};
 use crate::os::trusted::{Owner, Trusted};
 use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Site, Source, Store, Value, WalkRecord};
 use crate::resource::closed::Closed;
@@ -15,6 +16,8 @@ use crate::sys::fence::{self, Own, Plan};
 use crate::sys::redact;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub mod tested;
 
 /// Everything that is settled before a script is looked at.
 pub struct Terms {
@@ -35,12 +38,16 @@ pub struct Terms {
     pub denials: Option<Arc<Denials>>,
     /// Nothing is changed: what would be is recorded and told.
     pub dry_run: bool,
+    /// This run among those under way on the host.
+    pub entry: Option<Entry>,
 }
 
 /// Where the owner's configuration is unless `--config` says otherwise.
 pub const CONFIG: &str = "/etc/rex/rex.toml";
 /// Where what was found out about policies is kept for the configuration above.
 const CACHE: &str = "/var/cache/rex";
+/// Where runs under way are for the configuration above; packaging/tmpfiles.d makes the folder, or root's first session.
+const RUNS: &str = "/run/rex/runs";
 /// The last second of the year 9999, for certificates that never expire.
 const FOR_EVER: i64 = 253_402_300_799_000;
 const MAX_CONFIG: u64 = 1 << 20;
@@ -49,6 +56,8 @@ const MAX_PRINCIPALS: u64 = 4 << 20;
 const MAX_POLICY: u64 = 4 << 20;
 const MAX_SCRIPT: u64 = 4 << 20;
 const MAX_DICTIONARY: u64 = 1 << 20;
+/// How often the policies are looked at again when they are replaced while their tests are read.
+const LOOKS: u32 = 3;
 /// Where the reference has its dictionary.
 const REFERENCE_DICTIONARY: &str = "/etc/opt/rex/rex_redaction.config";
 
@@ -205,6 +214,25 @@ impl OwnersFiles {
         }
         Ok(None)
     }
+    /// Puts a run among those under way, where this configuration has a folder for them; and puts the end of runs on record that ended without a
+    /// word. Nothing of that stops a run.
+    #[must_use]
+    pub fn enter(&self, run: &str, config: &Config) -> Option<Entry> {
+        let default = self.config == Path::new(CONFIG);
+        let path = if default { PathBuf::from(RUNS) } else { self.folder().join("runs") };
+        let runs = Runs::open(&path, default, || crate::resource::file::names().gid_of(runs::GROUP))?;
+        for lost in runs.lost() {
+            let info = RunInfo { run: lost.run.clone(), uid: lost.uid, ..RunInfo::default() };
+            let told = Audit::open(&config.audit, config.on_audit_failure, info)
+                .and_then(|audit| audit.record(&Event::RunLost(RunLost { found_by: run })).map(|()| audit.lost() == 0));
+            match told {
+                Ok(true) => runs.forget(lost),
+                // A later start tells of it; this one has waited long enough.
+                _ => break,
+            }
+        }
+        runs.enter(run)
+    }
     /// The folder of the policy cache that belongs to this configuration.
     #[must_use]
     pub fn cache(&self) -> Cache {
@@ -265,6 +293,35 @@ pub fn load_policies(sources: &[Source], identity: &Identity, cache: Option<&dyn
     .map(Arc::new)
 }
 
+/// The owner's policies for one caller, held to their tests where rex.toml demands it.
+///
+/// # Errors
+/// [`Kind::Config`] when they are not the owner's alone, not valid, or do not pass.
+pub fn policies(files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
+    let mut tries = 0;
+    loop {
+        let sources = files.policies()?;
+        let accepted = accept(&sources, files, config, identity);
+        // Policies and tests are two looks at the folder; another set may have taken its place between them.
+        tries += 1;
+        let changed = || files.policies().is_ok_and(|now| Policies::digest_of(&now) != Policies::digest_of(&sources));
+        if accepted.is_ok() || tries == LOOKS || !changed() {
+            return accepted;
+        }
+    }
+}
+
+/// The same for policies that are read already.
+///
+/// # Errors
+/// As [`policies`].
+pub fn accept(sources: &[Source], files: &OwnersFiles, config: &Config, identity: &Identity) -> Result<Arc<Policies>> {
+    let cache = files.cache();
+    let policies = load_policies(sources, identity, Some(&cache))?;
+    tested::demand(sources, files, config, Some(&cache))?;
+    Ok(policies)
+}
+
 /// The layers in force, and the broker where policy permits programs.
 pub type Confined = (Vec<&'static str>, Option<Broker>);
 
@@ -286,7 +343,14 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
         // Programs are not rex: what it needs for itself is no business of theirs.
         // What may be run in any circumstances may be run by a program too; what depends on its arguments nobody could judge there.
         let plan = || Plan::of(policies, Own::default()).starting(&policies.unconditional("file_system", "execute"));
-        let rules = Rules { programs, plan: Box::new(plan), children: limits.children, memory: limits.memory, cpu: limits.cpu.as_secs() };
+        let rules = Rules {
+            programs,
+            plan: Box::new(plan),
+            children: limits.children,
+            memory: limits.memory,
+            cpu: limits.cpu.as_secs(),
+            file_size: limits.file_size,
+        };
         Some(Broker::start(rules)?)
     };
     if plan.calls.inspects {

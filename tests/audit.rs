@@ -647,3 +647,144 @@ fn following_ends_when_nobody_reads() {
     let _ = following.kill();
     assert!(ended && following.wait().unwrap().code() == Some(0));
 }
+
+/// Whether a value is as a schema says: the words that docs/audit.schema.json uses, and no others.
+fn fits(value: &Value, schema: &Value) -> Result<(), String> {
+    for (word, rule) in schema.as_object().unwrap() {
+        let good = match word.as_str() {
+            "title" | "description" | "$schema" | "format" => true,
+            "type" => match rule.as_str().unwrap() {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "integer" => value.is_u64() || value.is_i64(),
+                "boolean" => value.is_boolean(),
+                other => panic!("type {other}"),
+            },
+            "minimum" => value.as_i64().is_none_or(|number| number >= rule.as_i64().unwrap()),
+            "pattern" => value.as_str().is_none_or(|text| regex::Regex::new(rule.as_str().unwrap()).unwrap().is_match(text)),
+            "enum" => rule.as_array().unwrap().contains(value),
+            "const" => value == rule,
+            "items" => {
+                for item in value.as_array().into_iter().flatten() {
+                    fits(item, rule)?;
+                }
+                true
+            }
+            "properties" => {
+                for (name, of) in rule.as_object().unwrap() {
+                    if let Some(value) = value.get(name) {
+                        fits(value, of).map_err(|why| format!("{name}: {why}"))?;
+                    }
+                }
+                true
+            }
+            "required" => rule.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
+            "additionalProperties" => {
+                let known = schema["properties"].as_object().unwrap();
+                value.as_object().unwrap().keys().all(|name| known.contains_key(name))
+            }
+            "oneOf" => rule.as_array().unwrap().iter().filter(|one| fits(value, one).is_ok()).count() == 1,
+            other => panic!("the schema has a word that this test does not know: {other}"),
+        };
+        if !good {
+            return Err(format!("{word} {rule}: {value}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn records_of_real_runs_are_as_the_schema_says() {
+    let text = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/audit.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    let (rex, log) = with_syslog("keep_scripts = \"1KiB\"");
+    let rex = rex.file("a", "text").dir("d/e").policy(
+        "@id(\"all\") permit(principal, action, resource); forbid(principal, action == file_system::Action::\"delete\", resource);",
+    );
+    let script = "cat(\"{data}/a\"); exists(\"{data}/a\"); write(\"{data}/b\", \"x\"); for p in find(\"{data}\") { } try { rm(\"{data}/b\") } catch { } throw 1";
+    rex.run(script).ends(1);
+    let old = fs::read_to_string(rex.audit_file()).unwrap();
+    // Each way to follow something.
+    fs::rename(rex.audit_file(), rotated(&rex)).unwrap();
+    rex.run("1").ends(0);
+    let first = fs::read_to_string(rex.audit_file()).unwrap();
+    for rest in ["{\"sch", "foreign\n"] {
+        fs::write(rex.audit_file(), format!("{first}{rest}")).unwrap();
+        let config = rex.config_file();
+        common::run(rex.command(&["run", "-", "--config", config.to_str().unwrap(), "-e", "1"]), b"", 60);
+    }
+    let new = fs::read_to_string(rex.audit_file()).unwrap();
+    // Nothing runs: a script that is no request.
+    rex.session_command(None, &[], Some("ls -l")).output().unwrap();
+    let refused = fs::read_to_string(rex.audit_file()).unwrap();
+    let logged = fs::read_to_string(log.text(3)).unwrap();
+    let quoted = logged.lines().filter_map(|line| line.find("{\"schema\"").map(|at| &line[at..]));
+    let mut seen = std::collections::BTreeSet::new();
+    for line in old.lines().chain(new.lines()).chain(refused.lines()).chain(quoted) {
+        let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
+        let kind = schema["oneOf"].as_array().unwrap().iter().find(|kind| kind["title"] == record["event"]);
+        let kind = kind.unwrap_or_else(|| panic!("no such event: {line}"));
+        fits(&record, kind).unwrap_or_else(|why| panic!("{why}\n{line}"));
+        fits(&record, &schema).unwrap_or_else(|why| panic!("{why}\n{line}"));
+        seen.insert(record["event"].as_str().unwrap().to_owned());
+        if let Some(after) = record.get("after") {
+            seen.insert(after["what"].as_str().unwrap().to_owned());
+        }
+    }
+    for wanted in ["run_start", "script", "decision", "effect", "run_end", "refused", "anchor", "start", "rotation"] {
+        assert!(seen.contains(wanted), "{wanted}: {seen:?}");
+    }
+    // A schema that takes everything would prove nothing.
+    let mut record: Value = serde_json::from_str(old.lines().next().unwrap()).unwrap();
+    record["surprise"] = 1.into();
+    assert!(fits(&record, &schema).is_err());
+}
+
+#[test]
+fn the_journal_has_the_records_and_knows_what_the_file_should_be() {
+    needs_namespaces!();
+    let rex = Rex::new().policy("@id(\"looks\") permit(principal, action == file_system::Action::\"stat\", resource);");
+    let toml = format!("[audit]\nfile = \"{}\"\nsyslog = false\njournald = true\n", rex.audit_file().display());
+    let rex = rex.whole_config(&toml);
+    let systemd = common::Systemd::boot(&rex, &[]);
+    let run = systemd.run(&rex, "exists(\"/nonexistent\"); cat(\"/nonexistent/secret\")");
+    run.ends(77);
+    let id = run.audit[0]["run"].as_str().unwrap().to_owned();
+    let reference = run.json()["denials"][0]["ref"].as_str().unwrap().to_owned();
+    let program = rex.program().to_str().unwrap().to_owned();
+    let audit = |words: &[&str]| {
+        let mut all = vec![program.as_str(), "audit"];
+        all.extend(words);
+        systemd.exec(&all)
+    };
+    // journald takes a moment.
+    let all = run.audit.len();
+    let shown = || audit(&["show", "--journal", "--json", "--run", &id]);
+    assert!(until(20.0, || shown().stdout.lines().count() == all + 1), "{:#?}", shown());
+    let of_ref = audit(&["show", "--journal", "--ref", &reference]);
+    assert_eq!(of_ref.ends(0).stdout.lines().count(), 1, "{of_ref:#?}");
+    assert!(audit(&["replay", "--journal", &id]).ends(0).stdout.contains("1 allowed, "), "replay");
+    let verified = audit(&["verify", "--journal"]);
+    assert!(verified.ends(0).stdout.contains("0 problems"), "{verified:#?}");
+    let by_field = systemd.exec(&["journalctl", &format!("REX_REF={reference}"), "-o", "cat", "--no-pager"]);
+    assert_eq!(by_field.stdout.lines().count(), 1, "{by_field:#?}");
+    // The file against the journal.
+    let path = file(&rex);
+    let anchored = audit(&["verify", &path, "--anchors", "journal"]);
+    assert!(anchored.ends(0).stdout.contains("1 anchors found, 0 records after"), "{anchored:#?}");
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    fs::write(&path, lines[..lines.len() - 1].join("\n") + "\n").unwrap();
+    audit(&["verify", &path]).ends(0);
+    let anchored = audit(&["verify", &path, "--anchors", "journal"]);
+    assert!(anchored.ends(1).stderr.contains("was removed or changed"), "{anchored:#?}");
+    // Anybody may send an entry that looks like a record; only its true sender's counts.
+    let forged = text.lines().next().unwrap().replace("\"uid\":0", "\"uid\":12345");
+    let entry = format!("SYSLOG_IDENTIFIER=rex\nREX_EVENT=run_start\nREX_RECORD={forged}\nMESSAGE=x\n");
+    fs::write(rex.root().join("entry"), entry).unwrap();
+    systemd.exec(&["sh", "-c", &format!("logger --journald={}", rex.root().join("entry").display())]).ends(0);
+    let left_out = || audit(&["show", "--journal", "--event", "run_start"]);
+    assert!(until(20.0, || left_out().stderr.contains("1 entries of the journal are left out")), "{:#?}", left_out());
+    assert!(!left_out().stdout.contains("12345"));
+}

@@ -47,6 +47,16 @@ fn the_policy_reference_is_current() {
 }
 
 #[test]
+fn the_form_of_records_is_current() {
+    is_current("docs/audit.schema.json", &rexsh::audit::fields::json_schema());
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit.md")).unwrap();
+    let (begin, end) = ("cargo test --test derived writes it. -->\n", "<!-- The end of what is derived. -->");
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    is_current("docs/audit.md", &format!("{before}{begin}\n{}\n{end}{after}", rexsh::audit::fields::markdown()));
+}
+
+#[test]
 fn the_lints_are_current() {
     is_current("docs/policy-lints.md", &rexsh::policy::lint::markdown());
 }

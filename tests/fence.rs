@@ -430,13 +430,20 @@ fn a_run_reads_back_what_it_replaced() {
     }
 }
 
+fn hanging() -> bool {
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.ends_with(b"60.54322\0")))
+}
+
 /// Other name services are asked beside the fence, and only where the host has some.
 #[test]
 fn users_and_groups_of_other_name_services_have_their_names() {
     needs_namespaces!();
     let getent = "#!/bin/sh\ngrep -q '^CapEff:.0000000000000000$' /proc/self/status || exit 3\necho \"$*\" >> {data}/asked\ncase \"$*\" in\n\
         'passwd 54321' | 'passwd remote') echo 'remote:*:54321:54321::/:/bin/sh' ;;\n'group 54321') echo 'people:*:54321:remote' ;;\n\
-        'passwd 54322') sleep 60 ;;\n*) exit 2 ;;\nesac\n";
+        'passwd 54322') exec sleep 60.54322 ;;\n*) exit 2 ;;\nesac\n";
     for (sources, expected) in [
         ("passwd: files sss\ngroup: files sss\n", serde_json::json!(["remote", "people", "54323", "54322"])),
         ("passwd: files systemd\ngroup: files systemd\n", serde_json::json!(["54321", "54321", "54323", "54322"])),
@@ -468,6 +475,16 @@ fn users_and_groups_of_other_name_services_have_their_names() {
         run.ends(0);
         assert_eq!(run.value(), expected, "{sources}: {} {run:#?}", rex.read("asked"));
         assert_eq!(rex.read("asked").is_empty(), sources.contains("systemd"), "{}", rex.read("asked"));
+        // Not even what hangs when the run ends is left.
+        assert!(!hanging(), "getent outlives the time it has");
+        if !sources.contains("systemd") {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", mounts, rex.data().to_str().unwrap(), common::binary().to_str().unwrap()]);
+            command.args(["run", "-", "--config", rex.config_file().to_str().unwrap(), "--policy", rex.policy_file().to_str().unwrap()]);
+            command.args(["--timeout", "1"]);
+            assert_eq!(rex.finish(command, rex.fill("stat(\"{data}/h\").owner").as_bytes()).code, 124);
+            assert!(common::until(1.0, || !hanging()), "getent outlives the run");
+        }
     }
 }
 

@@ -65,6 +65,22 @@ fn every_policy_opens_with_a_sentence_and_names_each_of_its_rules() {
     }
 }
 
+#[test]
+fn every_policy_has_tests_that_pass_and_decide_each_of_its_rules() {
+    let rex = Rex::new();
+    let test = |path: &str| {
+        let path = tree(path);
+        rex.finish(rex.command(&["policy", "test", "--require-coverage", path.to_str().unwrap()]), b"")
+    };
+    for path in files("policies", ".cedar") {
+        assert!(tree(&path).with_extension("test.toml").exists(), "{path} has no tests");
+        let run = test(&path);
+        assert!(run.code == 0 && run.stdout.contains("; 0 failed;"), "{path}: {run:#?}");
+    }
+    assert_eq!(files("policies", ".test.toml").len(), files("policies", ".cedar").len());
+    test("policies").ends(0);
+}
+
 /// What `rex can` says to a member of the group where this is the only policy file.
 struct Asked {
     rex: Rex,
@@ -414,18 +430,25 @@ fn a_program_runner_runs_what_is_written_and_nothing_else() {
 #[test]
 fn a_permit_for_a_program_that_runs_others_is_warned_of() {
     let warned = |policy: &str| {
-        let rex = Rex::new().policy(policy);
+        let rex = Rex::new().policy(&format!("@id(\"x\") {policy}"));
         check(&rex, &rex.policy_file()).ends(0).stderr.clone()
     };
-    let execute = |resource: &str| format!("permit(principal, action == file_system::Action::\"execute\", resource{resource});");
+    let execute =
+        |resource: &str| format!("permit(principal in Group::\"g\", action == file_system::Action::\"execute\", resource{resource});");
     let bash = warned(&execute(" == file_system::File::\"/usr/bin/bash\""));
-    assert!(bash.contains("test.cedar:1:1: permits `bash`, a program that can run others"), "{bash}");
+    assert!(
+        bash.contains("test.cedar:1:84: warning: permits `bash`, a program that can run others, with any arguments [runs-others]"),
+        "{bash}"
+    );
     assert!(warned(&execute(" in file_system::Dir::\"/usr/bin\"")).contains("among them sh, python3"));
     assert!(warned(&execute(" in file_system::Dir::\"/usr\"")).contains("every program in /usr/bin"));
     assert_eq!(warned(&execute(" == file_system::File::\"/usr/sbin/nginx\"")), "");
     assert_eq!(warned(&execute(" in file_system::Dir::\"/opt/tools\"")), "");
     assert_eq!(warned(&execute(" == file_system::File::\"/usr/bin/bash\"").replace(";", " when { context.argv == \"--version\" };")), "");
-    assert_eq!(warned("permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"/usr/bin\");"), "");
+    assert_eq!(
+        warned("permit(principal in Group::\"g\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/usr/bin\");"),
+        ""
+    );
 }
 
 #[test]
@@ -545,16 +568,84 @@ fn documents() -> Vec<String> {
 fn every_policy_in_the_documents_is_strictly_valid() {
     let rex = Rex::new().dir("blocks");
     let mut count = 0;
-    for document in documents() {
+    // The page of lints shows what is wrong; its examples are tried one by one beside the lints.
+    for document in documents().into_iter().filter(|document| document != "docs/policy-lints.md") {
         for (line, block) in blocks(&document, "cedar") {
             let file = rex.data().join("blocks").join("block.cedar");
             fs::write(&file, &block).unwrap();
             let run = check(&rex, &file);
-            assert!(run.code == 0 && run.stderr.is_empty(), "{document}:{line}: {run:#?}");
+            // The course shows also what is not to be done, and rules for everybody.
+            let may_warn = document == "docs/policy-guide.md";
+            assert!(run.code == 0 && (may_warn || run.stderr.is_empty()), "{document}:{line}: {run:#?}");
             count += 1;
         }
     }
     assert!(count >= 8, "{count}");
+}
+
+/// The rules of the course, each block with the tests that follow it: line of the document, rules, tests.
+fn lessons() -> Vec<(usize, String, String)> {
+    let tests = blocks("docs/policy-guide.md", "toml");
+    let rules = blocks("docs/policy-guide.md", "cedar");
+    let next = |at: usize| rules.get(at + 1).map_or(usize::MAX, |(line, _)| *line);
+    let pairs = rules.iter().enumerate().map(|(at, (line, rules))| {
+        let own: Vec<&String> = tests.iter().filter(|(place, _)| place > line && *place < next(at)).map(|(_, text)| text).collect();
+        assert!(
+            own.len() == 1 || own.is_empty() && rules.contains("@test("),
+            "docs/policy-guide.md:{line}: {} blocks of tests follow",
+            own.len()
+        );
+        (*line, rules.clone(), own.first().map_or_else(String::new, |text| (*text).clone()))
+    });
+    pairs.collect()
+}
+
+#[test]
+fn every_rule_of_the_course_does_what_the_tests_below_it_say() {
+    let rex = Rex::new().dir("lesson");
+    let (cedar, toml) = (rex.data().join("lesson/lesson.cedar"), rex.data().join("lesson/lesson.test.toml"));
+    let test = |rules: &str, tests: &str| {
+        fs::write(&cedar, rules).unwrap();
+        fs::write(&toml, tests).unwrap();
+        rex.finish(rex.command(&["policy", "test", "--require-coverage", cedar.to_str().unwrap()]), b"")
+    };
+    let lessons = lessons();
+    assert!(lessons.len() >= 18, "{}", lessons.len());
+    let mut careless = Vec::new();
+    for (line, rules, tests) in lessons {
+        let run = test(&rules, &tests);
+        assert!(run.code == 0 && run.stdout.contains("; 0 failed;"), "docs/policy-guide.md:{line}: {run:#?}");
+        // As the course demands it: none of the conditions can go unnoticed.
+        for (rule, without) in common::without_each_condition(&rules) {
+            let run = test(&without, &tests);
+            if run.code != 1 {
+                careless.push(format!("docs/policy-guide.md:{line}: {rule}: {}", run.stderr));
+            }
+        }
+    }
+    assert!(careless.is_empty(), "without its condition nothing fails:\n{}", careless.join("\n"));
+}
+
+#[test]
+fn what_the_course_shows_of_rex_policy_test_is_what_it_prints() {
+    let rex = Rex::new().dir("lesson");
+    let shown = |starts: &str| {
+        let found = blocks("docs/policy-guide.md", "console").into_iter().find(|(_, block)| block.starts_with(starts)).unwrap().1;
+        found.split_once('\n').unwrap().1.trim_start_matches("…\n").to_owned()
+    };
+    let run = |name: &str, rules: &str, tests: &str| {
+        let folder = rex.data().join("lesson");
+        fs::write(folder.join(format!("{name}.cedar")), rules).unwrap();
+        fs::write(folder.join(format!("{name}.test.toml")), tests).unwrap();
+        let mut command = rex.command(&["policy", "test", &format!("{name}.cedar")]);
+        command.current_dir(&folder);
+        rex.finish(command, b"").stdout
+    };
+    let (_, rules, tests) = lessons().swap_remove(0);
+    assert_eq!(run("motd", &rules, &tests), shown("$ rex policy test motd.cedar"));
+    let rules = "@id(\"small\") permit(principal, action == file_system::Action::\"read\", resource) when { resource has size && resource.size < 10 };\n";
+    let printed = run("app", rules, "[lines]\n\"robot read /srv/app/x resource.size=11\" = \"allow\"\n");
+    assert!(printed.contains(&shown("$ rex policy test app.cedar")), "{printed}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod common;
 
 use common::{Rex, Run, is_root};
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const NAMES: &str = r#"@id("names") permit(principal, action == file_system::Action::"read", resource == file_system::File::"{data}/a");"#;
@@ -173,4 +175,84 @@ fn two_activations_at_one_time_do_not_mix() {
     assert!(busy.stderr.contains("another activation"), "{}", busy.stderr);
     drop(folder);
     activate(&rex, &[&new]).ends(0);
+}
+
+/// A session of root that does `each` ten times a second for at most 20 seconds, and what it gave; `change` happens once it has begun.
+fn while_running(rex: &Rex, arguments: &[&str], each: &str, change: impl FnOnce()) -> Run {
+    let script = rex.fill(&format!("print(\"begun\"); for i in 0..200 {{ {each} sleep(0.1); }} print(\"to the end\");"));
+    let before = rex.audit().len();
+    let mut command = rex.session_command(None, arguments, Some("rex"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    // It has begun when a decision of it is on record.
+    let begun = std::time::Instant::now();
+    while !rex.audit().iter().skip(before).any(|record| record["event"] == "decision") {
+        assert!(begun.elapsed().as_secs() < 20, "it never began");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    change();
+    let output = child.wait_with_output().unwrap();
+    Run {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        audit: rex.audit().split_off(before),
+        seconds: begun.elapsed().as_secs_f64(),
+    }
+}
+
+#[test]
+fn what_is_revoked_stops_working_in_a_session_that_is_under_way() {
+    if !is_root() {
+        return;
+    }
+    let rex = host().policy(&format!("{NAMES}\n{OTHERS}"));
+    let left = set(&rex, "left", &[("left.cedar", OTHERS)]);
+    // `b` is permitted before and after, `a` no more.
+    let each = "cat(\"{data}/b\"); try { cat(\"{data}/a\"); } catch (e) { print(e.kind + \" \" + i); cat(\"{data}/b\"); exit(0); }";
+    let run = while_running(&rex, &[], each, || {
+        activate(&rex, &[&left]).ends(0);
+    });
+    run.ends(0);
+    assert!(run.stdout.contains("denied "), "{run:#?}");
+    let seen: Vec<_> = run.audit.iter().filter(|record| record["event"] == "policy_change" && record["what"] == "seen").collect();
+    assert_eq!(seen.len(), 1, "{run:#?}");
+    let denial = run.audit.iter().find(|record| record["decision"] == "deny").unwrap();
+    assert_eq!(denial["why"], "not_permitted");
+    assert_eq!(run.events("run_end")[0]["denials"], 1);
+}
+
+#[test]
+fn what_is_permitted_later_counts_for_later_sessions_only() {
+    if !is_root() {
+        return;
+    }
+    let rex = host();
+    let more = set(&rex, "more", &[("more.cedar", &format!("{NAMES}\n{OTHERS}"))]);
+    let each = "cat(\"{data}/a\"); try { cat(\"{data}/b\"); print(\"got it\"); } catch (e) { } if i > 60 { exit(0); }";
+    let run = while_running(&rex, &[], each, || {
+        activate(&rex, &[&more]).ends(0);
+    });
+    run.ends(0);
+    assert!(!run.stdout.contains("got it"), "{run:#?}");
+    assert!(run.audit.iter().any(|record| record["what"] == "seen"), "{run:#?}");
+    assert_eq!(may(&rex), "ab");
+}
+
+#[test]
+fn a_session_ends_when_the_set_is_invalid_or_its_caller_is_somebody_else() {
+    if !is_root() {
+        return;
+    }
+    let people = |groups: &str| format!("default = \"refuse\"\n[[principal]]\nname = \"alice\"\ngroups = [{groups}]\n");
+    let rex = Rex::new().config("identity = [\"argument\"]\n").policy(NAMES).principals(&people("\"oncall\"")).file("a", "A");
+    let each = "cat(\"{data}/a\");";
+    let arguments = ["--principal", "alice"];
+    let invalid = while_running(&rex, &arguments, each, || fs::write(rex.policy_file(), "nonsense").unwrap());
+    invalid.ends(130);
+    fs::write(rex.policy_file(), rex.fill(NAMES)).unwrap();
+    let outside = while_running(&rex, &arguments, each, || fs::write(rex.root().join("etc/principals.toml"), people("")).unwrap());
+    outside.ends(130);
+    assert!(!outside.stdout.contains("to the end"), "{outside:#?}");
+    assert!(outside.events("refused").iter().any(|record| record["message"].as_str().unwrap().contains("principals.toml")), "{outside:#?}");
 }

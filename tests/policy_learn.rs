@@ -98,6 +98,10 @@ fn what_a_script_was_denied_is_learned_until_it_runs_and_nothing_beside_it() {
         host.run(neighbour).is_denied();
         assert_eq!(fs::read_dir(host.rex.data()).unwrap().count(), before, "{neighbour}");
         assert!(host.run_as("bob", &["--group", "oncall"], neighbour).code != 0, "{neighbour}");
+        // It is in the style of `rex policy format`.
+        let learned = host.folder().join("learned-1.cedar");
+        let learned = learned.to_str().unwrap();
+        host.rex.finish(host.rex.command(&["policy", "format", "--check", learned]), b"").ends(0);
         // The whole set is strictly valid, and learning again has nothing to add.
         host.policy(&["check"]).ends(0);
         let again = host.policy(&["learn", "--run", "r-"]);

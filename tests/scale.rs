@@ -31,7 +31,13 @@ fn policies(count: u32) -> String {
 }
 
 fn host(principals: &str) -> Rex {
-    Rex::new().config("identity = [\"argument\"]\n").principals(principals).policy(&policies(2000)).file("f7", "seven").file("f8", "eight")
+    Rex::new()
+        .config("identity = [\"argument\"]\n")
+        .principals(principals)
+        .policy(&policies(2000))
+        .file("f7", "seven")
+        .file("f8", "eight")
+        .own_program()
 }
 
 fn read(rex: &Rex, account: Option<&Account>, who: &str, file: &str) -> Run {

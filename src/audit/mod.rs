@@ -3,6 +3,7 @@
 
 mod chain;
 mod export;
+pub mod fields;
 mod file;
 mod filter;
 mod read;
@@ -16,7 +17,7 @@ mod verify;
 pub use chain::rotated;
 pub use filter::{Filter, Sieve, moment};
 pub use read::{Record, begins, each_record, find_denial, is_denial, reader};
-pub use record::{Anchor, Decision, Effect, Event, Piece, PolicyChange, Refused, RunEnd, RunStart, WalkSummary, visible};
+pub use record::{Anchor, Decision, Effect, Event, Piece, PolicyChange, Refused, RunEnd, RunLost, RunStart, WalkSummary, visible};
 pub use show::{Form, Summary, show, show_line};
 pub use stats::Stats;
 pub use timeline::{Kept, Told, script, timeline};
@@ -236,7 +237,8 @@ impl Audit {
     /// As [`Audit::record`].
     pub fn keep_script(&self, script: &str) -> Result<()> {
         let most = self.state().keep;
-        let kept = script.get(..script.floor_char_boundary(most)).unwrap_or("");
+        let whole = (0..=most.min(script.len())).rev().find(|at| script.is_char_boundary(*at));
+        let kept = whole.and_then(|at| script.get(..at)).unwrap_or("");
         let mut pieces = Vec::new();
         let mut rest = kept;
         while !rest.is_empty() {

@@ -8,6 +8,9 @@ use std::fmt::Write as _;
 /// The version of the records' form.
 pub const SCHEMA: &str = "rex.audit/1";
 
+/// How a run ended that nobody saw end.
+pub const UNKNOWN: &str = "unknown";
+
 /// Longest record in bytes. Logs cut or refuse what does not fit a datagram of 8 KiB (RFC 5424 §6.1 asks for 2048 only).
 const LONGEST: usize = 7 << 10;
 
@@ -29,6 +32,8 @@ pub enum Event<'a> {
     Effect(Effect<'a>),
     /// The run is over.
     RunEnd(RunEnd<'a>),
+    /// A run ended without a record of it: its process was killed. A later start found that out.
+    RunLost(RunLost<'a>),
     /// Nothing ran: bad identity, bad policy, a request that is none.
     Refused(Refused<'a>),
     /// Where the chain of the file of records stands: told to the other places, so that a file which is written anew is found out. It is no part of
@@ -133,6 +138,12 @@ pub struct RunEnd<'a> {
     pub bytes_out: u64,
 }
 
+#[derive(Clone, Debug, Default)]
+pub struct RunLost<'a> {
+    /// The run that found it out, whose process wrote this.
+    pub found_by: &'a str,
+}
+
 #[derive(Clone, Debug)]
 pub struct Refused<'a> {
     /// What was refused: `identity`, `policy`, `config`, `request`, `script` ….
@@ -161,7 +172,7 @@ impl Event<'_> {
             Self::Decision(_) => "decision",
             Self::WalkSummary(_) => "walk_summary",
             Self::Effect(_) => "effect",
-            Self::RunEnd(_) => "run_end",
+            Self::RunEnd(_) | Self::RunLost(_) => "run_end",
             Self::Refused(_) => "refused",
             Self::Anchor(_) => "anchor",
             Self::PolicyChange(_) => "policy_change",
@@ -172,7 +183,7 @@ impl Event<'_> {
     #[must_use]
     pub const fn severity(&self) -> u8 {
         match self {
-            Self::Decision(Decision { allow: false, .. }) | Self::Refused(_) => 4,
+            Self::Decision(Decision { allow: false, .. }) | Self::Refused(_) | Self::RunLost(_) => 4,
             _ => 5,
         }
     }
@@ -403,6 +414,10 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             number(out, "decisions", it.decisions);
             number(out, "denials", it.denials);
             number(out, "bytes_out", it.bytes_out);
+        }
+        Event::RunLost(it) => {
+            field(out, "how", UNKNOWN, cap);
+            field(out, "found_by", it.found_by, cap);
         }
         Event::Refused(it) => {
             field(out, "what", it.what, cap);

@@ -124,6 +124,7 @@ impl Stats {
                     }
                     self.bytes = self.bytes.saturating_add(count(record, "bytes"));
                 }
+                "run_end" if record.contains_key("how") => self.exits.add("unknown", 0, 1),
                 "run_end" => {
                     self.ended += 1;
                     self.exits.add(&count(record, "exit").to_string(), 0, 1);

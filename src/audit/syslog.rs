@@ -228,6 +228,7 @@ fn native(out: &mut Vec<u8>, frame: &Frame<'_>) {
             text("REX_CLASS", it.class);
             text("REX_DURATION_US", &it.duration_us.to_string());
         }
+        Event::RunLost(it) => text("REX_FOUND_BY", it.found_by),
         Event::Refused(it) => text("REX_KIND", it.kind.name()),
         Event::Anchor(it) => {
             text("REX_N", &it.n.to_string());

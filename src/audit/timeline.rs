@@ -173,6 +173,7 @@ fn step(record: &Record) -> String {
         }
         "walk_summary" => format!("walked {}: {} allowed, {} denied", thing(), count(record, "allowed"), count(record, "denied")),
         "policy_change" => format!("policies {}: from {} to {}", shown("what"), shown("from"), shown("to")),
+        "run_end" if record.contains_key("how") => format!("ends: {}, found by {}", shown("how"), shown("found_by")),
         "run_end" => {
             let class = if record.contains_key("class") { format!(" {}", shown("class")) } else { String::new() };
             format!(

@@ -86,6 +86,8 @@ struct Run {
     chain: String,
     ended: bool,
     pid: i64,
+    /// The account of its records; nothing while none of them was seen.
+    uid: Option<u64>,
 }
 
 /// Where the check of one file stands.
@@ -284,6 +286,20 @@ impl Verifier {
         let id = text(record, "run");
         let new = !self.runs.contains_key(id);
         let run = self.runs.entry(id.to_string()).or_default();
+        if text(record, "how") == super::record::UNKNOWN {
+            // Another process wrote it, with a chain of its own, which has this one link.
+            if line.bytes.and_then(chained).is_some_and(|(body, chain)| super::link("", body) != chain) {
+                wrong(format!("run {}: the record of its unknown end was changed", visible(id)));
+            }
+            // An account can have such a record made of any id, so it counts for runs of that account only.
+            let uid = record.get("uid").and_then(Value::as_u64);
+            if run.uid.is_none() || run.uid == uid {
+                run.ended = true;
+            } else {
+                wrong(format!("run {}: the record of its unknown end is of another account", visible(id)));
+            }
+            return;
+        }
         // The run goes on from a file that was emptied: its first records are where that went.
         let gap = seq != run.next && !(new && file.continued);
         if gap {
@@ -299,6 +315,7 @@ impl Verifier {
             wrong(format!("run {}: record {seq} has no link to the one before it", visible(id)));
         }
         run.next = seq + 1;
+        run.uid = record.get("uid").and_then(Value::as_u64);
         run.pid = record.get("pid").and_then(Value::as_i64).unwrap_or(0);
         run.ended |= match text(record, "event") {
             "run_end" | "refused" => true,
@@ -388,4 +405,27 @@ fn chained(line: &[u8]) -> Option<(&str, &str)> {
     let (chain, rest) = rest.split_at_checked(64)?;
     // What follows is what the file adds.
     (rest.starts_with("\"}") || rest.starts_with("\",\"after\":") || rest.starts_with("\",\"n\":")).then_some((body, chain))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_unknown_end_counts_for_runs_of_its_own_account_only() {
+        let record = |run: &str, seq: u64, event: &str, uid: u32, more: &str| {
+            format!("{{\"schema\":\"rex.audit/1\",\"seq\":{seq},\"event\":\"{event}\",\"run\":\"{run}\",\"pid\":7,\"uid\":{uid}{more}}}\n")
+        };
+        let start = record("r-1", 0, "run_start", 1000, "") + record("r-1", 1, "decision", 1000, "").as_str();
+        let end = |uid| record("r-1", 0, "run_end", uid, ",\"how\":\"unknown\",\"found_by\":\"r-2\"");
+        let verdict = |text: String| verify(text.as_bytes()).unwrap();
+        let own = verdict(start.clone() + end(1000).as_str());
+        assert!(own.unfinished.is_empty() && own.problems.is_empty(), "{own:?}");
+        let forged = verdict(start + end(1001).as_str());
+        assert_eq!((forged.unfinished.len(), forged.problems.len()), (1, 1));
+        // Its start may have been rotated away.
+        let alone = verdict(end(1001));
+        assert!(alone.unfinished.is_empty() && alone.problems.is_empty(), "{alone:?}");
+    }
 }

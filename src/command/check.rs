@@ -32,7 +32,7 @@ pub fn check(terms: &Terms, script: &str, constants: &[(String, Dynamic)], form:
     // Under the limits of a run: there are texts that take a compiler very long.
     let (inside, library, text, given) = (Arc::clone(&host), run::library(terms), script.to_owned(), constants.to_vec());
     let compiled = supervise(&host.watch, move || {
-        Runner::new(inside, library).compile(&text, &given).map(|ast| (check::functions_used(&ast), check::calls(&ast, &given)))
+        Runner::new(inside, library, &text).compile(&text, &given).map(|ast| (check::functions_used(&ast), check::calls(&ast, &given)))
     });
     let failed = |failure: Failure| {
         let outcome = Outcome { failure: Some(failure), ..Outcome::failed(Error::new(Kind::Compile, "")) };

@@ -36,7 +36,7 @@ enum Command {
         json: bool,
     },
     /// Show, follow, count, replay and verify the audit records.
-    Audit(AuditArgs),
+    Audit(Box<AuditArgs>),
     /// The script functions, or the manual of one.
     Functions {
         /// As JSON.

@@ -68,7 +68,7 @@ impl Learn {
     }
 
     /// Whether there is no policy at all yet.
-    pub fn from_nothing(&self) -> bool {
+    pub fn is_the_first(&self) -> bool {
         self.present.sources.is_empty()
     }
 

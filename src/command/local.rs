@@ -73,13 +73,16 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     }
     let sources = match sources(&args.policy, &files) {
         // One who has no policy yet may learn the first.
-        Err(error) if learning.is_some_and(Learn::from_nothing) && error.message.starts_with("no policy at all") => Ok(Vec::new()),
+        Err(error) if learning.is_some_and(Learn::is_the_first) && error.message.starts_with("no policy at all") => Ok(Vec::new()),
         other => other,
     };
-    let policies = sources
-        .map(|sources| learning.map_or_else(|| sources.clone(), |learning| learning.with_rule(&sources, &identity.name)))
-        .and_then(|sources| terms::load_policies(&sources, &identity, Some(&files.cache())))
-        .inspect_err(|error| run::refuse(&audit, "policy", error))?;
+    let policies = sources.and_then(|sources| match learning {
+        // Under one rule more than the set has, the set's tests say nothing.
+        Some(learning) => terms::load_policies(&learning.with_rule(&sources, &identity.name), &identity, Some(&files.cache())),
+        None if args.policy.is_empty() => terms::accept(&sources, &files, &config, &identity),
+        None => terms::load_policies(&sources, &identity, Some(&files.cache())),
+    });
+    let policies = policies.inspect_err(|error| run::refuse(&audit, "policy", error))?;
     audit.set_policy(&policies.digest);
     let mut limits = config.limits_for(&identity.groups);
     let timeout = args
@@ -89,6 +92,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     limits.wall = run::wall(&limits, timeout);
     let script = source.read(&limits, &files, &config)?;
     let constants = constants(&args, &source.arguments)?;
+    let entry = if has_config { files.enter(&id, &config) } else { None };
     let denials = if has_config { terms::denials(&config) } else { None };
     let (layers, broker) = terms::confine(&limits, &policies, &files, &config, args.dry_run)?;
     let closed = super::session::closed(&files, &config, identity.facts.uid);
@@ -105,6 +109,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
         closed,
         files,
         broker,
+        entry,
         denials,
         dry_run: args.dry_run,
     };

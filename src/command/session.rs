@@ -145,12 +145,13 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     if let Verb::Run(asked) = &verb {
         limits.wall = run::wall(&limits, asked.timeout);
     }
-    let policies = match files.policies().and_then(|sources| terms::load_policies(&sources, &identity, Some(&files.cache()))) {
+    let policies = match terms::policies(&files, &config, &identity) {
         Ok(policies) => policies,
         Err(error) => return stop("policy", error),
     };
     audit.set_policy(&policies.digest);
     let mode = if session.identity_fd.is_some() { "serve" } else { "session" };
+    let entry = if matches!(verb, Verb::Run(_)) { files.enter(&run, &config) } else { None };
     let denials = terms::denials(&config);
     let dry_run = matches!(&verb, Verb::Run(asked) if asked.dry_run);
     let (layers, broker) = match terms::confine(&limits, &policies, &files, &config, dry_run) {
@@ -158,8 +159,22 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
         Err(error) => return stop("layers", error),
     };
     let closed = closed(&files, &config, uid);
-    let terms =
-        Terms { run, mode, config, identity, audit: Arc::clone(&audit), policies, limits, layers, closed, files, broker, denials, dry_run };
+    let terms = Terms {
+        run,
+        mode,
+        config,
+        identity,
+        audit: Arc::clone(&audit),
+        policies,
+        limits,
+        layers,
+        closed,
+        files,
+        broker,
+        entry,
+        denials,
+        dry_run,
+    };
     match verb {
         Verb::Run(asked) => {
             let runbook = if let invocation::Source::Runbook(name) = &asked.source { Some(name.clone()) } else { None };
@@ -224,15 +239,5 @@ fn script(terms: &Terms, source: &invocation::Source, declared: &Declared, clock
 
 /// What is closed in this session.
 pub fn closed(files: &OwnersFiles, config: &Config, uid: u32) -> Closed {
-    let canonical = crate::os::trusted::canonical;
-    let mut own = vec![canonical(files.folder()), std::path::PathBuf::from("/var/cache/rex")];
-    own.extend(crate::sys::inherit::own_program());
-    own.push(canonical(config.beside(&config.redaction.dictionary)));
-    let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));
-    own.extend(records.clone());
-    if !config.audit.denials.is_empty() {
-        own.push(canonical(config.beside(&config.audit.denials)));
-    }
-    let exceptions = config.allow_writes_to.iter().map(|path| canonical(std::path::PathBuf::from(path))).collect();
-    Closed { home: crate::resource::file::names().home(uid).map(canonical), own, records, exceptions }
+    terms::tested::closed(files, config, crate::resource::file::names().home(uid), crate::sys::inherit::own_program())
 }

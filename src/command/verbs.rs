@@ -58,7 +58,7 @@ pub fn whoami(terms: &Terms, form: Form) -> u8 {
         "mode": terms.mode,
         "limits": {
             "wall_seconds": limits.wall.as_secs_f64(), "cpu_seconds": limits.cpu.as_secs_f64(), "memory_bytes": limits.memory, "output_bytes": limits.output,
-            "script_bytes": limits.script, "operations": limits.operations, "depth": limits.depth, "open_files": limits.open_files, "children": limits.children, "denials": limits.denials,
+            "script_bytes": limits.script, "operations": limits.operations, "depth": limits.depth, "file_size_bytes": limits.file_size, "open_files": limits.open_files, "children": limits.children, "denials": limits.denials,
         },
         "layers": terms.layers,
         "landlock_abi": crate::sys::fence::landlock_abi(),
@@ -78,11 +78,16 @@ pub fn whoami(terms: &Terms, form: Form) -> u8 {
         text.push_str(&format!("           {name}: {}\n", fact.as_str().map_or_else(|| fact.to_string(), str::to_owned)));
     }
     text.push_str(&format!(
-        "limits     {} s, {} MiB, {} bytes of output, script of {} bytes\n",
+        "limits     {} s, {} s of processor time, {} MiB of memory, {} bytes of output, a script of {} bytes\n",
         limits.wall.as_secs_f64(),
+        limits.cpu.as_secs_f64(),
         limits.memory >> 20,
         limits.output,
         limits.script
+    ));
+    text.push_str(&format!(
+        "           {} operations, {} nested calls, files of {} bytes, {} open files, {} processes of programs\n",
+        limits.operations, limits.depth, limits.file_size, limits.open_files, limits.children
     ));
     let layers: Vec<String> = terms.layers.iter().map(|layer| shown_layer(layer)).collect();
     text.push_str(&format!("layers     {}\n", layers.join(", ")));

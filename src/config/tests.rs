@@ -134,6 +134,22 @@ fn the_lowest_of_several_groups_holds_and_one_group_can_raise() {
 }
 
 #[test]
+fn every_limit_can_be_a_groups_own_and_the_lowest_of_several_holds() {
+    for row in manual().into_iter().filter(|row| row.section == "limits") {
+        let (low, high) = row.range.clone().unwrap();
+        let name = row.name;
+        let alone = |value: &str| parse(&format!("[limits]\n{name} = {value}\n")).unwrap().limits;
+        let config = parse(&format!("[groups.a.limits]\n{name} = {low}\n[groups.b.limits]\n{name} = {high}\n")).unwrap();
+        assert_ne!(alone(&low), alone(&high), "{name}");
+        assert_eq!(config.limits_for(&["a"]), alone(&low), "{name}");
+        assert_eq!(config.limits_for(&["b"]), alone(&high), "{name}");
+        assert_eq!(config.limits_for(&["a", "b"]), alone(&low), "{name}");
+        assert_eq!(config.limits_for(&["b", "a"]), alone(&low), "{name}");
+        assert_eq!(config.limits_for(&["c"]), Limits::default(), "{name}");
+    }
+}
+
+#[test]
 fn the_folder_of_the_file_is_where_relative_paths_are() {
     let config = Config::parse("", Path::new("/srv/rex/rex.toml")).unwrap();
     assert_eq!(config.beside("host_key"), Path::new("/srv/rex/host_key"));

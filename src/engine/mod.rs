@@ -5,6 +5,7 @@ mod datetime;
 mod handle;
 mod hints;
 mod library;
+mod names;
 mod register;
 mod thrown;
 
@@ -27,6 +28,16 @@ use thrown::Thrown;
 
 /// How deep expressions may nest.
 const MAX_EXPRESSION_DEPTH: usize = 64;
+
+/// Rhai's own functions. Not the language-core package: its `sleep` cannot be interrupted and its tags would let scripts forge errors. `lazily`: looked up
+/// when they are called first.
+fn packages(engine: &mut Engine, lazily: bool) {
+    macro_rules! register {
+        ($($package:ident)*) => { $( if lazily { $package::new_lazy() } else { $package::new() }.register_into_engine(engine); )* };
+    }
+    register!(ArithmeticPackage LogicPackage BasicStringPackage MoreStringPackage BasicIteratorPackage BasicFnPackage);
+    register!(BasicMathPackage BasicArrayPackage BasicBlobPackage BasicMapPackage BasicTimePackage BitFieldPackage);
+}
 
 /// How a script ended.
 #[derive(Debug)]
@@ -66,29 +77,18 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Builds the engine: nothing of Rhai that reaches the host is in it.
+    /// Builds the engine for this script: nothing of Rhai that reaches the host is in it.
     #[must_use]
-    pub fn new(host: Arc<Host>, library: Option<Library>) -> Self {
+    pub fn new(host: Arc<Host>, library: Option<Library>, script: &str) -> Self {
         let thrown = Arc::new(Thrown::new(Arc::clone(&host.watch)));
         let mut engine = Engine::new_raw();
-        // Not the language-core package: its `sleep` cannot be interrupted and its tags would let scripts forge errors.
-        ArithmeticPackage::new().register_into_engine(&mut engine);
-        LogicPackage::new().register_into_engine(&mut engine);
-        BasicStringPackage::new().register_into_engine(&mut engine);
-        MoreStringPackage::new().register_into_engine(&mut engine);
-        BasicIteratorPackage::new().register_into_engine(&mut engine);
-        BasicFnPackage::new().register_into_engine(&mut engine);
-        BasicMathPackage::new().register_into_engine(&mut engine);
-        BasicArrayPackage::new().register_into_engine(&mut engine);
-        BasicBlobPackage::new().register_into_engine(&mut engine);
-        BasicMapPackage::new().register_into_engine(&mut engine);
-        BasicTimePackage::new().register_into_engine(&mut engine);
-        BitFieldPackage::new().register_into_engine(&mut engine);
+        let names = names::Names::of(script);
+        packages(&mut engine, names.few());
         // Rhai's optimiser is quadratic in the number of statements and cannot be interrupted.
         engine.set_optimization_level(rhai::OptimizationLevel::None);
         engine.disable_symbol("eval").set_strict_variables(true).set_fail_on_invalid_map_property(false);
         set_limits(&mut engine, &host.watch.limits);
-        register::functions(&mut engine, &host, &thrown);
+        register::functions(&mut engine, &host, &thrown, &names);
         register::language(&mut engine, &host, &thrown);
         match library {
             Some(library) => engine.set_module_resolver(library),

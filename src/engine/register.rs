@@ -1,5 +1,6 @@
 //! Puts the function table into the engine: one raw fn per number of arguments, so that wrong calls get our messages and not "Function not found".
 
+use super::names::Names;
 use super::thrown::{Thrown, is_fatal};
 use crate::error::{Error, Kind, bad_argument};
 use crate::functions::convert;
@@ -64,28 +65,36 @@ struct Flag {
     value: Dynamic,
 }
 
-/// Registers every function of the table under every number of arguments that a caller might try.
-pub fn functions(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>) {
+/// Registers every function of the table that the script can name, under every number of arguments that a caller might try.
+pub fn functions(engine: &mut Engine, host: &Arc<Host>, thrown: &Arc<Thrown>, names: &Names<'_>) {
     let mut module = Module::new();
     for function in crate::functions::all() {
+        // The reference's module for `find_files` is named `glob`.
+        let namespace = if function.name == "find_files" { "glob" } else { function.name };
+        if !names.may_call(function.name) && !names.may_enter(namespace) {
+            continue;
+        }
         let shape = Shape { least: function.arity().0, most: function.arity().1, options: function.options() };
+        let func = raw(function, shape, host, thrown);
+        let mut add = |types: &[TypeId]| {
+            FuncRegistration::new(function.name).set_into_module_raw(&mut module, types, func.clone());
+        };
         for count in 0..=shape.most + 2 {
             // `debug` with one argument is the language's own.
             if function.name == "debug" && count == 1 {
                 continue;
             }
-            let types = vec![TypeId::of::<Dynamic>(); count];
-            raw(&mut module, function, shape, &types, host, thrown);
+            add(&vec![TypeId::of::<Dynamic>(); count]);
         }
         // Rhai prefers exact types to `Dynamic`; these are where its packages have a function of the same name that ours replaces.
         if function.name == "to_json" {
-            raw(&mut module, function, shape, &[TypeId::of::<Map>()], host, thrown);
+            add(&[TypeId::of::<Map>()]);
         }
         if function.name == "sort" {
             sorted(&mut module, thrown);
         }
-        if let Some(options) = shape.options {
-            flags(engine, function.name, options);
+        if let Some(options) = shape.options.filter(|_| names.may_enter(namespace)) {
+            flags(engine, function.name, namespace, options);
         }
     }
     engine.register_global_module(module.into());
@@ -99,7 +108,7 @@ struct Shape {
     options: Option<&'static [OptionRow]>,
 }
 
-fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[TypeId], host: &Arc<Host>, thrown: &Arc<Thrown>) {
+fn raw(function: &'static Function, shape: Shape, host: &Arc<Host>, thrown: &Arc<Thrown>) -> rhai::RhaiFunc {
     let (host, thrown) = (Arc::clone(host), Arc::clone(thrown));
     let Shape { least, most, .. } = shape;
     let body = move |context: Option<NativeCallContext>, args: &mut [&mut Dynamic]| {
@@ -133,11 +142,7 @@ fn raw(module: &mut Module, function: &'static Function, shape: Shape, types: &[
             raise(error, &thrown, (call.line, call.column), position)
         })
     };
-    FuncRegistration::new(function.name).set_into_module_raw(
-        module,
-        types,
-        rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true },
-    );
+    rhai::RhaiFunc::Method { func: Arc::new(body), has_context: true, is_pure: true, is_volatile: true }
 }
 
 /// The result of a call that a dry run ended before its first change.
@@ -236,7 +241,7 @@ fn take_flags(function: &Function, shape: Shape, values: &mut Vec<Dynamic>) -> R
 }
 
 /// `tail::n(5)`, `grep::ignore_case`: a module of constants and functions named like the function.
-fn flags(engine: &mut Engine, function: &'static str, options: &'static [OptionRow]) {
+fn flags(engine: &mut Engine, function: &'static str, namespace: &str, options: &'static [OptionRow]) {
     let mut module = Module::new();
     let mut any = false;
     for row in options {
@@ -255,8 +260,7 @@ fn flags(engine: &mut Engine, function: &'static str, options: &'static [OptionR
         }
     }
     if any {
-        // The reference's module for `find_files` is named `glob`.
-        engine.register_static_module(if function == "find_files" { "glob" } else { function }, module.into());
+        engine.register_static_module(namespace, module.into());
     }
 }
 

@@ -1,13 +1,13 @@
-//! How a script goes on: asserting what has to hold, trying again, and doing several things at one time.
+//! How a script goes on: asserting what has to hold, trying again, doing several things at one time, and what it may still use.
 
-use super::function::{Call, Example, Function, param, with2, with3};
-use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, OptionRow, record};
+use super::function::{Call, Example, Function, param, with0, with2, with3};
+use super::value::{Array, Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, record};
 use crate::error::{Error, Kind, Result, bad_argument};
-use crate::limits::MAX_BRANCHES;
+use crate::limits::{Amount, MAX_BRANCHES, Spent};
 use crate::options;
 use std::time::Duration;
 
-pub const FUNCTIONS: &[Function] = &[ASSERT, RETRY, PARALLEL];
+pub const FUNCTIONS: &[Function] = &[ASSERT, RETRY, PARALLEL, LIMITS_LEFT];
 
 const ASSERT: Function = Function {
     name: "assert",
@@ -197,4 +197,51 @@ fn parallel(call: &Call<'_>, closures: Array, options: ParallelOptions) -> Resul
         Ok(value) => value,
     });
     Ok(Dynamic::from_array(shown.collect()))
+}
+
+const LIMITS_LEFT: Function = Function {
+    name: "limits_left",
+    doc: "The limits of the run, and what is left of each.\n\nA map with one entry for each limit of rex.toml, and each is `#{limit, used, left}`: `wall` and \
+`cpu` in seconds as a float; `memory`, `output`, `script` and `file_size` in bytes; `operations`, `depth`, `open_files` and `children` as a number of them.\n\n\
+`used` is what is used now, of `memory` by the script or by its programs, whichever is more; of `file_size` it is the largest file written so far, and of \
+`depth` the deepest nesting at which a function was called. What programs use is up to a tenth of a second old.\n\n`warnings` names the limits of which \
+more than 80 % were used at some time; the caller is told of them too. Long work can look here and stop in order, since reaching a limit ends the run and cannot be caught.",
+    body: &with0(limits_left, []),
+    asks: &[],
+    fails: &[],
+    examples: &[
+        Example {
+            given: &[],
+            script: "let wall = limits_left().wall;\n[wall.left > 0.0, wall.left < wall.limit, wall.used + wall.left <= wall.limit + 0.001]",
+            gives: "[true, true, true]",
+        },
+        Example { given: &[], script: "limits_left().warnings", gives: "[]" },
+        Example {
+            given: &[],
+            script: "let done = 0;\nfor n in 0..1000 {\n    if limits_left().wall.left < 5.0 { break }\n    done += 1\n}\ndone",
+            gives: "1000",
+        },
+    ],
+};
+
+#[allow(clippy::unnecessary_wraps, reason = "the form of every function")]
+fn limits_left(call: &Call<'_>) -> Result<Map> {
+    call.host.watch.settle();
+    let limits = crate::sys::spent::all(&call.host.watch);
+    let amount = |amount: Amount| match amount {
+        Amount::Seconds(seconds) => seconds.into_script(),
+        Amount::Count(count) => i64::try_from(count).unwrap_or(i64::MAX).into_script(),
+    };
+    let left = |spent: &Spent| match (spent.limit, spent.now) {
+        (Amount::Count(limit), Amount::Count(used)) => Amount::Count(limit.saturating_sub(used)),
+        (limit, used) => Amount::Seconds((limit.number() - used.number()).max(0.0)),
+    };
+    let mut map = record([]);
+    for spent in &limits {
+        let entry = record([("limit", amount(spent.limit)), ("used", amount(spent.now)), ("left", amount(left(spent)))]);
+        map.insert(spent.name.into(), entry.into_script());
+    }
+    let near: Array = limits.iter().filter(|spent| spent.is_near()).map(|spent| spent.name.into_script()).collect();
+    map.insert("warnings".into(), Dynamic::from_array(near));
+    Ok(map)
 }

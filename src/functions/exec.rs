@@ -506,5 +506,7 @@ fn limit(ended: &Ended) -> Result<()> {
         None => Ok(()),
         Some(Limit::Memory) => Err(Error::new(Kind::Limit, "programs used more memory than the run may")),
         Some(Limit::Children) => Err(Error::new(Kind::Limit, "programs started more processes than the run may have")),
+        Some(Limit::Cpu) => Err(Error::new(Kind::Limit, "programs used more processor time than the run may")),
+        Some(Limit::FileSize) => Err(Error::new(Kind::Limit, "a program made a file larger than the run may")),
     }
 }

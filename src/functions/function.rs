@@ -91,6 +91,7 @@ impl<'a> Call<'a> {
     pub fn new(host: &'a Arc<Host>, function: &'static Function, context: Option<&'a NativeCallContext<'a>>) -> Self {
         let position = context.map_or(rhai::Position::NONE, NativeCallContext::call_position);
         let number = |n: Option<usize>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        host.watch.note_depth(context.map_or(0, |context| context.call_level() as u64));
         Self { host, function, line: number(position.line()), column: number(position.position()), context, thrown: RefCell::new(None) }
     }
     /// This call, as the gate records it.

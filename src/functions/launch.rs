@@ -3,7 +3,7 @@
 use super::function::Call;
 use super::value::{Array, Dynamic, FromScript, Map};
 use crate::error::{Error, Kind, Result, bad_argument};
-use crate::policy::{Access, Action, Attribute, Granted, Object, Value};
+use crate::policy::{self, Access, Action, Attribute, Granted, Value};
 use crate::resource::file::{File, names};
 use crate::resource::path::{AbsPath, to_id};
 use crate::sys::broker::{Launch, Owner};
@@ -51,10 +51,7 @@ impl Action for Execute {
 /// The arguments of a program: one after the other as it gets them, and as policies see them.
 pub struct Arguments {
     argv: Vec<Vec<u8>>,
-    keys: Vec<String>,
-    flags: Vec<String>,
-    positional: Vec<String>,
-    tags: Vec<(String, String)>,
+    seen: policy::Arguments,
 }
 
 impl FromScript for Arguments {
@@ -86,66 +83,17 @@ impl FromScript for Arguments {
 
 impl Arguments {
     fn new() -> Self {
-        Self { argv: Vec::new(), keys: Vec::new(), flags: Vec::new(), positional: Vec::new(), tags: Vec::new() }
+        Self { argv: Vec::new(), seen: policy::Arguments::default() }
     }
-    /// A name with its value. What policies could take for something else is refused: they must not see less than the program does.
     fn pair(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<()> {
-        let (name, text) = (to_id(&key), to_id(&value));
-        if text.starts_with('-') {
-            return Err(bad_argument(
-                "the value of a pair begins with `-`; give name and value as two arguments, so that policies see both",
-            ));
-        }
-        self.tag(name.clone(), text)?;
-        self.keys.push(name);
+        self.seen.pair(to_id(&key), to_id(&value))?;
         self.argv.extend([key, value]);
         Ok(())
     }
     fn single(&mut self, argument: Vec<u8>) -> Result<()> {
-        let text = to_id(&argument);
-        let number = self.flags.len() + self.positional.len();
-        if text.starts_with("$ARG") || self.keys.contains(&text) {
-            return Err(bad_argument("this argument has the name of another one, as policies see them"));
-        }
-        if !self.tags.iter().any(|(known, _)| *known == text) {
-            self.tag(text.clone(), "true".to_owned())?;
-        }
-        self.tag(format!("$ARG{number}"), text.clone())?;
-        if text.starts_with('-') {
-            self.flags.push(text)
-        } else {
-            self.positional.push(text)
-        }
+        self.seen.single(to_id(&argument))?;
         self.argv.push(argument);
         Ok(())
-    }
-    fn tag(&mut self, name: String, value: String) -> Result<()> {
-        if self.tags.iter().any(|(known, _)| *known == name) {
-            return Err(bad_argument("a name is given twice; policies could see only one of its values"));
-        }
-        self.tags.push((name, value));
-        Ok(())
-    }
-    /// As a shell would need it, so that two different lists never read the same.
-    fn quoted(&self, hidden: &[usize]) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-        let quote = |(at, argument): (usize, &Vec<u8>)| {
-            if hidden.contains(&at) {
-                return "***".to_owned();
-            }
-            let text = to_id(argument);
-            if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-        };
-        self.argv.iter().enumerate().map(quote).collect::<Vec<_>>().join(" ")
-    }
-    fn object(&self) -> Value {
-        let set = |items: &[String]| Value::Set(items.iter().cloned().map(Value::String).collect());
-        Value::Object(Box::new(Object {
-            noun: "file_system::Arguments",
-            id: "arguments".to_owned(),
-            attributes: vec![("keys", set(&self.keys)), ("flags", set(&self.flags)), ("positional_values", set(&self.positional))],
-            tags: self.tags.clone(),
-        }))
     }
 }
 
@@ -205,7 +153,7 @@ pub fn prepare(call: &Call<'_>, program: &AbsPath, arguments: Arguments, how: &H
         ("argv", argv_value(&arguments, how.secret)),
         ("argv0", Value::String(to_id(program.as_bytes()))),
         ("argc", Value::Long(i64::try_from(arguments.argv.len()).unwrap_or(i64::MAX))),
-        ("arguments", arguments.object()),
+        ("arguments", arguments.seen.object()),
         ("environment", variables),
         ("user", account("username", names().user(shown.uid), "uid", shown.uid)),
         ("group", account("groupname", names().group(shown.gid), "gid", shown.gid)),
@@ -222,9 +170,9 @@ pub fn prepare(call: &Call<'_>, program: &AbsPath, arguments: Arguments, how: &H
 
 /// The arguments as policies see them; where some are secret, records show `***` in their place (which no argument is written as: it would be quoted).
 fn argv_value(arguments: &Arguments, secret: &[i64]) -> Value {
-    let whole = arguments.quoted(&[]);
+    let whole = arguments.seen.quoted(&[]);
     let hidden: Vec<usize> = secret.iter().filter_map(|at| usize::try_from(*at).ok()).collect();
-    if hidden.is_empty() { Value::String(whole) } else { Value::Masked(whole, arguments.quoted(&hidden)) }
+    if hidden.is_empty() { Value::String(whole) } else { Value::Masked(whole, arguments.seen.quoted(&hidden)) }
 }
 
 fn told(arguments: &Arguments, owner: Option<&Owner>, capabilities: &[String], secret: &[i64]) -> Result<String> {
@@ -232,7 +180,7 @@ fn told(arguments: &Arguments, owner: Option<&Owner>, capabilities: &[String], s
     if hidden.len() != secret.len() {
         return Err(bad_argument("option `secret`: expected positions of arguments, the first is 0"));
     }
-    let mut told = format!("argv: {}", arguments.quoted(&hidden));
+    let mut told = format!("argv: {}", arguments.seen.quoted(&hidden));
     if told.len() > TOLD {
         let end = (0..=TOLD).rev().find(|end| told.is_char_boundary(*end)).unwrap_or(0);
         told.truncate(end);
@@ -303,7 +251,5 @@ fn environment(map: &Map) -> Result<(Vec<Vec<u8>>, Value)> {
         lines.push(format!("{name}={value}").into_bytes());
         tags.push((name.to_string(), value));
     }
-    let names = Value::Set(tags.iter().map(|(name, _)| Value::String(name.clone())).collect());
-    let object = Object { noun: "file_system::Environment", id: "environment".to_owned(), attributes: vec![("names", names)], tags };
-    Ok((lines, Value::Object(Box::new(object))))
+    Ok((lines, policy::environment(tags)))
 }

@@ -10,6 +10,7 @@ pub mod private;
 pub mod program;
 pub mod process;
 pub mod replace;
+pub mod runs;
 pub mod script;
 pub mod secret;
 pub mod swap;

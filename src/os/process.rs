@@ -277,8 +277,8 @@ impl Names {
             (Some(program), false) => {
                 let answer = match ELSEWHERE.get() {
                     Some(ask) if program == Path::new(GETENT) => ask(table, key),
-                    _ if program == Path::new(GETENT) => getent(table, key),
-                    _ => run_bounded(program, &[table, key], GETENT_LIMIT),
+                    _ if program == Path::new(GETENT) => getent(table, key, |_| {}),
+                    _ => run_bounded(program, &[table, key], GETENT_LIMIT, |_| {}),
                 };
                 answer.unwrap_or_else(|| {
                     *gave_up = true;
@@ -300,12 +300,12 @@ pub(crate) fn ask_through(ask: Ask) {
     let _ = ELSEWHERE.set(ask);
 }
 
-/// What getent(1) says; nothing when it did not in time, or when the program is not its owner's alone.
-pub(crate) fn getent(table: &str, key: &str) -> Option<Vec<u8>> {
+/// What getent(1) says; nothing when it did not in time, or when the program is not its owner's alone. `prepare`: what else it is to be started with.
+pub(crate) fn getent(table: &str, key: &str, prepare: fn(&mut Command)) -> Option<Vec<u8>> {
     let stat = rustix::fs::lstat(GETENT).ok()?;
     let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
     let owners = regular && stat.st_uid == 0 && stat.st_mode & 0o022 == 0;
-    owners.then(|| run_bounded(Path::new(GETENT), &[table, key], GETENT_LIMIT)).flatten()
+    owners.then(|| run_bounded(Path::new(GETENT), &[table, key], GETENT_LIMIT, prepare)).flatten()
 }
 
 /// Whether getent may be asked for this key: a number, or a name that it takes for one.
@@ -375,17 +375,12 @@ fn decimal(text: &str) -> Option<u32> {
 
 /// Standard output of a program started with an empty environment, or `None` if it could not be run or took longer than `limit`
 /// (it is killed then). What it says beyond 1 MiB is dropped.
-fn run_bounded(program: &Path, arguments: &[&str], limit: Duration) -> Option<Vec<u8>> {
+fn run_bounded(program: &Path, arguments: &[&str], limit: Duration, prepare: fn(&mut Command)) -> Option<Vec<u8>> {
     let end = Instant::now() + limit;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    prepare(&mut command);
+    let mut child = command.spawn().ok()?;
     let answer = child.stdout.take().and_then(|pipe| read_until(&pipe, end));
     // End of file on the pipe is not the end of the process; it gets what is left of the time.
     while answer.is_some() && Instant::now() < end {

@@ -416,8 +416,12 @@ impl Drop for NewFile {
     }
 }
 
-/// The path without links, where it can be had.
+/// The path without links and dots; what is not there yet is below what is.
 #[must_use]
 pub fn canonical(path: PathBuf) -> PathBuf {
-    std::fs::canonicalize(&path).unwrap_or(path)
+    match (std::fs::canonicalize(&path), path.parent(), path.file_name()) {
+        (Ok(real), ..) => real,
+        (Err(_), Some(above), Some(name)) if !above.as_os_str().is_empty() => canonical(above.to_path_buf()).join(name),
+        _ => path,
+    }
 }

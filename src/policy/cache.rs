@@ -1,9 +1,13 @@
-//! What was found out about a set of policies once: that it is valid, and which policy concerns whom and where it stands in the text.
+//! What was found out about a set of policies once: that it is valid, whom each policy concerns, and what it says.
 //!
-//! An entry counts only for exactly the text, schema and version it was made from; a damaged one is as good as none. It says "valid", so the
+//! An entry counts only for exactly the text, schema and version it was made from; a damaged one is as good as none. It says what is permitted, so the
 //! store behind it must be one that only the owner of the policies can write.
 
-use super::slice::{Reach, Uid, VerbRow};
+mod condition;
+
+use super::load::Scope;
+use super::slice::{Needs, Place, Reach, Reveal, Rule, Uid, VerbRow};
+use std::sync::Arc;
 
 /// Where the cache is kept.
 pub trait Store {
@@ -18,26 +22,45 @@ pub(super) fn key_name(digest: &str) -> String {
     format!("policies-{}", digest.get(..32).unwrap_or(digest))
 }
 
-const MAGIC: &[u8] = b"rex policies 2\n";
+const MAGIC: &[u8] = b"rex policies 3\n";
 
-/// One policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+/// Where a policy stands in the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spot {
     /// Number of the source, in the order of their names.
     pub source: u32,
+    /// Bytes of the source.
     pub start: u32,
     pub end: u32,
     pub line: u32,
     /// 0 for the first policy of its line.
     pub column: u32,
-    /// Whom it concerns: the principal part of its scope.
-    pub principal: Reach,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Everything that was found out, before it is written.
+#[derive(Debug, Default)]
 pub(super) struct Findings {
     pub verbs: Vec<VerbRow>,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Row>,
+}
+
+/// One policy: whom it concerns, by the principal part of its scope, and what it says. A rule without an `@id` has no name here: names of files are no part of
+/// what the entry is kept under.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub principal: Reach,
+    pub spot: Spot,
+    pub rule: Rule,
+}
+
+/// What is read back for one caller.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub verbs: Vec<VerbRow>,
+    /// Policies in all.
+    pub total: usize,
+    /// Those that concern the caller.
+    pub rules: Vec<(Spot, Rule)>,
 }
 
 /// What an entry holds for: digests of the schema and of the policies.
@@ -55,47 +78,59 @@ fn header(key: Key<'_>) -> Vec<u8> {
     out
 }
 
-pub(super) fn encode(findings: &Findings, key: Key<'_>) -> Vec<u8> {
+/// None when a policy holds what no validated one can.
+pub(super) fn encode(findings: &Findings, key: Key<'_>) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     put_number(&mut body, findings.verbs.len());
     for (namespace, name, groups) in &findings.verbs {
         put_text(&mut body, namespace);
         put_text(&mut body, name);
-        put_number(&mut body, groups.len());
-        groups.iter().for_each(|group| put_uid(&mut body, &group.kind, &group.id));
+        put_uids(&mut body, groups);
     }
     put_number(&mut body, findings.entries.len());
+    let mut one = Vec::new();
     for entry in &findings.entries {
-        for number in [entry.source, entry.start, entry.end, entry.line, entry.column] {
-            body.extend_from_slice(&number.to_le_bytes());
+        // The principal comes first and the length before it, so that what concerns others is stepped over.
+        one.clear();
+        put_reach(&mut one, &entry.principal);
+        let Spot { source, start, end, line, column } = entry.spot;
+        for number in [source, start, end, line, column] {
+            one.extend_from_slice(&number.to_le_bytes());
         }
-        put_reach(&mut body, &entry.principal);
+        put_rule(&mut one, &entry.rule)?;
+        put_number(&mut body, one.len());
+        body.extend_from_slice(&one);
     }
     let mut out = header(key);
     out.extend_from_slice(&super::load::sha256(&[&body]));
     out.extend_from_slice(&body);
-    out
+    Some(out)
 }
 
-pub(super) fn decode(bytes: &[u8], key: Key<'_>) -> Option<Findings> {
+/// What concerns one caller. None for what was not written by [`encode`] under this key.
+pub(super) fn decode(bytes: &[u8], key: Key<'_>, scope: &Scope) -> Option<Found> {
     let rest = bytes.strip_prefix(header(key).as_slice())?;
     let (sum, body) = rest.split_first_chunk::<32>()?;
     if super::load::sha256(&[body]) != *sum {
         return None;
     }
     let mut reader = Reader(body);
-    let mut findings = Findings::default();
-    for _ in 0..reader.number()? {
-        let (namespace, name) = (reader.text()?, reader.text()?);
-        let groups = (0..reader.number()?).map(|_| reader.uid()).collect::<Option<Vec<_>>>()?;
-        findings.verbs.push((namespace, name, groups));
+    let verbs = (0..reader.number()?).map(|_| Some((reader.text()?, reader.text()?, reader.uids()?))).collect::<Option<_>>()?;
+    let total = reader.number()?;
+    let mut rules = Vec::new();
+    for _ in 0..total {
+        let length = reader.number()?;
+        let mut one = Reader(reader.take(length)?);
+        if one.concerns(scope)? {
+            let (source, start, end) = (one.number()?, one.number()?, one.number()?);
+            let spot = Spot { source, start, end, line: one.number()?, column: one.number()? };
+            rules.push((spot, one.rule()?));
+            if !one.0.is_empty() {
+                return None;
+            }
+        }
     }
-    for _ in 0..reader.number()? {
-        let (source, start, end) = (reader.number()?, reader.number()?, reader.number()?);
-        let (line, column) = (reader.number()?, reader.number()?);
-        findings.entries.push(Entry { source, start, end, line, column, principal: reader.reach()? });
-    }
-    reader.0.is_empty().then_some(findings)
+    reader.0.is_empty().then_some(Found { verbs, total: usize::try_from(total).ok()?, rules })
 }
 
 fn put_number(out: &mut Vec<u8>, number: usize) {
@@ -136,27 +171,81 @@ fn put_reach(out: &mut Vec<u8>, reach: &Reach) {
     }
 }
 
+fn put_uids(out: &mut Vec<u8>, uids: &[Uid]) {
+    put_number(out, uids.len());
+    uids.iter().for_each(|uid| put_uid(out, &uid.kind, &uid.id));
+}
+
+fn put_texts<'a>(out: &mut Vec<u8>, texts: impl ExactSizeIterator<Item = &'a String>) {
+    put_number(out, texts.len());
+    texts.for_each(|text| put_text(out, text));
+}
+
+const REVEAL: [Reveal; 3] = [Reveal::None, Reveal::Hint, Reveal::Rule];
+
+fn put_rule(out: &mut Vec<u8>, rule: &Rule) -> Option<()> {
+    // Where it stands is told by its spot.
+    let Rule { name, permit, hint, reveal, reach, verbs, condition, needs, place: _, start: _ } = rule;
+    put_text(out, name);
+    // An empty hint is none.
+    put_text(out, hint.as_deref().unwrap_or_default());
+    out.extend([u8::from(*permit), *reveal as u8, u8::from(verbs.is_some()), u8::from(condition.is_some())]);
+    put_reach(out, reach);
+    verbs.iter().for_each(|verbs| put_uids(out, verbs));
+    let Needs { attributes, ancestors, all_ancestors, time, context, mentions, extensions } = needs;
+    if let Some(condition) = condition {
+        condition::put(out, condition)?;
+        put_texts(out, attributes.iter());
+        put_texts(out, mentions.iter());
+        out.extend([*ancestors, *all_ancestors, *time, *context, *extensions].map(u8::from));
+    }
+    Some(())
+}
+
 struct Reader<'a>(&'a [u8]);
 
-impl Reader<'_> {
-    fn number(&mut self) -> Option<u32> {
-        let (number, rest) = self.0.split_first_chunk::<4>()?;
+impl<'a> Reader<'a> {
+    fn bytes<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
-        Some(u32::from_le_bytes(*number))
+        Some(bytes)
+    }
+    fn byte(&mut self) -> Option<u8> {
+        self.bytes::<1>().map(|[byte]| *byte)
+    }
+    fn flag(&mut self) -> Option<bool> {
+        match self.byte()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+    fn number(&mut self) -> Option<u32> {
+        self.bytes().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+    fn take(&mut self, length: u32) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+    fn str(&mut self) -> Option<&'a str> {
+        let length = self.number()?;
+        std::str::from_utf8(self.take(length)?).ok()
     }
     fn text(&mut self) -> Option<String> {
-        let length = self.number()? as usize;
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok().map(str::to_owned)
+        self.str().map(str::to_owned)
     }
     fn uid(&mut self) -> Option<Uid> {
         Some(Uid { kind: self.text()?, id: self.text()? })
     }
+    fn uids(&mut self) -> Option<Vec<Uid>> {
+        (0..self.number()?).map(|_| self.uid()).collect()
+    }
+    fn texts<C: FromIterator<String>>(&mut self) -> Option<C> {
+        (0..self.number()?).map(|_| self.text()).collect()
+    }
     fn reach(&mut self) -> Option<Reach> {
-        let (tag, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(match tag {
+        Some(match self.byte()? {
             0 => Reach::Anything,
             1 => Reach::Kind(self.text()?),
             2 => Reach::Exactly(self.text()?, self.text()?),
@@ -165,45 +254,59 @@ impl Reader<'_> {
             _ => return None,
         })
     }
+    /// Whether a policy with this principal concerns the caller, without a copy of the names: most concern others.
+    fn concerns(&mut self, scope: &Scope) -> Option<bool> {
+        Some(match self.byte()? {
+            0 => true,
+            1 => self.str()? == "User",
+            2 => {
+                let (kind, id) = (self.str()?, self.str()?);
+                kind == "User" && id == scope.name
+            }
+            3 => {
+                let (kind, id) = (self.str()?, self.str()?);
+                scope.is_within(kind, id)
+            }
+            4 => {
+                let (what, kind, id) = (self.str()?, self.str()?, self.str()?);
+                what == "User" && scope.is_within(kind, id)
+            }
+            _ => return None,
+        })
+    }
+    fn rule(&mut self) -> Option<Rule> {
+        let (name, hint, permit) = (self.text()?, self.text()?, self.flag()?);
+        let reveal = *REVEAL.get(usize::from(self.byte()?))?;
+        let (some_verbs, conditional) = (self.flag()?, self.flag()?);
+        let reach = self.reach()?;
+        let verbs = if some_verbs { Some(self.uids()?) } else { None };
+        let (mut condition, mut needs) = (None, Needs::default());
+        if conditional {
+            condition = Some(Arc::new(condition::get(self)?));
+            needs = Needs {
+                attributes: self.texts()?,
+                mentions: self.texts()?,
+                ancestors: self.flag()?,
+                all_ancestors: self.flag()?,
+                time: self.flag()?,
+                context: self.flag()?,
+                extensions: self.flag()?,
+            };
+        }
+        Some(Rule {
+            name,
+            place: Place::default(),
+            start: 0,
+            permit,
+            hint: Some(hint).filter(|hint| !hint.is_empty()),
+            reveal,
+            reach,
+            verbs,
+            condition,
+            needs,
+        })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use super::*;
-
-    fn findings() -> Findings {
-        let uid = |id: &str| Uid { kind: "file_system::Action".into(), id: id.into() };
-        let entry = |principal| Entry { source: 1, start: 2, end: 3, line: 4, column: 5, principal };
-        Findings {
-            verbs: vec![("file_system".into(), "read".into(), vec![uid("view")])],
-            entries: vec![
-                entry(Reach::Anything),
-                entry(Reach::Kind("User".into())),
-                entry(Reach::Exactly("User".into(), "a\"b".into())),
-                entry(Reach::Within("Group".into(), "g".into())),
-                entry(Reach::KindWithin("User".into(), "Group".into(), "g".into())),
-            ],
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let key = Key { schema: &[1; 32], policies: &[2; 32] };
-        assert_eq!(decode(&encode(&findings(), key), key), Some(findings()));
-    }
-
-    #[test]
-    fn another_schema_or_text_or_any_changed_byte_makes_it_worthless() {
-        let key = Key { schema: &[1; 32], policies: &[2; 32] };
-        let bytes = encode(&findings(), key);
-        assert_eq!(decode(&bytes, Key { schema: &[3; 32], policies: &[2; 32] }), None);
-        assert_eq!(decode(&bytes, Key { schema: &[1; 32], policies: &[3; 32] }), None);
-        for at in 0..bytes.len() {
-            let mut bytes = bytes.clone();
-            bytes[at] ^= 1;
-            assert_eq!(decode(&bytes, key), None, "byte {at}");
-            assert_eq!(decode(&bytes[..at], key), None, "cut at {at}");
-        }
-    }
-}
+mod tests;

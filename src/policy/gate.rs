@@ -6,6 +6,7 @@ mod judge;
 mod learning;
 mod named;
 mod record;
+mod trial;
 mod replay;
 mod successor;
 mod tell;
@@ -17,6 +18,7 @@ pub use learning::Learning;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub(super) use replay::Recorded;
 pub use replay::Replayed;
+pub(super) use trial::Trial;
 pub use walk::{Walk, Weighed};
 
 use super::load::{Policies, Scope};
@@ -25,7 +27,7 @@ use super::slice::{Line, Thing};
 use super::values;
 use super::words::{Access, Action, Ask, Noun, Resource, Site, Value, ask};
 use crate::error::{Denial, Error, Kind, Result, Why};
-use crate::limits::{Stop, Watch};
+use crate::limits::Watch;
 use cedar_policy_core::ast::{Context, Entity, EntityUIDEntry};
 use judge::{Full, context, refused};
 use named::{FOLDER, Named, folder_of};
@@ -169,8 +171,6 @@ struct Counted {
     denials: Mutex<Vec<Denial>>,
     allowed: AtomicU64,
     denied: AtomicU64,
-    /// Denials of what was asked for itself: not of what a walk left out.
-    refused: AtomicU64,
 }
 
 impl std::fmt::Debug for Gate {
@@ -208,7 +208,10 @@ impl Gate {
         let uid = values::uid("User", &principal.name).ok_or_else(|| internal("no principal".to_owned()))?;
         let groups: HashSet<_> = principal.groups.iter().filter_map(|group| values::uid("Group", group)).collect();
         let mut pairs = Vec::new();
-        for (name, value) in &principal.attributes {
+        // What no condition can look at is left out: Cedar makes addresses and times with functions that it has to build first.
+        let slice = &policies.slice;
+        attributes.retain(|(name, _)| slice.mentions_of_session(name));
+        for (name, value) in principal.attributes.iter().filter(|(name, _)| slice.mentions(name)) {
             let value = values::value(value, &mut Vec::new())
                 .ok_or_else(|| internal(format!("the principal's `{name}` is no value of the policy language")))?;
             pairs.push(((*name).into(), value.into()));
@@ -437,7 +440,7 @@ impl Gate {
             Some((action, Some((kind, id)))) => (action.as_str(), (kind.as_str(), id.as_str())),
             Some((action, None)) => (action.as_str(), (question.kind, question.id)),
             None => match self.policies.slice.verb(question.ask.namespace, question.ask.name) {
-                Some(verb) => (verb.text.as_str(), (question.kind, question.id)),
+                Some(verb) => (verb.text(), (question.kind, question.id)),
                 None => {
                     own = values::written(&format!("{}::Action", question.ask.namespace), question.ask.name);
                     (own.as_str(), (question.kind, question.id))
@@ -483,9 +486,8 @@ impl Gate {
         if let Err(error) = self.record(question, full, Some(&reference), None) {
             return error;
         }
-        if asked && self.counted.refused.fetch_add(1, Ordering::Relaxed) >= self.watch.limits.denials {
-            self.watch.stop(Stop::Denials);
-            return Stop::Denials.error(&self.watch.limits);
+        if asked && let Err(error) = self.watch.count_denial() {
+            return error;
         }
         let shown;
         let full = if self.policies.slice.some_hidden {

@@ -1,8 +1,8 @@
 //! From policy text to the rules that concern one caller: bounds, digest, cache; or else parsing and strict validation, where one fault stops all.
 
-use super::cache::{self, Entry, Findings, Store};
+use super::cache::{self, Findings, Row, Spot, Store};
 use super::pointed::{Fault, position};
-use super::slice::{self, Line, Place, Reach, Rule, Slice, Uid};
+use super::slice::{self, Line, Place, Reach, Reveal, Rule, Slice, Uid};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
 use cedar_policy_core::ast::{Policy, PolicyID, PolicySet};
@@ -55,6 +55,17 @@ pub struct Policies {
     pub(super) slice: Slice,
 }
 
+impl Scope {
+    /// Whether the caller is, or is in, this entity.
+    pub(super) fn is_within(&self, kind: &str, id: &str) -> bool {
+        match kind {
+            "User" => id == self.name,
+            "Group" => self.groups.iter().any(|group| group == id),
+            _ => false,
+        }
+    }
+}
+
 impl Policies {
     /// Loads policies that validate strictly against `schema` (see [`super::schema::render`]).
     ///
@@ -84,19 +95,27 @@ impl Policies {
         let digest = digest_of(&sources);
         let key = cache::Key { schema: identity, policies: &digest };
         let hex = hex(&digest);
-        if let Some(findings) = cache.and_then(|cache| cache.get(&cache::key_name(&hex))).and_then(|bytes| cache::decode(&bytes, key))
-            && let Some(rules) = on_big_stack(|| rules_of(&findings.entries, &sources, scope))?
-        {
-            let Findings { verbs, entries } = findings;
-            return Ok(Self { digest: hex, total: entries.len(), cached: true, scope: scope.clone(), slice: Slice::new(rules, verbs) });
+        let known = cache.and_then(|cache| cache.get(&cache::key_name(&hex)));
+        if let Some(found) = known.and_then(|bytes| cache::decode(&bytes, key, scope)) {
+            let places = Places::of(&sources);
+            let rules = found.rules.into_iter().map(|(spot, rule)| places.put(rule, spot)).collect();
+            return Ok(Self { digest: hex, total: found.total, cached: true, scope: scope.clone(), slice: Slice::new(rules, found.verbs) });
         }
-        let schema = schema();
-        let (findings, rules) = on_big_stack(|| examine(&sources, &schema, &|principal| concerns(principal, scope)))??;
-        if let Some(cache) = cache {
-            cache.put(&cache::key_name(&hex), &cache::encode(&findings, key));
+        let (schema, keep) = (schema(), cache.is_some());
+        let (findings, encoded) = on_big_stack(|| {
+            let findings = examine(&sources, &schema)?;
+            let encoded = keep.then(|| cache::encode(&findings, key)).flatten();
+            Ok::<_, Error>((findings, encoded))
+        })??;
+        if let (Some(cache), Some(encoded)) = (cache, encoded) {
+            cache.put(&cache::key_name(&hex), &encoded);
         }
         let Findings { verbs, entries } = findings;
-        Ok(Self { digest: hex, total: entries.len(), cached: false, scope: scope.clone(), slice: Slice::new(rules, verbs) })
+        let total = entries.len();
+        let mine = entries.into_iter().filter(|row| concerns(&row.principal, scope));
+        let places = Places::of(&sources);
+        let rules = mine.map(|row| places.put(row.rule, row.spot)).collect();
+        Ok(Self { digest: hex, total, cached: false, scope: scope.clone(), slice: Slice::new(rules, verbs) })
     }
 
     /// The digest that these sources would have, see [`Policies::digest`]: whether they changed.
@@ -164,15 +183,13 @@ impl Whole {
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         check_sizes(&sources)?;
         let digest = hex(&digest_of(&sources));
-        let (findings, rules) = on_big_stack(|| examine(&sources, schema, &|_| true))??;
-        let place =
-            |entry: &Entry| format!("{}:{}", sources.get(entry.source as usize).map_or("", |source| source.name.as_str()), entry.line);
-        let rules = findings
-            .entries
-            .iter()
-            .zip(rules)
-            .map(|(entry, rule)| Placement { rule, principal: entry.principal.clone(), place: place(entry) })
-            .collect();
+        let findings = on_big_stack(|| examine(&sources, schema))??;
+        let places = Places::of(&sources);
+        let placed = |row: Row| {
+            let rule = places.put(row.rule, row.spot);
+            Placement { place: format!("{}:{}", rule.place.source, rule.place.line), principal: row.principal, rule }
+        };
+        let rules = findings.entries.into_iter().map(placed).collect();
         Ok(Self { digest, rules, verbs: findings.verbs })
     }
 
@@ -240,65 +257,34 @@ pub(super) fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T
 }
 
 fn concerns(principal: &Reach, scope: &Scope) -> bool {
-    let within = |kind: &str, id: &str| match kind {
-        "User" => id == scope.name,
-        "Group" => scope.groups.iter().any(|group| group == id),
-        _ => false,
-    };
     match principal {
         Reach::Anything => true,
         Reach::Kind(kind) => kind == "User",
         Reach::Exactly(kind, id) => kind == "User" && *id == scope.name,
-        Reach::Within(kind, id) => within(kind, id),
-        Reach::KindWithin(what, kind, id) => what == "User" && within(kind, id),
+        Reach::Within(kind, id) => scope.is_within(kind, id),
+        Reach::KindWithin(what, kind, id) => what == "User" && scope.is_within(kind, id),
     }
-}
-
-/// The caller's rules from what the cache says. None when it does not fit the text after all.
-fn rules_of(entries: &[Entry], sources: &[&Source], scope: &Scope) -> Option<Vec<Rule>> {
-    let mine: Vec<&Entry> = entries.iter().filter(|entry| concerns(&entry.principal, scope)).collect();
-    // Parsed in one go: most of what parsing costs is the start (measured: 60 µs, and 7 µs for each policy).
-    let mut text = String::new();
-    let mut starts = Vec::with_capacity(mine.len());
-    for entry in &mine {
-        starts.push(text.len());
-        text.push_str(sources.get(entry.source as usize)?.text.get(entry.start as usize..entry.end as usize)?);
-        text.push('\n');
-    }
-    let set = if text.is_empty() { PolicySet::new() } else { parse_policyset(&text).ok()? };
-    if set.templates().next().is_some() {
-        return None;
-    }
-    let mut policies: Vec<(usize, Policy)> =
-        set.into_policies().map(|policy| Some((policy.loc()?.start(), policy))).collect::<Option<_>>()?;
-    policies.sort_by_key(|(start, _)| *start);
-    if policies.iter().map(|(start, _)| *start).ne(starts) {
-        return None;
-    }
-    let places = Places::of(sources);
-    let rules = mine.into_iter().zip(policies).map(|(entry, (_, policy))| {
-        if slice::reach(policy.principal_constraint().as_inner())? != entry.principal {
-            return None;
-        }
-        let name = annotation(&policy, "id")
-            .unwrap_or_else(|| sources.get(entry.source as usize).map_or_else(String::new, |source| name_by_place(source, entry)));
-        Rule::new(&policy, name, places.of_entry(entry))
-    });
-    rules.collect()
 }
 
 /// The sources, for the places of policies in them: one copy of each name serves all policies of its source.
-struct Places<'a>(Vec<(Arc<str>, &'a str)>);
+struct Places<'a>(Vec<(Arc<str>, &'a Source)>);
 
 impl<'a> Places<'a> {
     fn of(sources: &[&'a Source]) -> Self {
-        Self(sources.iter().map(|source| (Arc::from(source.name.as_str()), source.text.as_str())).collect())
+        Self(sources.iter().map(|source| (Arc::from(source.name.as_str()), *source)).collect())
     }
-    fn of_entry(&self, entry: &Entry) -> Place {
-        let Some((name, text)) = self.0.get(entry.source as usize) else { return Place::default() };
-        let before = text.get(..entry.start as usize).unwrap_or("");
+    /// The rule with what only its source tells: where it stands, its name if it has no `@id`, and its text if its author reveals it.
+    fn put(&self, mut rule: Rule, spot: Spot) -> Rule {
+        let Some((name, source)) = self.0.get(spot.source as usize) else { return rule };
+        if rule.name.is_empty() {
+            rule.name = name_by_place(source, spot);
+        }
+        let before = source.text.get(..spot.start as usize).unwrap_or("");
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        Place { source: Arc::clone(name), line: entry.line, column: u32::try_from(column).unwrap_or(u32::MAX) }
+        let told = rule.reveal == Reveal::Rule && rule.condition.is_some();
+        let text = if told { source.text.get(spot.start as usize..spot.end as usize).map(Arc::from) } else { None };
+        rule.place = Place { source: Arc::clone(name), line: spot.line, column: u32::try_from(column).unwrap_or(u32::MAX), text };
+        rule
     }
 }
 
@@ -306,11 +292,104 @@ pub(super) fn annotation(policy: &Policy, key: &str) -> Option<String> {
     policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == key).map(|(_, value)| value.val.to_string())
 }
 
+/// Where a policy stands, and whom it concerns.
+pub(super) struct Entry {
+    /// Number of the source, in the order of their names.
+    pub source: u32,
+    pub start: u32,
+    pub end: u32,
+    pub line: u32,
+    /// 0 for the first policy of its line.
+    pub column: u32,
+    /// The principal part of its scope.
+    pub principal: Reach,
+}
+
+impl Entry {
+    fn spot(&self) -> Spot {
+        Spot { source: self.source, start: self.start, end: self.end, line: self.line, column: self.column }
+    }
+}
+
 /// A policy with its place.
 pub(super) struct Placed {
     pub entry: Entry,
     pub name: String,
     pub policy: Policy,
+}
+
+/// Policies that were validated once, for many callers.
+pub(super) struct Book<'a> {
+    sources: Vec<&'a Source>,
+    digest: String,
+    findings: Findings,
+}
+
+impl<'a> Book<'a> {
+    /// # Errors
+    /// As [`Policies::load`].
+    pub(super) fn open(sources: &[&'a Source], schema: &str) -> Result<Self> {
+        let mut sources = sources.to_vec();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        check_sizes(&sources)?;
+        let findings = on_big_stack(|| examine(&sources, schema))??;
+        Ok(Self { digest: hex(&digest_of(&sources)), sources, findings })
+    }
+
+    /// What [`Policies::load`] gives for one caller.
+    pub(super) fn policies(&self, scope: &Scope) -> Policies {
+        let places = Places::of(&self.sources);
+        let mine = self.findings.entries.iter().filter(|row| concerns(&row.principal, scope));
+        let rules = mine.map(|row| places.put(row.rule.clone(), row.spot)).collect();
+        Policies {
+            digest: self.digest.clone(),
+            total: self.findings.entries.len(),
+            cached: false,
+            scope: scope.clone(),
+            slice: Slice::new(rules, self.findings.verbs.clone()),
+        }
+    }
+}
+
+/// A rule as it is written, whomever it concerns.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// `@id`, or `file:line`.
+    pub name: String,
+    pub permit: bool,
+    pub file: String,
+    pub line: u32,
+    /// What `@test` says, and at which byte.
+    pub tests: Option<(usize, String)>,
+}
+
+/// Every rule of these sources, in the order of their names and texts.
+///
+/// # Errors
+/// [`Kind::Config`] when one is too much or no Cedar; what strict validation refuses is not looked for here.
+pub(super) fn written(sources: &[Source]) -> Result<Vec<Written>> {
+    let mut sources: Vec<&Source> = sources.iter().collect();
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    check_sizes(&sources)?;
+    let placed = on_big_stack(|| {
+        let (mut placed, mut wrong) = (Vec::new(), Vec::new());
+        for (index, source) in (0_u32..).zip(&sources) {
+            parse(index, source, &mut placed, &mut wrong);
+        }
+        if wrong.is_empty() { Ok(placed) } else { Err(faults(&wrong, &sources)) }
+    })??;
+    let rules = placed.into_iter().map(|item| {
+        let file = sources.get(item.entry.source as usize).map_or_else(String::new, |source| source.name.clone());
+        let tests = annotation(&item.policy, "test").map(|text| (place_of_annotation(&item, "test"), text));
+        Written {
+            permit: item.policy.effect() == cedar_policy_core::ast::Effect::Permit,
+            name: item.name,
+            file,
+            line: item.entry.line,
+            tests,
+        }
+    });
+    Ok(rules.collect())
 }
 
 /// What parsing and strict validation found.
@@ -325,8 +404,8 @@ pub(super) struct Examined {
     pub verbs: Vec<slice::VerbRow>,
 }
 
-/// Parses and validates everything; one fault stops all. Gives the rules for principals that `keep` wants, in the order of the entries.
-fn examine(sources: &[&Source], schema: &str, keep: &(dyn Fn(&Reach) -> bool + Sync)) -> Result<(Findings, Vec<Rule>)> {
+/// Parses and validates everything; one fault stops all.
+fn examine(sources: &[&Source], schema: &str) -> Result<Findings> {
     let Examined { placed, wrong, verbs, .. } = look_through(sources, schema)?;
     if !wrong.is_empty() {
         return Err(faults(&wrong, sources));
@@ -334,26 +413,21 @@ fn examine(sources: &[&Source], schema: &str, keep: &(dyn Fn(&Reach) -> bool + S
     if placed.is_empty() {
         return Err(Error::new(Kind::Config, "no policy at all: nothing would be allowed to anybody"));
     }
-    let places = Places::of(sources);
-    let kept = placed.iter().filter(|placed| keep(&placed.entry.principal));
-    let rules = kept.map(|placed| Rule::new(&placed.policy, placed.name.clone(), places.of_entry(&placed.entry)));
-    let rules = rules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
-    let entries = placed.into_iter().map(|placed| placed.entry).collect();
-    Ok((Findings { verbs, entries }, rules))
+    let row = |placed: Placed| {
+        // The name is that of the place unless it is the policy's own.
+        let rule = Rule::new(&placed.policy, annotation(&placed.policy, "id").unwrap_or_default(), Place::default())?;
+        Some(Row { spot: placed.entry.spot(), principal: placed.entry.principal, rule })
+    };
+    let entries = placed.into_iter().map(row).collect::<Option<Vec<_>>>();
+    let entries = entries.ok_or_else(|| Error::new(Kind::Internal, "a policy has a slot but is no template"))?;
+    Ok(Findings { verbs, entries })
 }
 
 /// Parses and validates everything. A fault in one file does not keep those of the others from being found.
 pub(super) fn look_through(sources: &[&Source], schema: &str) -> Result<Examined> {
     let Examined { mut placed, mut wrong, mut odd, .. } = Examined::default();
     for (index, source) in (0_u32..).zip(sources) {
-        if let Err(much) = bounds::check(&source.text) {
-            wrong.push(Fault::new("too-large", index, much.offset, much.message));
-            continue;
-        }
-        match parse_policyset(&source.text) {
-            Ok(set) => place(index, source, set, &mut placed, &mut wrong),
-            Err(errors) => wrong.extend(errors.iter().map(|error| fault_of("syntax", index, source, error))),
-        }
+        parse(index, source, &mut placed, &mut wrong);
     }
     look_at_annotations(&placed, sources, &mut wrong);
     look_at_conditions(&placed, &mut wrong);
@@ -364,6 +438,18 @@ pub(super) fn look_through(sources: &[&Source], schema: &str) -> Result<Examined
     validate(&placed, sources, schema, &mut wrong, &mut odd)?;
     wrong.sort_by_key(|fault| (fault.source, fault.offset));
     Ok(Examined { placed, wrong, odd, verbs })
+}
+
+/// Parses one file, if it is not too much for the parser.
+fn parse(index: u32, source: &Source, placed: &mut Vec<Placed>, wrong: &mut Vec<Fault>) {
+    if let Err(much) = bounds::check(&source.text) {
+        wrong.push(Fault::new("too-large", index, much.offset, much.message));
+        return;
+    }
+    match parse_policyset(&source.text) {
+        Ok(set) => place(index, source, set, placed, wrong),
+        Err(errors) => wrong.extend(errors.iter().map(|error| fault_of("syntax", index, source, error))),
+    }
 }
 
 /// Policies of one file in the order of the text; templates are faults.
@@ -387,17 +473,17 @@ fn place(index: u32, source: &Source, set: PolicySet, placed: &mut Vec<Placed>, 
         let not_first = placed.last().is_some_and(|last| last.entry.source == index && last.entry.line == line);
         let column = if not_first { number(position(&source.text, start).1) } else { 0 };
         let entry = Entry { source: index, start: number(start), end: number(end), line, column, principal };
-        let name = annotation(&policy, "id").unwrap_or_else(|| name_by_place(source, &entry));
+        let name = annotation(&policy, "id").unwrap_or_else(|| name_by_place(source, entry.spot()));
         let policy = policy.new_id(PolicyID::from_string(&name));
         placed.push(Placed { entry, name, policy });
     }
 }
 
 /// `file:line`, with the column for the second policy of a line and those after it.
-fn name_by_place(source: &Source, entry: &Entry) -> String {
-    match entry.column {
-        0 => format!("{}:{}", source.name, entry.line),
-        column => format!("{}:{}:{column}", source.name, entry.line),
+fn name_by_place(source: &Source, spot: Spot) -> String {
+    match spot.column {
+        0 => format!("{}:{}", source.name, spot.line),
+        column => format!("{}:{}:{column}", source.name, spot.line),
     }
 }
 

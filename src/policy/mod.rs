@@ -1,5 +1,6 @@
 //! What is allowed: the owner's Cedar policies, loaded and strictly validated, and the gate that asks them. The only module that knows Cedar.
 
+mod arguments;
 mod bounds;
 mod cache;
 pub mod compare;
@@ -19,9 +20,11 @@ mod replay;
 pub mod schema;
 mod shape;
 mod slice;
+pub mod suite;
 mod values;
 mod words;
 
+pub use arguments::{Arguments, environment};
 pub use cache::Store;
 pub use gate::{
     Answer, Closed, Considered, DecisionRecord, Described, Effect, EffectRecord, Explanation, Fate, Gate, Granted, Learning, Open,

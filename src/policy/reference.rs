@@ -14,7 +14,7 @@ pub fn markdown(asks: &[Ask], nouns: &[Noun], users: &dyn Fn(&str, &str) -> Vec<
          A policy is written in [Cedar](https://docs.cedarpolicy.com/) and checked strictly against `policies/rex.cedarschema`. What no `permit` allows is denied,\n\
          and a `forbid` overrides every `permit`.\n\n\
          ```cedar\n\
-         permit(\n    principal in Group::\"oncall\",\n    action in [file_system::Action::\"view\"],\n    resource in file_system::Dir::\"/var/log\"\n);\n\
+         @id(\"oncall-views-logs\")\npermit(\n    principal in Group::\"oncall\",\n    action in [file_system::Action::\"view\"],\n    resource in file_system::Dir::\"/var/log\"\n);\n\
          ```\n\n\
          An attribute with a question mark may be missing: ask `has` first.\n\n\
          ## Who asks: `User`\n\n\

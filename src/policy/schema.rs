@@ -59,7 +59,7 @@ const fn noun(name: &'static str, parents: &'static [&'static str], attributes: 
 }
 
 /// The nouns of the reference. Resources add attributes to them.
-const NOUNS: &[Noun] = &[
+pub(super) const NOUNS: &[Noun] = &[
     noun("file_system::Dir", &["file_system::Dir"], &[attribute("path", "String", true, "Its canonical path.")], "A directory."),
     noun(
         "file_system::File",
@@ -137,7 +137,7 @@ const fn with_context(ask: Ask, context: &'static [Attribute]) -> Ask {
 }
 
 /// The verbs of the reference, all in the group that it meant them to be in, and sorted into `view` and `edit`.
-const VERBS: &[Ask] = &[
+pub(super) const VERBS: &[Ask] = &[
     verb(("file_system", "open"), FILE_OR_DIR, &["SafeIO", "view"], Access::ReadOnly, "Reach a file or directory at all."),
     verb(
         ("file_system", "read"),

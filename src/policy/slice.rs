@@ -80,6 +80,7 @@ pub(super) fn reach(constraint: &PrincipalOrResourceConstraint) -> Option<Reach>
 
 /// How much of a rule a denial may tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub(super) enum Reveal {
     None,
     Hint,
@@ -92,10 +93,12 @@ pub(super) struct Place {
     pub source: Arc<str>,
     pub line: u32,
     pub column: u32,
+    /// The policy as its author wrote it, where that is told: a condition from the cache has no places of its own.
+    pub text: Option<Arc<str>>,
 }
 
 /// One policy that concerns the caller.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rule {
     /// `@id`, or `file:line`.
     pub name: String,
@@ -113,7 +116,7 @@ pub(super) struct Rule {
 }
 
 /// What a condition looks at.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
     /// Attributes of the resource.
     pub attributes: BTreeSet<String>,
@@ -125,6 +128,10 @@ pub(super) struct Needs {
     pub time: bool,
     /// Anything of the context but `session`.
     pub context: bool,
+    /// Names of all attributes that it takes of anything.
+    pub mentions: BTreeSet<String>,
+    /// Whether it calls a function of Cedar's extensions.
+    pub extensions: bool,
 }
 
 impl Rule {
@@ -174,11 +181,24 @@ impl Needs {
         needs.look(condition);
         needs
     }
+
+    /// Whether it may look at the context or the session as a whole; [`Needs::bare`] says both as `time`.
+    fn whole(&self) -> bool {
+        self.time
+    }
+
     fn look(&mut self, condition: &Expr) {
         for part in condition.subexpressions() {
             match part.expr_kind() {
-                ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => self.attribute(expr, &[attr]),
-                ExprKind::ExtHasAttr { expr, attrs } => self.attribute(expr, &attrs.iter().map(AsRef::<str>::as_ref).collect::<Vec<_>>()),
+                ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => {
+                    self.mentions.insert(attr.to_string());
+                    self.attribute(expr, &[attr]);
+                }
+                ExprKind::ExtHasAttr { expr, attrs } => {
+                    self.mentions.extend(attrs.iter().map(ToString::to_string));
+                    self.attribute(expr, &attrs.iter().map(AsRef::<str>::as_ref).collect::<Vec<_>>());
+                }
+                ExprKind::ExtensionFunctionApp { .. } => self.extensions = true,
                 ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 }
                     if !matches!(arg1.expr_kind(), ExprKind::Var(Var::Action | Var::Principal)) =>
                 {
@@ -329,8 +349,7 @@ pub(super) struct Verb {
     pub name: String,
     /// The groups it is in, directly or not.
     pub groups: Vec<Uid>,
-    /// Cedar notation.
-    pub text: String,
+    text: OnceLock<String>,
     /// Indices of the [`Places`] that concern it.
     places: Vec<usize>,
     /// Every rule that concerns it.
@@ -340,6 +359,11 @@ pub(super) struct Verb {
 }
 
 impl Verb {
+    /// Cedar notation.
+    pub(super) fn text(&self) -> &str {
+        self.text.get_or_init(|| values::written(&format!("{}::Action", self.namespace), &self.name))
+    }
+
     /// The verb for Cedar: in a request, and with its groups among the entities.
     pub(super) fn cedar(&self) -> Option<&(EntityUIDEntry, Arc<cedar_policy_core::ast::Entity>)> {
         let make = || {
@@ -365,17 +389,21 @@ pub(super) struct Slice {
     pub some_hidden: bool,
     /// Entities that some condition names: the only ancestors worth giving to Cedar.
     named: HashMap<String, HashSet<String>>,
+    /// Attributes that some condition names.
+    mentioned: HashSet<String>,
+    /// Whether some condition may look at the circumstances as a whole.
+    whole: bool,
 }
 
 impl Slice {
     pub(super) fn new(rules: Vec<Rule>, verbs: Vec<VerbRow>) -> Self {
         let mut slice = Self { some_hidden: rules.iter().any(|rule| rule.reveal == Reveal::None), ..Self::default() };
         // Places of a verb or group, by entity type and id; the empty one is for policies about every verb.
-        let mut places: HashMap<(String, String), usize> = HashMap::new();
+        let every = Uid { kind: String::new(), id: String::new() };
+        let mut places: HashMap<&Uid, usize> = HashMap::new();
         for (index, rule) in (0_u32..).zip(&rules) {
-            let all = vec![Uid { kind: String::new(), id: String::new() }];
-            for verb in rule.verbs.as_ref().unwrap_or(&all) {
-                let at = *places.entry((verb.kind.clone(), verb.id.clone())).or_insert(slice.places.len());
+            for verb in rule.verbs.as_deref().unwrap_or(std::slice::from_ref(&every)) {
+                let at = *places.entry(verb).or_insert(slice.places.len());
                 if at == slice.places.len() {
                     slice.places.push(Places::default());
                 }
@@ -386,6 +414,8 @@ impl Slice {
                     Reach::Within(kind, id) | Reach::KindWithin(_, kind, id) => place.within.add(kind, id, index),
                 }
             }
+            slice.mentioned.extend(rule.needs.mentions.iter().cloned());
+            slice.whole |= rule.needs.whole();
             if rule.needs.ancestors {
                 rule.each_named(&mut |uid| {
                     let uid = Uid::of(uid);
@@ -394,20 +424,18 @@ impl Slice {
             }
         }
         for (namespace, name, groups) in verbs {
-            let kind = format!("{namespace}::Action");
-            let own = [(kind.clone(), name.clone()), (String::new(), String::new())];
-            let keys = groups.iter().map(|group| (group.kind.clone(), group.id.clone())).chain(own);
-            let mut mine: Vec<usize> = keys.filter_map(|key| places.get(&key).copied()).collect();
+            let own = Uid { kind: format!("{namespace}::Action"), id: name };
+            let mut mine: Vec<usize> = groups.iter().chain([&own, &every]).filter_map(|key| places.get(key).copied()).collect();
             mine.sort_unstable();
             mine.dedup();
             let concerned: BTreeSet<u32> = mine.iter().filter_map(|at| slice.places.get(*at)).flat_map(Places::all).collect();
             let some_forbid = concerned.iter().any(|rule| rules.get(*rule as usize).is_some_and(|rule| !rule.permit));
-            let text = values::written(&kind, &name);
+            let name = own.id;
             let verb = Verb {
                 namespace: namespace.clone(),
                 name: name.clone(),
                 groups,
-                text,
+                text: OnceLock::new(),
                 places: mine,
                 rules: concerned.into_iter().collect(),
                 some_forbid,
@@ -430,6 +458,16 @@ impl Slice {
     /// Whether a condition somewhere names this entity.
     pub(super) fn names(&self, kind: &str, id: &str) -> bool {
         self.named.get(kind).is_some_and(|ids| ids.contains(id))
+    }
+
+    /// Whether some condition can look at the attribute of this name of the principal.
+    pub(super) fn mentions(&self, attribute: &str) -> bool {
+        self.mentioned.contains(attribute)
+    }
+
+    /// Whether some condition can look at the attribute of this name of the circumstances.
+    pub(super) fn mentions_of_session(&self, attribute: &str) -> bool {
+        self.whole || self.mentioned.contains(attribute)
     }
 
     /// The rules whose scope matches: the principal's part when they were loaded, the verb and the resource here.
@@ -468,7 +506,7 @@ impl Slice {
         let rules = verb.rules.iter().filter_map(|index| self.rule(*index)).filter(|rule| rule.reveal != Reveal::None);
         let (permits, forbids): (Vec<&Rule>, Vec<&Rule>) = rules.partition(|rule| rule.permit);
         let everything_forbidden = forbids.iter().any(|rule| rule.reach == Reach::Anything && rule.condition.is_none());
-        let mut line = Line { action: verb.text.clone(), everywhere: false, allows: Vec::new(), except: Vec::new() };
+        let mut line = Line { action: verb.text().to_owned(), everywhere: false, allows: Vec::new(), except: Vec::new() };
         if everything_forbidden || permits.is_empty() {
             return line;
         }

@@ -1,19 +1,25 @@
 //! Our values as Cedar's: no text is ever parsed, except by Cedar's own constructors of addresses and times.
 
 use super::words::{Object, Value};
+use cedar_policy_core::FromNormalizedStr as _;
 use cedar_policy_core::ast::{self, Eid, EntityType, EntityUID, Name, RestrictedExpr};
 use cedar_policy_core::evaluator::RestrictedEvaluator;
 use cedar_policy_core::extensions::Extensions;
 use std::collections::{HashMap, HashSet};
 use std::sync::{LazyLock, RwLock};
 
-/// An entity type by name. Parsed once per process; the names come from nouns, never from outside.
+/// A name that is written as Cedar writes it itself. Its grammar has no part in that: to build the first parser takes longer than a hundred decisions.
+pub(super) fn name(text: &str) -> Option<Name> {
+    Name::from_normalized_str(text).ok()
+}
+
+/// An entity type by name. Read once per process; the names come from nouns and from policies, never from outside.
 pub(super) fn entity_type(name: &str) -> Option<EntityType> {
     static KNOWN: LazyLock<RwLock<HashMap<String, EntityType>>> = LazyLock::new(RwLock::default);
     if let Some(known) = KNOWN.read().ok().and_then(|known| known.get(name).cloned()) {
         return Some(known);
     }
-    let made = name.parse::<Name>().ok().map(EntityType::from)?;
+    let made = self::name(name).map(EntityType::from)?;
     if let Ok(mut known) = KNOWN.write() {
         known.insert(name.to_owned(), made.clone());
     }
@@ -64,7 +70,7 @@ fn entity(object: &Object, objects: &mut Vec<ast::Entity>) -> Option<ast::Entity
 
 fn call(function: &str, argument: &str) -> Option<ast::Value> {
     static NAMES: LazyLock<HashMap<&'static str, Name>> =
-        LazyLock::new(|| ["datetime", "ip"].into_iter().filter_map(|name| Some((name, name.parse::<Name>().ok()?))).collect());
+        LazyLock::new(|| ["datetime", "ip"].into_iter().filter_map(|name| Some((name, self::name(name)?))).collect());
     let call = RestrictedExpr::call_extension_fn(NAMES.get(function)?.clone(), [RestrictedExpr::val(argument)]);
     RestrictedEvaluator::new(Extensions::all_available()).interpret(call.as_borrowed()).ok()
 }

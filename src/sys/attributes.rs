@@ -190,6 +190,10 @@ pub fn allocate<A: Action<On = File>>(granted: &Granted<A>, room: Room, offset: 
             return Err(at(granted, "fallocate", Errno::NOSPC));
         }
     }
+    // Room behind the end counts like what is written there: it fills the disk just the same.
+    if room != Room::Hole {
+        super::size::grows_to(&file, offset.saturating_add(length)).map_err(|error| error.with_path(granted.resource().asked().shown()))?;
+    }
     let mut done = 0;
     while done < length {
         let piece = (length - done).min(PIECE);

@@ -3,12 +3,16 @@
 //! rex itself can start nothing any more once it is fenced. It sends the broker an opened program, the argument vector and descriptors; the broker
 //! refuses what the hull of the policies does not list, gives the program a fence of its own, and is the parent that every orphan of it falls
 //! to (PR_SET_CHILD_SUBREAPER of prctl(2)). When a program ends, or rex goes away in whatever manner, the broker kills what is left of it.
+//! A guard above the broker does the same when the broker itself is killed.
 
 mod child;
+mod gauge;
+mod guard;
 mod serve;
 mod tree;
 mod wire;
 
+pub use gauge::{Reading, reading};
 pub use serve::Rules;
 pub use wire::{Ended, Launch, Limit, Owner};
 
@@ -32,6 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Broker {
     socket: Option<OwnedFd>,
+    /// The guard, which ends after the broker.
     pid: Pid,
     /// Readable when it has ended; behind the fence it could not be opened any more.
     process: Option<OwnedFd>,
@@ -57,12 +62,13 @@ pub struct Running {
 }
 
 impl Broker {
-    /// Forks the broker. No thread may run yet. What takes time is left to its first request, which most runs never make.
+    /// Forks the guard, and that the broker. No thread may run yet. What takes time is left to its first request, which most runs never make.
     ///
     /// # Errors
     /// When the kernel gives no process or socket.
     pub fn start(rules: Rules<'_>) -> Result<Self> {
         let (ours, theirs) = pair()?;
+        let gauge = gauge::Gauge::new()?;
         #[expect(unsafe_code, reason = "a process that goes on with the code of this one has no safe interface")]
         // SAFETY: no other thread runs, so the child has the whole state of the process and may do what any process may.
         let forked = unsafe { libc::fork() };
@@ -70,10 +76,11 @@ impl Broker {
             -1 => Err(std::io::Error::last_os_error().into()),
             0 => {
                 drop(ours);
-                serve::serve(theirs, rules)
+                guard::guard(theirs, rules, gauge)
             }
             pid => {
                 let pid = Pid::from_raw(pid).ok_or_else(|| Error::new(Kind::Internal, "fork gave no process"))?;
+                gauge.keep();
                 // Where the kernel has none (before Linux 5.3) its end is looked for instead.
                 let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
                 Ok(Self { socket: Some(ours), pid, process })
@@ -198,6 +205,7 @@ impl Running {
             Some((Reply::Refused, _)) => {
                 Err(Error::new(Kind::Permission, "the fence of this run does not let this program start").with_path(&self.shown))
             }
+            Some((Reply::TooMany, _)) => Err(Error::new(Kind::Limit, "the limit of processes that come of programs was reached")),
             Some((reply, _)) => Ok(reply),
             None => Err(gone()),
         }

@@ -12,9 +12,12 @@ const OWN_FILES: u64 = 1024;
 /// # Errors
 /// When the kernel refuses one of them.
 pub fn confine(limits: &Limits) -> Result<Vec<&'static str>> {
+    // Read now what rustix wants to know of the kernel, and asks for in ways that are closed to it later.
+    let _ = rustix::param::page_size();
     rustix::thread::set_no_new_privs(true)?;
     let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let files = (u64::from(limits.open_files) + OWN_FILES).min(hard);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) })?;
+    super::size::limit(limits.file_size);
     Ok(vec!["no-new-privs", "not-dumpable", "rlimits"])
 }

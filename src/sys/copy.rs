@@ -120,6 +120,7 @@ fn in_place<W: Action<On = File>>(from: &std::fs::File, target: &Granted<W>, pla
     let to = super::write::open(target, OFlags::WRONLY)?;
     let before = u64::try_from(rustix::fs::fstat(&to)?.st_size).unwrap_or(0);
     let length = u64::try_from(rustix::fs::fstat(from)?.st_size).unwrap_or(0);
+    super::size::grows_to(&to, length)?;
     // Before the old contents are touched there has to be room for the new.
     if length > 0
         && let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) = rustix::fs::fallocate(&to, FallocateFlags::KEEP_SIZE, 0, length)
@@ -145,6 +146,7 @@ fn pour(from: &std::fs::File, to: &std::fs::File, fresh: bool, watch: &Watch) ->
         set_length(to, length, fresh)?;
         return Ok(length);
     }
+    super::size::grows_to(to, size)?;
     // Small files are as quickly copied as cloned, and most filesystems cannot clone.
     if fresh && size >= WORTH_CLONING && rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(u64::try_from(rustix::fs::fstat(to)?.st_size).unwrap_or(0));
@@ -257,6 +259,7 @@ fn stream(mut from: &std::fs::File, to: &std::fs::File, watch: &Watch) -> Result
         match from.read(&mut buffer) {
             Ok(0) => return Ok(length),
             Ok(count) => {
+                super::size::grows_to(to, length + count as u64)?;
                 writer.write_all(buffer.get(..count).unwrap_or_default()).map_err(from_write)?;
                 length += count as u64;
                 buffer.resize(BUFFER, 0);

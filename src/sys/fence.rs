@@ -5,6 +5,7 @@
 //! may do besides (capabilities(7)). There is no way back. It is armed before a thread is started, so that every thread is behind it.
 
 mod calls;
+mod filter;
 mod paths;
 mod plan;
 mod powers;

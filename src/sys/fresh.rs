@@ -71,7 +71,8 @@ impl Sink<'_> {
     /// # Errors
     /// What ftruncate(2) and lseek(2) report.
     pub fn skip(&mut self, zeros: u64) -> Result<()> {
-        self.bytes += zeros;
+        self.bytes = self.bytes.saturating_add(zeros);
+        super::size::new_file(self.bytes)?;
         rustix::fs::ftruncate(self.file, self.bytes).map_err(|errno| Error::os("truncate", errno.raw_os_error()))?;
         rustix::fs::seek(self.file, rustix::fs::SeekFrom::Start(self.bytes)).map_err(|errno| Error::os("seek", errno.raw_os_error()))?;
         Ok(())
@@ -80,6 +81,7 @@ impl Sink<'_> {
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        super::size::new_file(self.bytes.saturating_add(bytes.len() as u64)).map_err(to_io)?;
         let mut file = self.file;
         match file.write(bytes) {
             Ok(count) => {

@@ -410,6 +410,7 @@ impl Opened {
             self.at = rustix::fs::tell(&self.file).unwrap_or(self.at + bytes.len() as u64);
             return Ok(());
         }
+        super::size::grows_to(&self.file, self.at.saturating_add(bytes.len() as u64))?;
         for piece in bytes.chunks(4 << 20) {
             watch.check()?;
             self.file.write_all_at(piece, self.at).map_err(from_write)?;
@@ -473,6 +474,7 @@ impl Opened {
         self.writable()?;
         self.forget_ahead();
         let before = u64::try_from(rustix::fs::fstat(&self.file)?.st_size).ok();
+        super::size::grows_to(&self.file, size)?;
         rustix::fs::ftruncate(&self.file, size).map_err(|errno| Error::os("truncate", errno.raw_os_error()))?;
         Ok(before != Some(size))
     }
@@ -483,7 +485,8 @@ impl Opened {
     /// [`Kind::Timeout`]; that the run has to stop.
     pub fn lock(&self, exclusive: bool, wait: Duration, watch: &Watch) -> Result<()> {
         let how = if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
-        let end = Instant::now() + wait.min(watch.remaining());
+        // Not cut to what the run has left: the end of that is told by the check.
+        let end = Instant::now() + wait.min(Duration::from_secs(u32::MAX.into()));
         let mut pause = Duration::from_millis(1);
         loop {
             match rustix::fs::flock(&self.file, how) {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 /// Counts every allocation of the process.
 pub struct Counting;
 
+/// What was in use when the limit was set.
+static BASE: AtomicUsize = AtomicUsize::new(0);
 static USED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// Above this the run is told to end at its next check; 0 is no limit.
@@ -120,6 +122,8 @@ pub fn limit(bytes: u64, wake: std::os::fd::OwnedFd) {
     use std::os::fd::IntoRawFd;
     let base = USED.load(Ordering::Relaxed);
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    BASE.store(base, Ordering::SeqCst);
+    PEAK.store(base, Ordering::SeqCst);
     WAKE.store(wake.into_raw_fd(), Ordering::SeqCst);
     SOFT.store(base.saturating_add(bytes), Ordering::SeqCst);
     HARD.store(base.saturating_add(bytes).saturating_add(MARGIN.min(bytes)), Ordering::SeqCst);
@@ -135,6 +139,14 @@ pub fn over_limit() -> bool {
 #[must_use]
 pub fn parked() -> bool {
     PARKED.load(Ordering::SeqCst)
+}
+
+/// Bytes in use beyond those that were when the limit was set: now, and at the highest point since.
+#[must_use]
+pub fn used() -> (u64, u64) {
+    let base = BASE.load(Ordering::Relaxed);
+    let beyond = |bytes: &AtomicUsize| bytes.load(Ordering::Relaxed).saturating_sub(base) as u64;
+    (beyond(&USED), beyond(&PEAK))
 }
 
 /// Bytes in use at the highest point.

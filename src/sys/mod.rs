@@ -32,6 +32,8 @@ pub mod proc;
 pub mod redact;
 pub mod random;
 pub mod search;
+pub mod size;
+pub mod spent;
 pub mod spawn;
 pub mod stream;
 pub mod supervise;

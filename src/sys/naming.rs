@@ -8,6 +8,7 @@ use crate::os::process;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType};
 use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 static NAMING: OnceLock<Arc<Beside>> = OnceLock::new();
@@ -52,16 +53,27 @@ fn serve(socket: &OwnedFd) {
         };
         let key = question.get(1..length).and_then(|key| std::str::from_utf8(key).ok());
         // One byte more than the answer, so that none at all is no end of the conversation.
-        let (answered, mut answer) = match key.filter(|key| process::may_be_asked(key)).map(|key| process::getent(table, key)) {
-            Some(Some(answer)) => (b'+', answer),
-            Some(None) => (b'!', Vec::new()),
-            None => (b'+', Vec::new()),
-        };
+        let (answered, mut answer) =
+            match key.filter(|key| process::may_be_asked(key)).map(|key| process::getent(table, key, ends_with_this)) {
+                Some(Some(answer)) => (b'+', answer),
+                Some(None) => (b'!', Vec::new()),
+                None => (b'+', Vec::new()),
+            };
         answer.truncate(ANSWER);
         answer.insert(0, answered);
         if rustix::net::send(socket, &answer, SendFlags::NOSIGNAL).is_err() {
             return;
         }
+    }
+}
+
+/// A program that hangs does not outlive the run.
+fn ends_with_this(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    #[expect(unsafe_code, reason = "between fork and exec std has no safe way")]
+    // SAFETY: prctl(2) by a system call of its own; nothing is allocated or locked.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?));
     }
 }
 

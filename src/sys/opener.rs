@@ -35,10 +35,16 @@ const QUESTION: usize = 8;
 /// # Errors
 /// When the kernel gives no process or socket.
 pub fn start(named: &BTreeMap<PathBuf, Rights>, powers: CapabilitySet) -> Result<()> {
+    // A folder is not opened here, however it is named.
+    let folder = |path: &Path| {
+        rustix::fs::lstat(path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
+    };
+    let named: BTreeMap<PathBuf, Rights> =
+        named.iter().filter(|(path, _)| !folder(path)).map(|(path, rights)| (path.clone(), *rights)).collect();
     if named.is_empty() {
         return Ok(());
     }
-    let beside = Beside::start(c"rex opener", SocketType::SEQPACKET, |socket| serve(socket, named, powers))?;
+    let beside = Beside::start(c"rex opener", SocketType::SEQPACKET, |socket| serve(socket, &named, powers))?;
     let _ = OPENER.set(Opener { beside, paths: named.keys().cloned().collect() });
     Ok(())
 }

@@ -28,13 +28,13 @@ pub enum Ended<T> {
 /// # Errors
 /// When the kernel gives no thread or descriptor.
 pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T + Send + 'static) -> Result<Ended<T>> {
-    supervise_with(watch, job, None)
+    supervise_with(watch, job, None, &mut || {})
 }
 
 /// What goes on beside a run that lasts: after so long, on a thread of its own, until it ends with the watch.
 pub type Beside = (Duration, Box<dyn FnOnce() + Send>);
 
-/// The same, with something beside it.
+/// The same, with something beside it. `look` is called on this thread now and then, while the run goes on; it must not wait for anything.
 ///
 /// # Errors
 /// As [`supervise`].
@@ -42,6 +42,7 @@ pub fn supervise_with<T: Send + 'static>(
     watch: &Arc<Watch>,
     job: impl FnOnce() -> T + Send + 'static,
     mut beside: Option<Beside>,
+    look: &mut dyn FnMut(),
 ) -> Result<Ended<T>> {
     let signals = signals()?;
     let done = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -93,14 +94,16 @@ pub fn supervise_with<T: Send + 'static>(
         } else if watch.remaining().is_zero() {
             watch.stop(Stop::Deadline);
             continue;
-        } else if cpu_time() > watch.limits.cpu {
+        } else if super::spent::cpu() > watch.limits.cpu {
             watch.stop(Stop::Cpu);
             continue;
+        } else {
+            look();
         }
         let wait = if told.is_some() || watch.stopping().is_some() {
             Duration::from_millis(20)
         } else {
-            watch.remaining().min(TICK).max(Duration::from_millis(1))
+            watch.until_near().min(watch.remaining()).min(TICK).max(Duration::from_millis(1))
         };
         wait_for(watch, &signals, &done, wait);
     }
@@ -135,12 +138,6 @@ fn wait_for(watch: &Watch, signals: &OwnedFd, done: &OwnedFd, time: Duration) {
     if count == 3 && caller.intersects(gone) {
         watch.stop(Stop::Gone);
     }
-}
-
-/// Processor time of this process so far.
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Blocks the signals that ask a process to end and gives a descriptor that reports them; threads started later inherit the block.

@@ -339,12 +339,15 @@ fn pour(source: &mut std::fs::File, copy: &mut std::fs::File, watch: &Watch) -> 
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0u8; PIECE];
     let mut bytes = 0u64;
+    // All of it is refused before any of it is copied.
+    super::size::new_file(u64::try_from(rustix::fs::fstat(&*source)?.st_size).unwrap_or(0))?;
     loop {
         watch.check()?;
         let count = read(source, &mut buffer)?;
         let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
         hasher.update(piece);
         bytes += count as u64;
+        super::size::new_file(bytes)?;
         if piece.iter().all(|byte| *byte == 0) {
             copy.seek(SeekFrom::Start(bytes))?;
         } else {

@@ -118,6 +118,7 @@ fn unmake(folder: &OwnedFd, name: &OsStr, made: &OwnedFd) {
 /// # Errors
 /// As [`create`], and what write(2) reports.
 pub fn create_with<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], mode: u32, sync: bool, watch: &Watch) -> Result<Written> {
+    super::size::new_file(bytes.len() as u64).map_err(|error| error.with_path(granted.resource().asked().shown()))?;
     let file = create(granted, mode, OFlags::WRONLY)?;
     let done = fill(&file, bytes, watch).and_then(|()| if sync { rustix::fs::fsync(&file).map_err(Error::from) } else { Ok(()) });
     if let Err(error) = done {
@@ -161,6 +162,7 @@ pub fn append<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], sync: bo
 
 /// One write(2) where the kernel takes all of it, so that lines of several writers do not mix.
 pub(super) fn append_to(mut file: &std::fs::File, bytes: &[u8]) -> Result<()> {
+    super::size::grows_by(file, bytes.len() as u64)?;
     let mut rest = bytes;
     while !rest.is_empty() {
         match file.write(rest) {
@@ -372,6 +374,7 @@ fn in_place<A: Action<On = File>>(granted: &Granted<A>, bytes: &[u8], sync: bool
     let file = open(granted, OFlags::WRONLY)?;
     let before = u64::try_from(rustix::fs::fstat(&file)?.st_size).unwrap_or(0);
     let length = bytes.len() as u64;
+    super::size::grows_to(&file, length)?;
     // Filesystems that cannot set room aside (procfs, some network filesystems) say so with other errors.
     if length > 0
         && let Err(errno @ (Errno::NOSPC | Errno::DQUOT)) = rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length)
@@ -462,6 +465,7 @@ impl<'a> Temporary<'a> {
         Ok(())
     }
     fn fill(&self, bytes: &[u8], sync: bool, watch: &Watch) -> Result<()> {
+        super::size::new_file(bytes.len() as u64)?;
         fill(&self.file, bytes, watch)?;
         if sync {
             rustix::fs::fsync(&self.file).map_err(|errno| Error::os("fsync", errno.raw_os_error()))?;
@@ -535,5 +539,6 @@ pub fn touch<A: Action<On = File>>(granted: &Granted<A>) -> Result<()> {
 /// As [`super::file::open`]; what truncate(2) reports.
 pub fn truncate<A: Action<On = File>>(granted: &Granted<A>, size: u64) -> Result<()> {
     let file = open(granted, OFlags::WRONLY)?;
+    super::size::grows_to(&file, size).map_err(|error| error.with_path(granted.resource().asked().shown()))?;
     rustix::fs::ftruncate(&file, size).map_err(|errno| at(granted, "truncate", errno))
 }

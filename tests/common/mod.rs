@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod account;
+mod corral;
 mod process;
 mod sshd;
 mod systemd;
 
 pub use account::Account;
+pub use corral::Corral;
 pub use process::{Running, alive, children, run, until};
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;
@@ -174,6 +176,16 @@ impl Rex {
         Self { root, binary: copy, _temporary: temporary }.config("")
     }
 
+    /// With a copy of the program instead of a link to it: a link made by a test beside this one changes the file's inode, and so what the cache
+    /// knows the program by.
+    #[track_caller]
+    pub fn own_program(self) -> Self {
+        fs::remove_file(&self.binary).unwrap();
+        fs::copy(binary(), &self.binary).unwrap();
+        fs::set_permissions(&self.binary, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
     /// The folder of the whole host.
     pub fn root(&self) -> &Path {
         &self.root
@@ -230,6 +242,16 @@ impl Rex {
     }
     /// A file below `data/`, with the folders above it.
     #[track_caller]
+    /// Makes the folder of runs under way beside rex.toml, for every account.
+    pub fn runs(self) -> Self {
+        let folder = self.runs_folder();
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+        self
+    }
+    pub fn runs_folder(&self) -> PathBuf {
+        self.config_file().with_file_name("runs")
+    }
     pub fn file(self, path: &str, text: &str) -> Self {
         self.put(&format!("data/{path}"), text)
     }
@@ -333,6 +355,21 @@ impl Drop for Rex {
             let _ = fs::remove_dir_all(&self.root);
         }
     }
+}
+
+/// The text with one rule's condition taken away, for each rule that has one: the rule's id, the text.
+#[track_caller]
+pub fn without_each_condition(text: &str) -> Vec<(String, String)> {
+    let rules: Vec<&str> = text.split_inclusive("@id(").collect();
+    let without = |at: usize| {
+        let rule = rules[at];
+        let ends = [") when", ")\nwhen", ") unless", ")\nunless"];
+        let (place, end) = ends.iter().filter_map(|end| Some((rule.find(end)?, *end))).min()?;
+        let (_, after) = rule[place + end.len()..].split_once("};").expect("a condition ends in `};`");
+        let id = rule.split('"').nth(1).unwrap_or("").to_owned();
+        Some((id, format!("{}{});{after}{}", rules[..at].concat(), &rule[..place], rules[at + 1..].concat())))
+    };
+    (0..rules.len()).filter_map(without).collect()
 }
 
 /// A table of principals.toml: this key is this person.

@@ -6,7 +6,7 @@ use crate::audit::{Sieve, show_line};
 use crate::error::{Error, Exit, Kind, Result};
 use crate::os::trusted::open_any;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{Read, Seek, SeekFrom};
+use rustix::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,11 @@ const LONGEST: usize = 1 << 20;
 
 /// A file that is read on.
 struct Open {
-    file: std::fs::File,
+    file: OwnedFd,
     id: (u64, u64),
     at: u64,
+    /// The bytes before that: when others are there, the file was emptied and has grown again.
+    before: Vec<u8>,
     /// The beginning of a line whose rest is not there yet.
     line: Vec<u8>,
     last: Instant,
@@ -78,27 +80,45 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 impl Open {
     fn new(path: &Path, from_start: bool) -> Result<Self> {
-        let mut file = open_any(path)?;
+        let file = OwnedFd::from(open_any(path)?);
         let stat = rustix::fs::fstat(&file).map_err(|errno| Error::os("fstat", errno.raw_os_error()))?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
             return Err(Error::new(Kind::NotAFile, format!("{}: it is not a regular file", path.display())));
         }
-        let at = if from_start { 0 } else { file.seek(SeekFrom::End(0))? };
-        Ok(Self { file, id: (stat.st_dev, stat.st_ino), at, line: Vec::new(), last: Instant::now() })
+        let mut open = Self { file, id: (stat.st_dev, stat.st_ino), at: 0, before: Vec::new(), line: Vec::new(), last: Instant::now() };
+        if !from_start {
+            open.at = u64::try_from(stat.st_size).unwrap_or(0);
+            open.before = open.bytes_before()?;
+        }
+        Ok(open)
+    }
+
+    /// Some bytes before the place it has read to; a record's own link is among them.
+    fn bytes_before(&self) -> Result<Vec<u8>> {
+        let from = self.at.saturating_sub(128);
+        let mut bytes = vec![0; usize::try_from(self.at - from).unwrap_or(0)];
+        let read = rustix::io::pread(&self.file, &mut bytes, from).map_err(|errno| Error::os("read", errno.raw_os_error()))?;
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     /// Gives every whole line that is there.
     fn read(&mut self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let size = rustix::fs::fstat(&self.file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
-        if size < self.at {
+        if self.bytes_before()? != self.before {
             // It was emptied: what is there now is new.
-            self.at = self.file.seek(SeekFrom::Start(0))?;
+            self.at = 0;
             self.line.clear();
         }
         let mut buffer = vec![0; 64 << 10];
         loop {
-            let read = self.file.read(&mut buffer)?;
-            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+            let read = match rustix::io::pread(&self.file, &mut buffer, self.at) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other.map_err(|errno| Error::os("read", errno.raw_os_error()))?,
+            };
+            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
+                self.before = self.bytes_before()?;
+                return Ok(());
+            };
             self.last = Instant::now();
             self.at += read as u64;
             for part in bytes.split_inclusive(|byte| *byte == b'\n') {

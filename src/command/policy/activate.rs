@@ -8,6 +8,7 @@ use crate::os::swap::Place;
 use crate::os::trusted::{Owner, Trusted};
 use crate::policy::{Policies, Scope, Source};
 use crate::terms::OwnersFiles;
+use crate::terms::tested;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,11 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
         return Err(Error::new(Kind::Config, format!("no policy at all: there is no *.cedar file in {}", folder.display())));
     }
     let new = load(&sources)?;
+    let is_test = |name: &OsString| name.to_string_lossy().ends_with(tested::ENDING);
+    let tests =
+        set.iter().filter(|(name, _)| is_test(name)).map(|(name, bytes)| named(&folder.join(name), bytes)).collect::<Result<Vec<_>>>()?;
+    let config = files.config()?;
+    let tests = tested::tried(&sources, &tests, files, &config)?;
     if same(files, &set) {
         return Ok(show(&format!("already in force: {} policies, digest {}\n", new.total, new.digest)));
     }
@@ -89,7 +95,7 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
     record(files, "activated", before, &new.digest)?;
     let kept = staged.put_in_force()?;
     verify(files, place, &new.digest, kept)?;
-    show(&format!("in force: {} policies, digest {}\n", new.total, new.digest));
+    show(&format!("in force: {} policies, digest {} ({tests} tests passed)\n", new.total, new.digest));
     if kept {
         show(&format!("kept: {}; `rex policy activate --rollback` puts it in force again\n", place.previous_path().display()));
     }
@@ -110,8 +116,12 @@ fn roll_back(files: &OwnersFiles, place: &Place, before: &str) -> Result<u8> {
 
 /// Whether sessions find this set now, by the way they go; if not, what was in force before is again.
 fn verify(files: &OwnersFiles, place: &Place, expected: &str, kept: bool) -> Result<()> {
-    let found =
-        files.policies().and_then(|sources| Policies::load(&sources, &crate::terms::schema(), &Scope::default(), Some(&files.cache())));
+    let found = files.policies().and_then(|sources| {
+        let (cache, config) = (files.cache(), files.config()?);
+        let policies = Policies::load(&sources, &crate::terms::schema(), &Scope::default(), Some(&cache))?;
+        tested::demand(&sources, files, &config, Some(&cache))?;
+        Ok(policies)
+    });
     match digest(&found) {
         Some(digest) if digest == expected => Ok(()),
         _ => {

@@ -1,7 +1,7 @@
 //! `rex policy check`: every fault of the policies of this host, or of files, and what the lints find; as text, or as JSON for editors and CI.
 
 use crate::config::RedactionSettings;
-use crate::error::{Error, Exit, Kind};
+use crate::error::{Error, Exit, Kind, Result};
 use crate::functions::vocabulary;
 use crate::os::places;
 use crate::os::trusted::Owner;
@@ -45,14 +45,14 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> u8 {
     let report = match look(args) {
         Ok(report) => report,
-        Err(error) => return super::super::local::failed(&error),
+        Err(error) => return super::fault(&error),
     };
     let bad = report.count(Level::Error) > 0 || args.deny_warnings && report.count(Level::Warning) > 0;
     let shown = if args.json { super::super::show(&document(&report)) } else { text(&report, args.all) };
     if bad { Exit::ConfigInvalid as u8 } else { shown }
 }
 
-fn look(args: &CheckArgs) -> crate::error::Result<Report> {
+fn look(args: &CheckArgs) -> Result<Report> {
     // Files that are named may lie anywhere; those of rex.toml must be fit for sessions.
     let owner = if args.files.is_empty() { Owner::RootOnly } else { Owner::Unchecked };
     let files = OwnersFiles::new(args.config.as_deref(), owner);
@@ -70,7 +70,8 @@ fn look(args: &CheckArgs) -> crate::error::Result<Report> {
             errors.push(Error::new(Kind::NotFound, "there is no such file or folder").with_path(path.display().to_string()));
         }
     }
-    for fault in errors.iter().map(|error| of_error("untrusted", error, "")) {
+    let lint_of = |error: &Error| if error.kind == Kind::NotFound { "no-policy" } else { "untrusted" };
+    for fault in errors.iter().map(|error| of_error(lint_of(error), error, "")) {
         if !faults.contains(&fault) {
             faults.push(fault);
         }
@@ -89,6 +90,11 @@ fn look(args: &CheckArgs) -> crate::error::Result<Report> {
     // A file that is named twice is one file.
     sources.sort_by(|a, b| a.name.cmp(&b.name));
     sources.dedup_by(|a, b| a.name == b.name);
+    if sources.is_empty() && faults.is_empty() {
+        let place = args.files.first().cloned().unwrap_or_else(|| files.folder().join("policies"));
+        let message = "no policy at all: there is no *.cedar file".to_owned();
+        faults.push(Finding::of_file("no-policy", place.to_string_lossy().into_owned(), message, None));
+    }
     let people = if args.elsewhere { None } else { people(args.config.as_deref()) };
     let mut report =
         if sources.is_empty() && !faults.is_empty() { Report::default() } else { lint(&sources, people.as_ref(), args.elsewhere)? };
@@ -98,7 +104,7 @@ fn look(args: &CheckArgs) -> crate::error::Result<Report> {
 }
 
 /// What the lints find. `elsewhere`: nothing is asked of this host.
-fn lint(sources: &[Source], people: Option<&People>, elsewhere: bool) -> crate::error::Result<Report> {
+fn lint(sources: &[Source], people: Option<&People>, elsewhere: bool) -> Result<Report> {
     let host = ThisHost::default();
     let around =
         Surroundings { host: (!elsewhere).then_some(&host as &dyn Host), people, now: Some(jiff::Timestamp::now().as_millisecond()) };
@@ -107,7 +113,7 @@ fn lint(sources: &[Source], people: Option<&People>, elsewhere: bool) -> crate::
 }
 
 /// Shows what the lints find in a set that is about to be put in force on this host.
-pub(super) fn show_findings(sources: &[Source], config: Option<&Path>) -> crate::error::Result<()> {
+pub(super) fn show_findings(sources: &[Source], config: Option<&Path>) -> Result<()> {
     let report = lint(sources, people(config).as_ref(), false)?;
     text(&report, false);
     Ok(())

@@ -102,7 +102,7 @@ fn whole_digest(sources: &[Source]) -> String {
 }
 
 fn replay(args: &DiffArgs, old: &[Source], new: &[Source]) -> Result<Replays> {
-    let present = Present::of(&[args.old.clone()], args.config.as_deref())?;
+    let present = Present::of(std::slice::from_ref(&args.old), args.config.as_deref())?;
     let (mut before, mut after) = (present.replay(old)?, present.replay(new)?);
     let selection =
         RecordArgs { records: args.records.clone(), since: args.since.clone(), principal: args.principal.clone(), ..RecordArgs::default() };

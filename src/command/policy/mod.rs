@@ -8,6 +8,7 @@ mod format;
 pub mod learn;
 mod records;
 mod schema;
+mod test;
 mod unused;
 
 use crate::error::{Error, Exit, Kind};
@@ -18,6 +19,8 @@ use clap::Subcommand;
 pub enum PolicyCommand {
     /// Explain one question: every policy with why it did or did not apply, and the answer. Exit 0 for allowed, 77 for denied.
     Explain(Box<explain::ExplainArgs>),
+    /// Run the tests that lie beside policies: NAME.test.toml files, and @test annotations of rules.
+    Test(test::TestArgs),
     /// Check, test and put a set in force at once; the set before is kept.
     Activate(ActivateArgs),
     /// Find what is wrong with policies: faults (exit 78), and what is most likely not meant.
@@ -39,6 +42,7 @@ pub enum PolicyCommand {
 pub fn run(command: PolicyCommand) -> u8 {
     match command {
         PolicyCommand::Explain(args) => explain::run(&args),
+        PolicyCommand::Test(args) => test::run(&args),
         PolicyCommand::Activate(args) => activate::run(&args),
         PolicyCommand::Check(args) => check::run(&args),
         PolicyCommand::Format(args) => format::run(&args),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 fn failure(script: &str) -> Failure {
     let rig = Rig::new("permit(principal, action, resource);");
-    Runner::new(Arc::clone(&rig.host), None).run(script, &[]).failure.unwrap_or_else(|| panic!("no error: {script}"))
+    Runner::new(Arc::clone(&rig.host), None, script).run(script, &[]).failure.unwrap_or_else(|| panic!("no error: {script}"))
 }
 
 fn hint(script: &str) -> String {
@@ -90,7 +90,7 @@ fn flags_that_are_not_there_are_told_with_those_that_are() {
 fn text_that_is_no_number_has_a_kind_where_it_is_caught() {
     let rig = Rig::new("permit(principal, action, resource);");
     let script = r#"let k = (); try { parse_int("x") } catch (e) { k = [e.kind, e.at.line]; } [k, parse_int(" 7"), parse_int("ff", 16), parse_float("1.5")]"#;
-    let outcome = Runner::new(Arc::clone(&rig.host), None).run(script, &[]);
+    let outcome = Runner::new(Arc::clone(&rig.host), None, script).run(script, &[]);
     assert_eq!(outcome.value, serde_json::json!([["script", 1], 7, 255, 1.5]));
 }
 
@@ -135,7 +135,7 @@ fn permission_bits_may_be_octal_text() {
 fn for_people_maps_with_the_same_keys_are_a_table() {
     let rig = Rig::new("permit(principal, action, resource);");
     let sheet = |script: &str| {
-        let runner = Runner::new(Arc::clone(&rig.host), None);
+        let runner = Runner::new(Arc::clone(&rig.host), None, script);
         let value = runner.engine.eval::<crate::functions::value::Dynamic>(script).unwrap();
         crate::functions::say::sheet(&value)
     };

@@ -84,7 +84,7 @@ fn an_answer_about_somebody_else_is_no_answer() {
 fn a_getent_that_hangs_is_killed_and_not_asked_again() {
     let (dir, _) = tables(Some("sleep 60"));
     let begun = Instant::now();
-    assert_eq!(run_bounded(&dir.path().join("getent"), &[], Duration::from_millis(200)), None);
+    assert_eq!(run_bounded(&dir.path().join("getent"), &[], Duration::from_millis(200), |_| {}), None);
     assert!(begun.elapsed() < Duration::from_secs(2));
     let (dir, names) = tables(Some("echo x >> \"${0%/*}/log\"; exec >&-; exec sleep 60"));
     let begun = Instant::now();
@@ -96,7 +96,7 @@ fn a_getent_that_hangs_is_killed_and_not_asked_again() {
 #[test]
 fn an_endless_answer_ends_at_the_time_limit() {
     let begun = Instant::now();
-    assert_eq!(run_bounded(Path::new("/usr/bin/yes"), &[], Duration::from_millis(200)), None);
+    assert_eq!(run_bounded(Path::new("/usr/bin/yes"), &[], Duration::from_millis(200), |_| {}), None);
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
 

@@ -72,14 +72,14 @@ impl Gate {
         }
         let itself = self.evaluate(of, open, thing, &[], only_forbids);
         if itself.why.is_some() {
-            return Full { verdict: itself, instead: Some((open.text.clone(), None)) };
+            return Full { verdict: itself, instead: Some((open.text().to_owned(), None)) };
         }
         let mut parts = vec![itself];
         if let Some((above, id)) = folder_of(thing) {
             let folder = Folder { id: &id, above: &above };
             let answer = self.evaluate(of, open, &folder, &[], only_forbids);
             if answer.why.is_some() {
-                return Full { verdict: answer, instead: Some((open.text.clone(), Some((FOLDER.name.to_owned(), id)))) };
+                return Full { verdict: answer, instead: Some((open.text().to_owned(), Some((FOLDER.name.to_owned(), id)))) };
             }
             parts.push(answer);
         }
@@ -136,7 +136,9 @@ impl Gate {
             None
         };
         let mut tally = Tally::default();
-        let evaluator = prepared.as_ref().map(|(request, entities)| Evaluator::new(request.clone(), entities, Extensions::all_available()));
+        // They are built when they are first needed, which takes longer than a hundred decisions. Only calls of their functions need them.
+        let extensions = if rules().any(|(_, rule)| rule.needs.extensions) { Extensions::all_available() } else { Extensions::none() };
+        let evaluator = prepared.as_ref().map(|(request, entities)| Evaluator::new(request.clone(), entities, extensions));
         for (index, rule) in rules() {
             tally.count(index, rule, looks(rule), holds(rule, evaluator.as_ref()));
         }
@@ -206,7 +208,7 @@ impl Gate {
             .into_iter()
             .chain(objects.into_iter().map(Arc::new));
         let entities = Entities::new()
-            .add_entities(entities, None::<&NoEntitiesSchema>, TCComputation::AssumeAlreadyComputed, Extensions::all_available())
+            .add_entities(entities, None::<&NoEntitiesSchema>, TCComputation::AssumeAlreadyComputed, Extensions::none())
             .map_err(|error| error.to_string())?;
         let request = Request::new_unchecked(self.principal.clone(), action.clone(), EntityUIDEntry::known(uid, None), Some(context));
         Ok((request, entities))

@@ -3,13 +3,15 @@
 use super::judge::{Full, Of, Verdict, refused, truth};
 use super::{FOLDER, Gate};
 use crate::error::{Nearest, Unmet, Why};
+use crate::policy::load::on_big_stack;
 use crate::policy::slice::{Needs, Reach, Reveal, Rule, Thing};
 use crate::policy::values;
 use crate::policy::words::{Ask, Noun, Value};
 use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, UnaryOp};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
-use cedar_policy_core::parser::Loc;
+use cedar_policy_core::parser::{Loc, parse_policyset};
+use std::sync::Arc;
 
 /// Longest text of a condition in a denial, in characters.
 const SHOWN: usize = 400;
@@ -124,7 +126,8 @@ impl Gate {
     fn unmet(&self, asked: &Asked<'_>, rule: &Rule) -> Vec<Unmet> {
         let noun = asked.thing.noun();
         let mut parts = Vec::new();
-        rule.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
+        let condition = rule.as_written();
+        condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
         let (looking, plain): (Vec<&Expr>, Vec<&Expr>) = parts.into_iter().partition(|part| looks(noun, &Needs::of(part)));
         let show = |parts: Vec<&Expr>| parts.into_iter().map(|part| rule.written(part)).collect::<Vec<_>>();
         if plain.is_empty() {
@@ -177,12 +180,23 @@ impl Rule {
     /// On what it depends, as far as its author reveals: its conditions as written, or only that it has some.
     pub(in crate::policy) fn when(&self) -> Vec<String> {
         let mut parts = Vec::new();
-        self.condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
+        let condition = self.as_written();
+        condition.iter().for_each(|condition| conjuncts(condition, &mut parts));
         match (self.reveal, &self.hint) {
             (Reveal::Rule, _) if !parts.is_empty() => parts.into_iter().map(|part| self.written(part).condition).collect(),
             (Reveal::Hint, Some(hint)) => vec![format!("conditions ({hint})")],
             _ => vec!["conditions".to_owned()],
         }
+    }
+    /// The condition with the places of its parts: what comes from the cache has none, and is read from the author's text once more.
+    fn as_written(&self) -> Option<Arc<Expr>> {
+        let condition = self.condition.as_ref()?;
+        let placed = condition.subexpressions().any(|part| part.source_loc().is_some());
+        let again = self.place.text.as_ref().filter(|_| !placed).and_then(|text| {
+            let read = || Some(parse_policyset(text).ok()?.into_policies().next()?.non_scope_constraints_arc()?.clone());
+            on_big_stack(read).ok().flatten()
+        });
+        Some(again.unwrap_or_else(|| Arc::clone(condition)))
     }
     /// A part of the condition as its author wrote it, with its place.
     pub(super) fn written(&self, part: &Expr) -> Unmet {

@@ -589,17 +589,11 @@ fn the_circumstances_of_a_verb_are_judged_and_not_remembered() {
 
 #[test]
 fn a_gate_is_made_only_for_the_principal_that_the_policies_were_loaded_for_and_with_values_of_the_right_type() {
-    let make = |principal: Principal, session: Session| {
-        Gate::new(
-            policies("permit(principal, action, resource);"),
-            principal,
-            session,
-            Box::new(Notes::default()),
-            Arc::new(Watch::new(Limits::default())),
-            Rules::default(),
-        )
-        .map(|_| ())
+    let under = |text: &str, principal: Principal, session: Session| {
+        Gate::new(policies(text), principal, session, Box::new(Notes::default()), Arc::new(Watch::new(Limits::default())), Rules::default())
+            .map(|_| ())
     };
+    let make = |principal: Principal, session: Session| under("permit(principal, action, resource);", principal, session);
     assert!(make(principal(), session()).is_ok());
     assert!(make(Principal { name: "bob".into(), ..principal() }, session()).is_err());
     assert!(make(Principal { groups: Vec::new(), ..principal() }, session()).is_err());
@@ -610,7 +604,10 @@ fn a_gate_is_made_only_for_the_principal_that_the_policies_were_loaded_for_and_w
             .contains("`uid` is not of its type")
     );
     assert!(make(Principal { attributes: vec![("shoe_size", Value::Long(7))], ..principal() }, session()).is_err());
-    assert!(make(Principal { attributes: vec![("client_address", Value::Ip("x".into()))], ..principal() }, session()).is_err());
+    // Whatever a policy can look at is a value of the policy language.
+    let looks = "permit(principal, action, resource) when { principal has client_address && principal.client_address.isLoopback() };";
+    let odd = Principal { attributes: vec![("client_address", Value::Ip("x".into()))], ..principal() };
+    assert!(under(looks, principal(), session()).is_ok() && under(looks, odd, session()).is_err());
     assert!(make(principal(), Session { attributes: Vec::new(), ..session() }).unwrap_err().message.contains("is missing"));
 }
 

@@ -61,7 +61,8 @@ pub(super) fn merge(candidates: &mut Vec<Candidate>, wanted: &Wanted) -> Vec<Per
             things.entry(key).or_default().insert(id);
         }
         things.retain(|_, ids| ids.len() >= 2);
-        let mut merged: BTreeMap<(Who, String, bool), (BTreeSet<(String, String)>, Vec<Seen>)> = BTreeMap::new();
+        type Merged = (BTreeSet<(String, String)>, Vec<Seen>);
+        let mut merged: BTreeMap<(Who, String, bool), Merged> = BTreeMap::new();
         let mut kept = Vec::new();
         for candidate in candidates.drain(..) {
             match key(&candidate).filter(|(key, _)| things.contains_key(key)) {

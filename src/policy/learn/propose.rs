@@ -120,6 +120,8 @@ impl Learner {
         proposal.permits = permits.len();
         proposal.policy = text(&permits, &proposal, self.asked);
         if !permits.is_empty() {
+            let unformatted = Source { name: "proposal.cedar".to_owned(), text: std::mem::take(&mut proposal.policy) };
+            proposal.policy = crate::policy::format::format(&unformatted)?;
             verify(&permits, present, schema, &mut proposal, again)?;
             proposal.tests = tests_for::write(&permits);
         }
@@ -219,7 +221,9 @@ fn group(candidates: Vec<Candidate>) -> Vec<Permit> {
         group.alone = alone;
         group.of.push(seen);
     }
-    let mut permits: BTreeMap<(Who, About, Vec<String>, Option<(String, String)>), Permit> = BTreeMap::new();
+    // A verb with circumstances of its own stands alone.
+    type Together = (Who, About, Vec<String>, Option<(String, String)>);
+    let mut permits: BTreeMap<Together, Permit> = BTreeMap::new();
     for ((who, about, action, fixed, pivot), group) in groups {
         let when = shape::condition(&fixed, pivot.as_deref(), &group.values, group.level);
         let key = (who.clone(), about.clone(), when.clone(), group.alone.then(|| action.clone()));

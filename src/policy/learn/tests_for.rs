@@ -1,12 +1,25 @@
 //! The tests that go with a proposal: what was learned is allowed, and its neighbours are not.
 
 use super::propose::{About, Permit, Who};
-use super::write::entity;
 use std::fmt::Write as _;
 
-/// A TOML string.
+/// A TOML string on one line, with whatever could hide in it written by number.
 fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if super::write::plain(c) => out.push(c),
+            c => drop(write!(out, "\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// An entity as tests write it: the quote and the backslash escaped, everything else as it is.
+fn entity(kind: &str, id: &str) -> String {
+    format!("{kind}::\"{}\"", id.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn list(items: impl IntoIterator<Item = String>) -> String {
@@ -28,7 +41,7 @@ pub(super) fn write(permits: &[Permit]) -> String {
                 quoted(&permit.id)
             );
         }
-        for (number, (verbs, case)) in denied(permit).into_iter().enumerate() {
+        for (number, (verbs, case)) in denied(permit, permits).into_iter().enumerate() {
             let name = format!("{} not {}", permit.id, number + 1);
             let _ = writeln!(text, "\n[[test]]\nname = {}\n{who}\naction = {verbs}\n{case}expect = \"deny\"", quoted(&name));
         }
@@ -121,8 +134,18 @@ fn allowed(permit: &Permit) -> Vec<String> {
     cases
 }
 
+/// Whether a permit may be about this verb on the file with this path.
+fn concerns(permit: &Permit, verb: &str, path: &str) -> bool {
+    let there = match &permit.about {
+        About::Exactly(_, id) => id == path,
+        About::Folder(_, folder) => path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/')),
+        About::Kind(_) => false,
+    };
+    there && permit.actions.iter().any(|(_, name)| name == verb)
+}
+
 /// What lies beside: another thing, another verb, another argument. With the verbs to ask for.
-fn denied(permit: &Permit) -> Vec<(String, String)> {
+fn denied(permit: &Permit, all: &[Permit]) -> Vec<(String, String)> {
     let verbs = list(permit.actions.iter().map(|(namespace, name)| format!("{namespace}::{name}")));
     let Some(seen) = permit.of.first() else { return Vec::new() };
     let resource = |kind: &str, id: &str| format!("resource = {}\n", quoted(&entity(kind, id)));
@@ -133,7 +156,10 @@ fn denied(permit: &Permit) -> Vec<(String, String)> {
                 Some((stem, kind_of)) if !kind.starts_with("file_system::") => format!("{stem}-neighbour.{kind_of}"),
                 _ => format!("{id}-neighbour"),
             };
-            cases.push((verbs.clone(), format!("{}{}", resource(kind, &near), circumstances(seen, None))));
+            // Another permit of the proposal may be for just that.
+            if !all.iter().any(|known| permit.actions.iter().any(|(_, verb)| concerns(known, verb, &near))) {
+                cases.push((verbs.clone(), format!("{}{}", resource(kind, &near), circumstances(seen, None))));
+            }
         }
         About::Folder(kind, folder) => {
             cases.push((verbs.clone(), resource(kind, &format!("{folder}-neighbour/x"))));
@@ -150,7 +176,7 @@ fn denied(permit: &Permit) -> Vec<(String, String)> {
     }
     if let About::Exactly(kind, id) = &permit.about
         && kind.starts_with("file_system::")
-        && let Some(other) = ["read", "delete"].iter().find(|other| !permit.actions.iter().any(|(_, name)| name == *other))
+        && let Some(other) = ["read", "delete"].iter().find(|other| !all.iter().any(|known| concerns(known, other, id)))
     {
         cases.push((list([format!("file_system::{other}")]), resource(kind, id)));
     }

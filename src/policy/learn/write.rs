@@ -10,13 +10,17 @@ pub fn literal(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            c if c.is_alphanumeric() && !hidden(c) => out.push(c),
+            c if plain(c) => out.push(c),
             c => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
         }
     }
     out.push('"');
     out
+}
+
+/// What is written as it is: it looks like what it is, and steers nothing.
+pub(super) fn plain(c: char) -> bool {
+    matches!(c, ' '..='~') || c.is_alphanumeric() && !hidden(c)
 }
 
 /// Letters by their class that show nothing: fillers of Hangul, and the like.

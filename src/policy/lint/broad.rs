@@ -1,11 +1,11 @@
 //! Lints of permits that are wider than they need be: everybody, every action, everything, programs that run others, places that all can write.
 
-use super::{Item, Note, View, place_of};
+use super::{Item, Note, Span, View, place_of};
 use crate::policy::hull::Bound;
 use crate::policy::launchers;
-use crate::policy::possible::{self, Case, Constant, What};
+use crate::policy::possible::{self, Case, What};
 use crate::policy::slice::Reach;
-use cedar_policy_core::ast::{Expr, ExprKind, Var};
+use cedar_policy_core::ast::{EntityUID, Expr, ExprKind, Var};
 
 /// Entity types of which a host has one thing only, or which are no more than the host itself.
 const SINGLE: &[&str] = &["sysctl::Sysctl", "systemd::Systemd", "sysinfo::Sysinfo", "sysinfo::Uname"];
@@ -78,14 +78,15 @@ fn any_resource(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     notes.push(Note::new("any-resource", message).at(item.word("resource")).help(help));
 }
 
-/// Whether the case says something about the resource that not just anything is: a fact of it, or a path that begins somewhere.
+/// Whether the case says something about the resource that not just anything is: a fact of it, or a path that begins somewhere. In a runbook of
+/// the owner's, the owner's script says on what.
 fn confines(case: &Case) -> bool {
     case.iter().any(|statement| {
-        let of_resource = statement.of == "resource" || statement.of.starts_with("resource.");
+        let of_resource = statement.of == "resource" || statement.of.starts_with("resource.") || statement.of == "context.session.runbook";
         of_resource
             && statement.holds
             && match &statement.what {
-                What::Is(items) => items.iter().all(|item| !matches!(item, Constant::Bool(_))) || !statement.of.contains(" has "),
+                What::Is(_) => true,
                 What::Like(glob) => glob.begins().len() > 1,
                 What::In(uids) => uids.iter().all(|uid| uid.id != "/"),
                 What::Kind(kind) => SINGLE.contains(&kind.as_str()),
@@ -130,8 +131,11 @@ fn open_to_all(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     }
 }
 
+/// Called with an entity and its place.
+type Visit<'a> = &'a mut dyn FnMut(&EntityUID, Option<Span>);
+
 /// The literal of an entity in the scope or a condition, with its place.
-pub(super) fn entities(item: &Item<'_>, visit: &mut dyn FnMut(&cedar_policy_core::ast::EntityUID, Option<(usize, usize)>)) {
+pub(super) fn entities(item: &Item<'_>, visit: Visit<'_>) {
     use cedar_policy_core::ast::{EntityReference, Literal, PrincipalOrResourceConstraint as C};
     let policy = &item.placed.policy;
     for constraint in [policy.principal_constraint().as_inner(), policy.resource_constraint().as_inner()] {

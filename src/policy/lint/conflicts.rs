@@ -164,7 +164,7 @@ fn holds_always(item: &Item<'_>, work: &Work) -> bool {
 
 /// Rules with the same effect, scope and condition. Gives those that are a repetition.
 fn duplicates(view: &View<'_>, notes: &mut [Vec<Note>]) -> Vec<bool> {
-    let mut seen: HashMap<(bool, String, Option<Vec<String>>, String, String), &Item<'_>> = HashMap::new();
+    let mut seen: HashMap<String, &Item<'_>> = HashMap::new();
     let mut twice = vec![false; view.items.len()];
     for item in &view.items {
         let verbs = item.rule.verbs.as_ref().map(|verbs| {
@@ -173,7 +173,7 @@ fn duplicates(view: &View<'_>, notes: &mut [Vec<Note>]) -> Vec<bool> {
             verbs
         });
         let condition = item.rule.condition.as_deref().map_or_else(String::new, ToString::to_string);
-        let key = (item.rule.permit, format!("{:?}", item.principal), verbs, format!("{:?}", item.rule.reach), condition);
+        let key = format!("{:?}", (item.rule.permit, &item.principal, verbs, &item.rule.reach, condition));
         if let Some(first) = seen.get(&key) {
             if let (Some(list), Some(twice)) = (notes.get_mut(item.number), twice.get_mut(item.number)) {
                 *twice = true;

@@ -121,13 +121,16 @@ pub struct Surroundings<'a> {
     pub now: Option<i64>,
 }
 
+/// First byte of a part of the text, and the one behind it.
+type Span = (usize, usize);
+
 /// Something that a lint found.
 struct Note {
     lint: &'static str,
     /// Where it is not the lint's own.
     level: Option<Level>,
     /// Bytes of the text; None: the whole rule, at its effect.
-    place: Option<(usize, usize)>,
+    place: Option<Span>,
     message: String,
     help: Option<String>,
 }
@@ -136,7 +139,7 @@ impl Note {
     fn new(lint: &'static str, message: impl Into<String>) -> Self {
         Self { lint, level: None, place: None, message: message.into(), help: None }
     }
-    fn at(self, place: Option<(usize, usize)>) -> Self {
+    fn at(self, place: Option<Span>) -> Self {
         Self { place, ..self }
     }
     fn help(self, help: impl Into<String>) -> Self {
@@ -159,18 +162,18 @@ impl Item<'_> {
         if self.rule.permit { "permit" } else { "forbid" }
     }
     /// Where the word stands in the rule, outside of strings and comments.
-    fn word(&self, word: &str) -> Option<(usize, usize)> {
+    fn word(&self, word: &str) -> Option<Span> {
         word_at(self.text, self.placed.entry.start as usize, self.placed.entry.end as usize, word)
     }
 }
 
 /// The place of an expression.
-fn place_of(expr: &Expr) -> Option<(usize, usize)> {
+fn place_of(expr: &Expr) -> Option<Span> {
     expr.source_loc().map(|loc| (loc.start(), loc.end()))
 }
 
 /// The first place of a word between two bytes of the text, outside of strings, comments and annotations.
-fn word_at(text: &str, start: usize, end: usize, word: &str) -> Option<(usize, usize)> {
+fn word_at(text: &str, start: usize, end: usize, word: &str) -> Option<Span> {
     let bytes = text.as_bytes();
     let mut at = start;
     while at < end {
@@ -244,13 +247,19 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
     // By rule: what was found in it.
     let mut notes: Vec<Vec<Note>> = view.items.iter().map(|item| each(&view, item)).collect();
     conflicts::among(&view, &mut notes);
+    let mut invalid = vec![false; view.items.len()];
+    for fault in &examined.wrong {
+        if let Some(invalid) = item_of(&view.items, fault).and_then(|item| invalid.get_mut(item.number)) {
+            *invalid = true;
+        }
+    }
     for fault in &examined.odd {
-        // What the validator warns of in a rule that a lint of ours calls impossible is the same thing.
-        let Some(number) = view.items.iter().position(|item| holds(item, fault)) else { continue };
-        let Some(list) = notes.get_mut(number) else { continue };
-        if fault.lint != "never-matches" || list.iter().all(|note| note.lint != "never-matches") {
-            let message =
-                fault.message.replace(&format!("for policy `{}`, ", view.items.get(number).map_or("", |item| &item.rule.name)), "");
+        let Some(item) = item_of(&view.items, fault) else { continue };
+        let Some(list) = notes.get_mut(item.number) else { continue };
+        // Of a rule that is invalid nothing more is known. What the validator warns of where a lint of ours says so too is the same thing.
+        let known = fault.lint == "never-matches" && list.iter().any(|note| note.lint == "never-matches");
+        if !known && !invalid.get(item.number).copied().unwrap_or(false) {
+            let message = fault.message.replace(&format!("for policy `{}`, ", item.rule.name), "");
             list.push(Note::new(fault.lint, message).at((fault.end > fault.offset).then_some((fault.offset, fault.end))));
         }
     }
@@ -263,7 +272,7 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
     }
     for fault in &examined.wrong {
         let Some(source) = sources.get(fault.source as usize) else { continue };
-        let policy = view.items.iter().find(|item| holds(item, fault)).map(|item| item.rule.name.clone());
+        let policy = item_of(&view.items, fault).map(|item| item.rule.name.clone());
         let what = lint(fault.lint);
         let mut finding = located(source, fault.lint, Level::Error, (fault.offset, fault.end), fault.message.clone());
         finding.policy = policy;
@@ -305,9 +314,11 @@ fn each(view: &View<'_>, item: &Item<'_>) -> Vec<Note> {
     notes
 }
 
-fn holds(item: &Item<'_>, fault: &Fault) -> bool {
-    let entry = &item.placed.entry;
-    entry.source == fault.source && (entry.start as usize..=entry.end as usize).contains(&fault.offset)
+/// The rule that a fault is in. Items stand in the order of the text.
+fn item_of<'a, 'b>(items: &'a [Item<'b>], fault: &Fault) -> Option<&'a Item<'b>> {
+    let behind = items.partition_point(|item| (item.placed.entry.source, item.placed.entry.start as usize) <= (fault.source, fault.offset));
+    let item = items.get(behind.checked_sub(1)?)?;
+    (item.placed.entry.source == fault.source && fault.offset <= item.placed.entry.end as usize).then_some(item)
 }
 
 fn finding(item: &Item<'_>, note: &Note, sources: &[&Source]) -> Option<(u32, usize, Finding)> {
@@ -321,7 +332,7 @@ fn finding(item: &Item<'_>, note: &Note, sources: &[&Source]) -> Option<(u32, us
     Some((item.placed.entry.source, place.0, finding))
 }
 
-fn located(source: &Source, lint: &'static str, level: Level, (start, end): (usize, usize), message: String) -> Finding {
+fn located(source: &Source, lint: &'static str, level: Level, (start, end): Span, message: String) -> Finding {
     let (line, column) = position(&source.text, start);
     let (end_line, end_column) = position(&source.text, end.max(start));
     let excerpt = pointed("", &source.text, start, "").split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned());

@@ -1,6 +1,6 @@
 //! Lints of annotations: misspelt ones, hints that nobody will see, rules without an id, and what `@allow` silences.
 
-use super::{Item, LINTS, Level, Note, lint};
+use super::{Item, LINTS, Level, Note, Span, lint};
 use crate::policy::load::{ANNOTATIONS, place_of_annotation};
 use crate::policy::slice::Reveal;
 
@@ -44,7 +44,7 @@ fn unseen(item: &Item<'_>, notes: &mut Vec<Note>) {
     }
 }
 
-fn at(item: &Item<'_>, key: &str) -> Option<(usize, usize)> {
+fn at(item: &Item<'_>, key: &str) -> Option<Span> {
     let start = place_of_annotation(item.placed, key);
     Some((start, start))
 }

@@ -1,6 +1,6 @@
 //! Lints of paths: such as no canonical path ever is, links, missing ones, files that are folders on this host.
 
-use super::{Item, Note, View, place_of};
+use super::{Item, Note, Span, View, place_of};
 use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, PatternElem};
 
 /// What a host says of a path.
@@ -20,8 +20,11 @@ pub trait Host: Sync {
     fn look(&self, path: &str) -> Option<Found>;
 }
 
+/// A path in a rule: the entity type where it is the id of one, and its place.
+type Named = (String, Option<&'static str>, Option<Span>);
+
 pub(super) fn look(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
-    let mut paths: Vec<(String, Option<&'static str>, Option<(usize, usize)>)> = Vec::new();
+    let mut paths: Vec<Named> = Vec::new();
     super::broad::entities(item, &mut |uid, place| {
         let kind = match uid.entity_type().to_string().as_str() {
             "file_system::File" => "file_system::File",
@@ -123,7 +126,7 @@ fn here(
     item: &Item<'_>,
     path: &str,
     kind: Option<&'static str>,
-    place: Option<(usize, usize)>,
+    place: Option<Span>,
     found: &Found,
     notes: &mut Vec<Note>,
 ) {

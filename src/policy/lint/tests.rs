@@ -4,6 +4,7 @@
 use super::table::Needs;
 use super::*;
 use crate::policy::{Access, Attribute};
+use proptest::prelude::*;
 
 const fn attribute(name: &'static str, cedar: &'static str, required: bool) -> Attribute {
     Attribute { name, cedar, required, fixed: false, doc: "" }
@@ -404,5 +405,69 @@ fn many_rules_and_hostile_ones_end() {
     for condition in [alternatives, stars] {
         let text = format!("{}\n", reading(&condition));
         check_with(&[&text], Surroundings::default());
+    }
+}
+
+/// Words of policies, in any order.
+fn soup() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "permit",
+        "forbid",
+        "(",
+        ")",
+        "principal",
+        "action",
+        "resource",
+        ",",
+        ";",
+        "when",
+        "unless",
+        "{",
+        "}",
+        "==",
+        "!=",
+        "in",
+        "is",
+        "has",
+        "like",
+        "&&",
+        "||",
+        "!",
+        "\"/a/*\"",
+        "\"\"",
+        "1",
+        "file_system::Dir::\"/a\"",
+        "resource.path",
+        "context.session.now",
+        "[",
+        "]",
+        ".contains",
+        "if",
+        "then",
+        "else",
+        "@id",
+        "@allow",
+        "(\"x\")",
+        "// c\n",
+        "\n",
+        "é",
+        "\"",
+        "datetime(\"2020-01-01\")",
+        "true",
+        "<",
+        "-",
+    ]);
+    prop::collection::vec(word, 0..60).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_text_makes_it_panic(text in prop_oneof![soup(), "\\PC{0,80}".prop_map(|text| text), soup().prop_map(|text| reading(&text))]) {
+        let people = People::default();
+        let report = check_with(&[&text], Surroundings { host: Some(&Fake), people: Some(&people), now: Some(0) });
+        for finding in &report.findings {
+            prop_assert!(lint(finding.lint).is_some() && !finding.text().is_empty(), "{finding:?}");
+        }
     }
 }

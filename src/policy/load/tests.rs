@@ -282,20 +282,15 @@ fn the_cache_gives_the_same_policies_and_is_made_anew_when_anything_changes() {
 }
 
 #[test]
-fn a_cache_that_names_other_places_than_the_text_has_is_ignored() {
+fn a_cached_policy_without_an_id_is_named_after_the_file_as_it_is_called_now() {
     let (store, schema) = (Memory::default(), render(&[], &[]));
-    let sources = [source("a", "permit(principal, action, resource);\nforbid(principal == User::\"ann\", action, resource);")];
-    Policies::load(&sources, &schema, &ann(), Some(&store)).unwrap();
-    let (schema_digest, digest) = (sha256(&[schema.as_bytes()]), digest_of(&sources.iter().collect::<Vec<_>>()));
-    let key = cache::Key { schema: &schema_digest, policies: &digest };
-    let good = cache::decode(&store.get(&cache::key_name(&hex(&digest))).unwrap(), key).unwrap();
-    let mut swapped = good.clone();
-    swapped.entries[1].start = 0;
-    swapped.entries[1].end = swapped.entries[0].end;
-    store.put(&cache::key_name(&hex(&digest)), &cache::encode(&swapped, key));
-    let policies = Policies::load(&sources, &schema, &ann(), Some(&store)).unwrap();
-    assert!(!policies.cached);
-    assert_eq!(policies.names().count(), 2);
+    let load = |name: &str| {
+        let sources = [source(name, "permit(principal, action, resource);\n\nforbid(principal == User::\"ann\", action, resource);")];
+        Policies::load(&sources, &schema, &ann(), Some(&store)).unwrap()
+    };
+    assert_eq!(load("a").names().collect::<Vec<_>>(), ["a:1", "a:3"]);
+    let moved = load("z");
+    assert_eq!((moved.cached, moved.names().collect::<Vec<_>>()), (true, vec!["z:1", "z:3"]));
 }
 
 #[test]

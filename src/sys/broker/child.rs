@@ -24,7 +24,8 @@ pub(super) struct Open {
 /// What is the same for every program of a run.
 pub(super) struct Standing {
     /// Limits of the kernel, each with its value for soft and hard.
-    pub limits: [(Resource, u64); 4],
+    /// Each with what is told of by a signal of its own, and the most.
+    pub limits: [(Resource, u64, u64); 5],
     /// The priority of rex.
     pub nice: i32,
     /// The root directory.
@@ -39,11 +40,17 @@ pub(super) const PROGRAM: i32 = 3;
 const MEMORY_AT_ONCE: u64 = 4;
 
 /// No core, the processor time of the run, and memory of one process that a look at all of them could come too late for. No more than rex's own.
-pub(super) fn limits(cpu: u64, memory: u64) -> [(Resource, u64); 4] {
-    let no_more = |resource, limit: u64| (resource, limit.min(rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX)));
+pub(super) fn limits(cpu: u64, memory: u64, file_size: u64) -> [(Resource, u64, u64); 5] {
+    let between = |resource, soft: u64, hard: u64| {
+        let most = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        (resource, soft.min(most), hard.min(most))
+    };
+    let no_more = |resource, limit| between(resource, limit, limit);
     [
         no_more(Resource::Core, 0),
-        no_more(Resource::Cpu, cpu.max(1)),
+        // The first is told by SIGXCPU; who ignores that is killed a second later.
+        between(Resource::Cpu, cpu.max(1), cpu.max(1).saturating_add(1)),
+        no_more(Resource::Fsize, file_size),
         no_more(Resource::Data, memory.saturating_mul(MEMORY_AT_ONCE).max(1 << 30)),
         no_more(Resource::Nofile, 1024),
     ]
@@ -150,8 +157,8 @@ fn attempt(start: &Start<'_>) -> Step<Never> {
     let at = |what: &'static str| move |errno: Errno| (what, errno);
     rustix::process::setsid().map_err(at("setsid"))?;
     die_with_the_broker()?;
-    for (resource, limit) in standing.limits {
-        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    for (resource, soft, hard) in standing.limits {
+        let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
         rustix::process::setrlimit(resource, limit).map_err(at("setrlimit"))?;
     }
     rustix::process::setpriority_process(None, standing.nice).map_err(at("setpriority"))?;

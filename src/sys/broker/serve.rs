@@ -1,6 +1,7 @@
 //! The broker's own life: requests in, programs started, watched and ended.
 
 use super::child::{Stack, Standing, Start};
+use super::gauge::Gauge;
 use super::wire::{Ended, LONG, Launch, Limit, Reply};
 use super::{child, tree, wire};
 use crate::policy::Bound;
@@ -24,8 +25,10 @@ pub struct Rules<'a> {
     pub children: u32,
     /// Bytes of memory that they may use together.
     pub memory: u64,
-    /// Seconds of processor time of each.
+    /// Seconds of processor time that they may use together.
     pub cpu: u64,
+    /// Bytes of a file that one of them makes.
+    pub file_size: u64,
 }
 
 /// What is there from the first request on.
@@ -54,13 +57,13 @@ impl Program {
 type Fences = HashMap<[u64; 6], (Ready, u32)>;
 
 /// The priority of the broker.
-const NICE: i32 = -10;
+pub(super) const NICE: i32 = -10;
 /// How often memory and number of processes are looked at.
 const LOOK: Duration = Duration::from_millis(40);
 /// How long what is left of a program may take to die.
 const DYING: Duration = Duration::from_secs(3);
 /// The same when the run is over: nobody waits, and nobody comes after.
-const AT_LAST: Duration = Duration::from_secs(60);
+pub(super) const AT_LAST: Duration = Duration::from_secs(60);
 /// How long a process may take to become its program. Only a file system that hangs needs longer.
 const START: Duration = Duration::from_secs(10);
 /// A fence grows by one rule with each use and is then made anew.
@@ -69,13 +72,15 @@ const USES: u32 = 24;
 const KEPT: usize = 32;
 
 /// Signals that end rex, or the session that it is in, and not the one who cleans up after it.
-const IGNORED: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1, libc::SIGUSR2];
+pub(super) const IGNORED: &[i32] = &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1, libc::SIGUSR2];
 
 /// Serves until rex is gone, then ends everything.
-pub(super) fn serve(requests: OwnedFd, rules: Rules<'_>) -> ! {
+///
+/// `guard` hangs up when the one who watches over this process is gone: then it ends too, since what it does could be left undone.
+pub(super) fn serve(requests: OwnedFd, guard: OwnedFd, rules: Rules<'_>, gauge: Gauge) -> ! {
     let nice = rustix::process::getpriority_process(None).unwrap_or(0);
-    if let Ok(requests) = prepare(requests) {
-        serve_requests(&requests, rules, nice);
+    if let Ok((requests, guard)) = prepare(requests, guard) {
+        serve_requests(&requests, &guard, rules, gauge, nice);
     }
     if !nobody_left() {
         tree::kill(&|_| true, AT_LAST);
@@ -87,20 +92,26 @@ pub(super) fn serve(requests: OwnedFd, rules: Rules<'_>) -> ! {
     }
 }
 
-fn serve_requests(requests: &OwnedFd, rules: Rules<'_>, nice: i32) {
-    let Rules { programs: permitted, plan, children, memory, cpu } = rules;
+fn serve_requests(requests: &OwnedFd, guard: &OwnedFd, rules: Rules<'_>, gauge: Gauge, nice: i32) {
+    let Rules { programs: permitted, plan, children, memory, cpu, file_size } = rules;
     let mut programs: Vec<Program> = Vec::new();
     let (mut plan, mut armed) = (Some(plan), None);
     let mut looked = Instant::now();
     loop {
-        let (request, ended, said) = wait(requests, &programs);
+        let (request, alone, ended, said) = wait(requests, guard, &programs);
+        if alone {
+            return;
+        }
         if request {
             let Ok(Some((bytes, fds))) = wire::packet(requests) else { return };
             if let Some(plan) = plan.take() {
-                armed = Some(arm(plan(), cpu, memory, nice));
+                armed = Some(arm(plan(), child::limits(cpu, memory, file_size), nice));
             }
             if let Some(armed) = &mut armed {
-                programs.extend(start(bytes, fds, &permitted, armed.as_mut().map_err(|failure| failure.clone())));
+                let room = programs.len() < usize::try_from(children).unwrap_or(usize::MAX);
+                programs.extend(start(bytes, fds, &permitted, room, armed.as_mut().map_err(|failure| failure.clone())));
+                // Most programs end before they are looked at.
+                gauge.tell(u32::try_from(programs.len()).unwrap_or(u32::MAX), 0);
             }
         }
         for at in said.into_iter().rev() {
@@ -110,23 +121,22 @@ fn serve_requests(requests: &OwnedFd, rules: Rules<'_>, nice: i32) {
         }
         for at in ended.into_iter().rev() {
             let program = programs.swap_remove(at);
-            finish(&program, &programs);
+            finish(&program, &programs, gauge);
         }
         if !programs.is_empty() && looked.elapsed() >= LOOK {
-            hold_limits(&mut programs, children, memory);
+            hold_limits(&mut programs, (children, memory, cpu), gauge);
             looked = Instant::now();
         }
     }
 }
 
 /// Every orphan falls to this process; nothing of rex stays open; what ends rex by a signal does not end the one who cleans up after it.
-fn prepare(requests: OwnedFd) -> rustix::io::Result<OwnedFd> {
+fn prepare(requests: OwnedFd, guard: OwnedFd) -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::thread::set_name(c"rex broker")?;
     // A signal to rex's process group, by a terminal or whoever ends a session, is not for it.
     rustix::process::setsid()?;
-    // Before what it has to end, however much of it there is; without the right to, like everything else.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    first_of_all();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
@@ -135,16 +145,10 @@ fn prepare(requests: OwnedFd) -> rustix::io::Result<OwnedFd> {
     rustix::stdio::dup2_stderr(&null)?;
     // The numbers below are those of programs.
     let kept = rustix::io::fcntl_dupfd_cloexec(&requests, child::PROGRAM + 1)?;
-    let own = libc::c_uint::try_from(kept.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    let kept_guard = rustix::io::fcntl_dupfd_cloexec(&guard, child::PROGRAM + 1)?;
     // What owned them is never used or dropped, since this process never returns to it.
-    std::mem::forget((null, requests));
-    #[expect(unsafe_code, reason = "close_range(2) is in no safe crate of the graph")]
-    // SAFETY: the descriptors belong to values of rex that this process never uses or drops.
-    unsafe {
-        // Where the call is missing (before Linux 5.9) they stay open and are still closed when a program begins.
-        libc::syscall(libc::SYS_close_range, 3, own - 1, 0);
-        libc::syscall(libc::SYS_close_range, own + 1, libc::c_uint::MAX, 0);
-    }
+    std::mem::forget((null, requests, guard));
+    close_all_but(&[&kept, &kept_guard]);
     let mut place = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), child::PROGRAM)?;
     if place.as_raw_fd() != child::PROGRAM {
         #[expect(unsafe_code, reason = "a fixed number has no owner")]
@@ -155,25 +159,50 @@ fn prepare(requests: OwnedFd) -> rustix::io::Result<OwnedFd> {
     }
     std::mem::forget(place);
     IGNORED.iter().for_each(|signal| child::disposition(*signal, libc::SIG_IGN));
-    Ok(kept)
+    Ok((kept, kept_guard))
+}
+
+/// Before what is to be ended, however much of it there is; without the right to, like everything else.
+pub(super) fn first_of_all() {
+    let _ = rustix::process::setpriority_process(None, NICE);
+    // Where the kernel shares the processor among sessions (sched(7), autogroup), a bomb that makes many of them would leave this one next to nothing.
+    let _ = std::fs::write("/proc/self/autogroup", NICE.to_string());
+}
+
+/// Closes every descriptor but the standard ones and these.
+pub(super) fn close_all_but(keep: &[&OwnedFd]) {
+    let mut kept: Vec<libc::c_uint> = keep.iter().filter_map(|fd| libc::c_uint::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut from = 3;
+    for until in kept.into_iter().chain(std::iter::once(libc::c_uint::MAX)) {
+        if until > from {
+            #[expect(unsafe_code, reason = "close_range(2) is in no safe crate of the graph")]
+            // SAFETY: the descriptors belong to values of rex that this process never uses or drops.
+            unsafe {
+                // Where the call is missing (before Linux 5.9) they stay open and are still closed when a program begins.
+                libc::syscall(libc::SYS_close_range, from, until - 1, 0);
+            }
+        }
+        from = until.saturating_add(1);
+    }
 }
 
 /// What only runs that start programs pay for. Nothing of it takes a power away that ending programs needs.
-fn arm(plan: Plan, cpu: u64, memory: u64, nice: i32) -> Result<Armed, Failure> {
+fn arm(plan: Plan, limits: [(rustix::process::Resource, u64, u64); 5], nice: i32) -> Result<Armed, Failure> {
     let failed = |errno: Errno| ("start".to_owned(), errno.raw_os_error());
     for signal in (1..=64).filter(|signal| !IGNORED.contains(signal) && !matches!(*signal, libc::SIGKILL | libc::SIGSTOP)) {
         child::disposition(signal, libc::SIG_DFL);
     }
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty()).map_err(failed)?;
-    let standing = Standing { limits: child::limits(cpu, memory), nice, root, ignored: IGNORED };
+    let standing = Standing { limits, nice, root, ignored: IGNORED };
     child::no_capabilities_by_exec().map_err(failed)?;
     crate::sys::fence::refuse_calls_of_programs(&plan).map_err(|_| ("arm the fence".to_owned(), libc::EPERM))?;
     Ok(Armed { plan, standing, stack: Stack::new().map_err(failed)?, fences: Fences::new() })
 }
 
-/// Waits for anything: a request, programs that ended, rex saying something about one.
-fn wait(requests: &OwnedFd, programs: &[Program]) -> (bool, Vec<usize>, Vec<usize>) {
-    let mut fds = vec![PollFd::new(requests, PollFlags::IN)];
+/// Waits for anything: a request, the guard's end, programs that ended, rex saying something about one.
+fn wait(requests: &OwnedFd, guard: &OwnedFd, programs: &[Program]) -> (bool, bool, Vec<usize>, Vec<usize>) {
+    let mut fds = vec![PollFd::new(requests, PollFlags::IN), PollFd::new(guard, PollFlags::IN)];
     for program in programs {
         fds.push(PollFd::new(&program.pidfd, PollFlags::IN));
         fds.push(PollFd::new(&program.reply, PollFlags::IN));
@@ -181,11 +210,11 @@ fn wait(requests: &OwnedFd, programs: &[Program]) -> (bool, Vec<usize>, Vec<usiz
     let tick = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
     let _ = rustix::event::poll(&mut fds, (!programs.is_empty()).then_some(&tick));
     let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-    let of = |offset: usize| (0..programs.len()).filter(|at| ready.get(1 + 2 * at + offset) == Some(&true)).collect();
-    (ready.first() == Some(&true), of(0), of(1))
+    let of = |offset: usize| (0..programs.len()).filter(|at| ready.get(2 + 2 * at + offset) == Some(&true)).collect();
+    (ready.first() == Some(&true), ready.get(1) == Some(&true), of(0), of(1))
 }
 
-fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, permitted: &[Bound], armed: Result<&mut Armed, Failure>) -> Option<Program> {
+fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, permitted: &[Bound], room: bool, armed: Result<&mut Armed, Failure>) -> Option<Program> {
     let bytes = if bytes == LONG { wire::long(fds.pop()?)? } else { bytes };
     let launch = Launch::of_bytes(&bytes).filter(|(_, with)| with.descriptors() == fds.len());
     let mut fds = fds.into_iter();
@@ -194,6 +223,10 @@ fn start(bytes: Vec<u8>, mut fds: Vec<OwnedFd>, permitted: &[Bound], armed: Resu
         wire::tell(&reply, &Reply::Refused);
         return None;
     };
+    if !room {
+        wire::tell(&reply, &Reply::TooMany);
+        return None;
+    }
     let open = child::Open {
         program,
         folder: with.folder.then(|| fds.next()).flatten(),
@@ -324,7 +357,7 @@ fn listen(program: &Program, programs: &[Program]) {
 }
 
 /// What is left of a program that ended is killed, and rex is told.
-fn finish(program: &Program, others: &[Program]) {
+fn finish(program: &Program, others: &[Program], gauge: Gauge) {
     let status = rustix::process::waitpid(Some(program.pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status);
     let left = if others.is_empty() {
         if nobody_left() { 0 } else { tree::kill(&|_| true, DYING) }
@@ -335,14 +368,23 @@ fn finish(program: &Program, others: &[Program]) {
     let ended = Ended {
         code: status.and_then(|status| status.exit_status()),
         signal: status.and_then(|status| status.terminating_signal()).or(if status.is_none() { Some(libc::SIGKILL) } else { None }),
-        limit: program.limit,
+        limit: program.limit.or(match status.and_then(|status| status.terminating_signal()) {
+            // The kernel's own words for these two limits (setrlimit(2)).
+            Some(libc::SIGXCPU) => Some(Limit::Cpu),
+            Some(libc::SIGXFSZ) => Some(Limit::FileSize),
+            _ => None,
+        }),
         left,
     };
+    if others.is_empty() {
+        gauge.tell(0, 0);
+    }
+    gauge.tell_cpu(tree::cpu_of_the_dead());
     wire::tell(&program.reply, &Reply::Ended(ended));
 }
 
 /// Whether this process has no child any more, and so nothing at all below it: the kernel itself says so (wait(2)).
-fn nobody_left() -> bool {
+pub(super) fn nobody_left() -> bool {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(Errno::INTR) => {}
@@ -352,13 +394,17 @@ fn nobody_left() -> bool {
     }
 }
 
-fn hold_limits(programs: &mut [Program], children: u32, memory: u64) {
+fn hold_limits(programs: &mut [Program], (children, memory, cpu): (u32, u64, u64), gauge: Gauge) {
     let leaders: HashSet<i32> = programs.iter().map(Program::number).collect();
-    let (count, bytes) = tree::weigh(&leaders, children);
-    let limit = if count > children {
+    let weight = tree::weigh(&leaders, children);
+    gauge.tell(weight.processes, weight.bytes);
+    gauge.tell_cpu(weight.cpu);
+    let limit = if weight.processes > children {
         Limit::Children
-    } else if bytes > memory {
+    } else if weight.bytes > memory {
         Limit::Memory
+    } else if weight.cpu.as_secs() >= cpu.max(1) {
+        Limit::Cpu
     } else {
         return;
     };

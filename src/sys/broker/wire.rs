@@ -122,6 +122,8 @@ impl Launch {
 pub enum Limit {
     Memory,
     Children,
+    Cpu,
+    FileSize,
 }
 
 /// How a program ended.
@@ -145,6 +147,8 @@ pub(super) enum Reply {
     },
     /// The hull does not list it.
     Refused,
+    /// There are as many as there may be.
+    TooMany,
     Ended(Ended),
 }
 

@@ -1,11 +1,9 @@
 //! seccomp: the system calls that rex makes, and no others. What is not listed fails with EPERM.
 
+use super::filter::{Answers, Rules, compile};
 use super::plan::{Calls, Plan};
 use crate::error::{Error, Kind, Result};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
-use std::collections::BTreeMap;
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompRule, TargetArch};
 
 /// Calls that work on what is open, on this process's memory, threads and clocks, and on names without changing them.
 const ALWAYS: &[i64] = &[
@@ -238,8 +236,8 @@ const NO_PROGRAM: &[i64] = &[
 /// A new user namespace, which would give a process capabilities of its own (clone(2)).
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 
-/// The filters of a program, compiled.
-pub(super) type Filters = Vec<BpfProgram>;
+/// The filter of a program, compiled; none where seccomp does not know this architecture.
+pub(super) type Filters = Option<BpfProgram>;
 
 /// Bit of the calls of the x32 ABI, which the kernel counts as this architecture's own (syscall(2)).
 const X32: i64 = 0x4000_0000;
@@ -249,7 +247,7 @@ const X32_REFUSED: &[i64] = &[521, 528, 539, 540];
 
 /// The filter of a program: a list of what it may not do, since what programs do is theirs to say.
 pub(super) fn of_program(plan: &Plan) -> Result<Filters> {
-    let Some(arch) = target() else { return Ok(Vec::new()) };
+    let Some(arch) = target() else { return Ok(None) };
     let mut refused = Rules::new();
     for call in NO_PROGRAM {
         refused.insert(*call, Vec::new());
@@ -268,12 +266,8 @@ pub(super) fn of_program(plan: &Plan) -> Result<Filters> {
         refused.insert(X32_IOCTL | X32, terminals);
         refused.extend(X32_REFUSED.iter().map(|call| (call | X32, Vec::new())));
     }
-    let refused = program(refused, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()), arch)?;
-    let mut no_clone3 = Rules::new();
-    no_clone3.insert(libc::SYS_clone3, Vec::new());
-    no_clone3.insert(libc::SYS_clone3 | X32, Vec::new());
-    let no_clone3 = program(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), arch)?;
-    Ok(vec![no_clone3, refused])
+    let own = vec![(libc::SYS_clone3, no_such_call()), (libc::SYS_clone3 | X32, no_such_call())];
+    Ok(Some(compile(refused, &Answers { otherwise: SeccompAction::Allow, matched: not_permitted(), own }, arch)?))
 }
 
 /// Sockets that no permitted operation needs. Those of this host (AF_UNIX) lead to services that do as root what they are told, so they need a permit
@@ -289,53 +283,45 @@ fn other_sockets(calls: Calls) -> Result<Vec<SeccompRule>> {
 
 /// Whether the kernel has it.
 pub(super) fn restrict_program(filters: &Filters) -> Result<bool> {
-    Ok(!filters.is_empty() && apply(filters)?)
+    filters.as_ref().map_or(Ok(false), apply)
 }
 
 /// Whether the kernel has it.
-fn apply(programs: &[BpfProgram]) -> Result<bool> {
-    for program in programs {
-        match seccompiler::apply_filter(program) {
-            Ok(()) => {}
-            Err(seccompiler::Error::Seccomp(error)) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(failed(&error.to_string())),
-        }
+fn apply(program: &BpfProgram) -> Result<bool> {
+    match seccompiler::apply_filter(program) {
+        Ok(()) => Ok(true),
+        Err(seccompiler::Error::Seccomp(error)) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => Ok(false),
+        Err(error) => Err(failed(&error.to_string())),
     }
-    Ok(true)
 }
 
 /// Set-user-id and set-group-id, which no file gets unless some policy permits changing modes.
 const SET_ID: u64 = 0o6000;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
 /// Whether the kernel has it.
 pub(super) fn restrict(plan: &Plan, records: &[i32]) -> Result<bool> {
     let Some(arch) = target() else { return Ok(false) };
     let pid = u64::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(0);
-    let mut rules = rules(plan.calls, pid, records)?;
-    // Its flags are in memory, where no filter sees them; told that there is no such call, libraries make threads with clone(2). That is the answer of a
-    // filter of its own, so the list lets it pass: of two filters that refuse, the kernel takes the later one's error.
-    rules.insert(libc::SYS_clone3, Vec::new());
-    let allowed = program(rules, SeccompAction::Errno(libc::EPERM.unsigned_abs()), SeccompAction::Allow, arch)?;
-    let mut no_clone3 = Rules::new();
-    no_clone3.insert(libc::SYS_clone3, Vec::new());
-    let no_clone3 = program(no_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.unsigned_abs()), arch)?;
-    apply(&[no_clone3, allowed])
+    // The flags of clone3(2) are in memory, where no filter sees them; told that there is no such call, libraries make threads with clone(2).
+    let own = vec![(libc::SYS_clone3, no_such_call())];
+    let answers = Answers { otherwise: not_permitted(), matched: SeccompAction::Allow, own };
+    apply(&compile(rules(plan.calls, pid, records)?, &answers, arch)?)
 }
 
-fn failed(why: &str) -> Error {
+fn not_permitted() -> SeccompAction {
+    SeccompAction::Errno(libc::EPERM.unsigned_abs())
+}
+
+fn no_such_call() -> SeccompAction {
+    SeccompAction::Errno(libc::ENOSYS.unsigned_abs())
+}
+
+pub(super) fn failed(why: &str) -> Error {
     Error::new(Kind::Layer, format!("the layer `seccomp` cannot be armed: {why}"))
 }
 
 fn target() -> Option<TargetArch> {
     std::env::consts::ARCH.try_into().ok()
-}
-
-fn program(rules: Rules, otherwise: SeccompAction, matched: SeccompAction, arch: TargetArch) -> Result<BpfProgram> {
-    SeccompFilter::new(rules, otherwise, matched, arch).and_then(BpfProgram::try_from).map_err(|error| failed(&error.to_string()))
 }
 
 fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {

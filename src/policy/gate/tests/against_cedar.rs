@@ -118,6 +118,19 @@ impl Whole {
     }
 }
 
+/// A cache for one set, so that what is asked is what was read back from it.
+#[derive(Default)]
+struct Kept(std::cell::RefCell<Option<Vec<u8>>>);
+
+impl crate::policy::Store for Kept {
+    fn get(&self, _: &str) -> Option<Vec<u8>> {
+        self.0.borrow().clone()
+    }
+    fn put(&self, _: &str, bytes: &[u8]) {
+        *self.0.borrow_mut() = Some(bytes.to_vec());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
@@ -125,9 +138,15 @@ proptest! {
         let text = texts.concat();
         let schema = render(ASKS, &[]);
         let scope = Scope { name: "ann".into(), groups: vec!["ops".into()] };
-        let loaded = Policies::load(&[Source { name: "p".into(), text: text.clone() }], &schema, &scope, None);
+        let (sources, kept) = ([Source { name: "p".into(), text: text.clone() }], Kept::default());
+        let first = Policies::load(&sources, &schema, &scope, Some(&kept)).unwrap();
+        let loaded = Policies::load(&sources, &schema, &scope, Some(&kept)).unwrap();
+        prop_assert!(loaded.cached && !first.cached);
+        for verb in ["stat", "delete", "move"] {
+            prop_assert_eq!(first.hull("file_system", verb), loaded.hull("file_system", verb), "{}\n{}", verb, text);
+        }
         let whole = Whole { set: text.parse().unwrap(), schema: cedar::Schema::from_cedarschema_str(&schema).unwrap().0 };
-        let gate = Gate::new(Arc::new(loaded.unwrap()), principal(), session(), Box::new(Notes::default()), Arc::new(Watch::new(Limits::default())), Rules::default()).unwrap();
+        let gate = Gate::new(Arc::new(loaded), principal(), session(), Box::new(Notes::default()), Arc::new(Watch::new(Limits::default())), Rules::default()).unwrap();
         let papers: [fn() -> Paper; 7] = [|| file("/a/b"), || dir("/a/b"), || file("/a/b/c"), || file("/c"), || dir("/"), || Paper { owner: "ann".into(), size: None, ..file("/a/b/c/d") }, || Paper { size: Some(1), ..dir("/a") }];
         // Twice, so that memory is asked too.
         for paper in papers.iter().chain(&papers) {
