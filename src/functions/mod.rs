@@ -34,6 +34,7 @@ pub mod lines;
 pub mod logs;
 pub mod machine;
 pub mod manual;
+pub mod net_sockets;
 pub mod paths;
 pub mod order;
 pub mod process;
@@ -97,6 +98,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("disks", "Disks", disks::FUNCTIONS),
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
+    ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

@@ -10,6 +10,7 @@ pub mod mounts;
 pub mod process;
 pub mod settings;
 pub mod signal;
+pub mod sockets;
 pub mod utmp;
 
 use crate::error::{Error, Kind, Result};
