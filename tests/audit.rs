@@ -576,18 +576,14 @@ fn numbers_as_large_as_can_be_stop_no_reader_and_no_writer() {
             zeros = "0".repeat(64),
         )
     };
-    let forged: String =
-        ["effect", "effect", "run_end", "run_end", "script", "script"].iter().flat_map(|event| [record(event, 7), record(event, most)]).collect();
+    let forged: String = ["effect", "effect", "run_end", "run_end", "script", "script"]
+        .iter()
+        .flat_map(|event| [record(event, 7), record(event, most)])
+        .collect();
     fs::write(rex.audit_file(), &forged).unwrap();
     rex.run("1 + 1").gives(2);
     assert!(!told(&verdict(&rex, &[&file(&rex)]), "problems").is_empty());
-    for words in [
-        vec!["show"],
-        vec!["stats"],
-        vec!["stats", "--json"],
-        vec!["replay", "r-effect"],
-        vec!["script", "r-script"],
-    ] {
+    for words in [vec!["show"], vec!["stats"], vec!["stats", "--json"], vec!["replay", "r-effect"], vec!["script", "r-script"]] {
         let mut all = words.clone();
         let file = file(&rex);
         all.push(&file);

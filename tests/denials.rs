@@ -180,7 +180,8 @@ fn a_neighbour_cannot_disturb_explanations_and_forged_ones_decide_nothing() {
         rex.path("nowhere")
     );
     // What is no path of this host is shown, too.
-    let odd = forged.replace("d-forged-1", "d-forged-2").replace(&rex.path("nowhere"), "\\u001b[2J").replace("Action::", "\\u001b[2JAction::");
+    let odd =
+        forged.replace("d-forged-1", "d-forged-2").replace(&rex.path("nowhere"), "\\u001b[2J").replace("Action::", "\\u001b[2JAction::");
     std::fs::write(store.join("0"), forged + &odd).unwrap();
     std::fs::set_permissions(store.join("0"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let run = ask(&rex, "reader", "rex why d-forged-1", "");

@@ -178,13 +178,7 @@ impl Stats {
         let mut out = String::new();
         let [done, failed] = self.effects;
         let _ = writeln!(out, "{} records from {} to {}", self.records, or_dash(&self.first), or_dash(&self.last));
-        let _ = writeln!(
-            out,
-            "{} runs, of which {} have an end record; {} records lost",
-            self.runs.len(),
-            self.ended,
-            self.lost()
-        );
+        let _ = writeln!(out, "{} runs, of which {} have an end record; {} records lost", self.runs.len(), self.ended, self.lost());
         if let Some([min, median, p95, max]) = self.durations() {
             let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
             let _ = writeln!(out, "durations in ms: shortest {}, middle {}, 95 % {}, longest {}", ms(min), ms(median), ms(p95), ms(max));
