@@ -6,27 +6,13 @@ use super::value::{Array, Dynamic, Map};
 use crate::error::Result;
 use crate::limits::{Limits, Watch};
 use crate::output::{Form, Output};
-use crate::policy::{DecisionRecord, EffectRecord, Gate, Policies, Principal, Recorder, Rules, Scope, Session, Source, Value, WalkRecord};
+use crate::policy::{Gate, Policies, Principal, Rules, Scope, Session, Silent, Source, Value};
 use crate::sys::redact;
 use std::sync::Arc;
 
 /// A run's host without a run.
 pub struct Rig {
     pub host: Arc<Host>,
-}
-
-/// Records nothing.
-struct Deaf;
-impl Recorder for Deaf {
-    fn decision(&self, _: &DecisionRecord<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn walk(&self, _: &WalkRecord<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn effect(&self, _: &EffectRecord<'_>) -> Result<()> {
-        Ok(())
-    }
 }
 
 impl Rig {
@@ -45,7 +31,7 @@ impl Rig {
         let principal = Principal { name: "alice".into(), ..Principal::default() };
         let attributes = vec![("mode", Value::String("local".into())), ("interactive", Value::Bool(false))];
         let session = Session { run: "test".into(), attributes };
-        let gate = Gate::new(policies, principal, session, Box::new(Deaf), Arc::clone(&watch), Rules::default()).unwrap();
+        let gate = Gate::new(policies, principal, session, Box::new(Silent), Arc::clone(&watch), Rules::default()).unwrap();
         let out = Arc::new(Output::new(Form::Json, false, Arc::clone(&watch)));
         Self { host: Arc::new(Host { gate, watch, out, redaction: redact::Source::new(rules), broker: None }) }
     }

@@ -15,6 +15,7 @@ mod walk;
 pub use dry::{Withheld, stopped};
 pub use explain::{Considered, Described, Explanation, Fate};
 pub use learning::Learning;
+pub(crate) use record::Silent;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};
 pub(super) use replay::Recorded;
 pub use replay::Replayed;

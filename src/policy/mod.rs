@@ -26,6 +26,8 @@ mod words;
 
 pub use arguments::{Arguments, environment};
 pub use cache::Store;
+#[cfg(test)]
+pub(crate) use gate::Silent;
 pub use gate::{
     Answer, Closed, Considered, DecisionRecord, Described, Effect, EffectRecord, Explanation, Fate, Gate, Granted, Learning, Open,
     Principal, Recorder, Replayed, Rules, Session, Walk, WalkRecord, Weighed, Withheld, stopped,

@@ -1,12 +1,11 @@
 //! Recorded questions asked again of a set of policies, by the gate's own judge.
 
 use super::cache::Store;
-use super::gate::{Gate, Open, Principal, Recorded, Recorder, Replayed, Rules, Session};
+use super::gate::{Gate, Open, Principal, Recorded, Replayed, Rules, Session, Silent};
 use super::load::{Policies, Scope, Source};
 use super::recorded::{self, Asked, Caller};
 use super::schema;
 use super::words::{Ask, Noun, Object, Value};
-use super::{DecisionRecord, EffectRecord, WalkRecord};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, Watch};
 use std::collections::HashMap;
@@ -214,20 +213,5 @@ impl Store for Validated {
         if let Ok(mut known) = self.0.lock() {
             known.insert(key.to_owned(), bytes.to_owned());
         }
-    }
-}
-
-/// Nothing is recorded of what was recorded before.
-struct Silent;
-
-impl Recorder for Silent {
-    fn decision(&self, _: &DecisionRecord<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn walk(&self, _: &WalkRecord<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn effect(&self, _: &EffectRecord<'_>) -> Result<()> {
-        Ok(())
     }
 }

@@ -100,3 +100,18 @@ pub trait Recorder: Send + Sync {
     /// What the caller is told of a denial that is on record; for its own use later.
     fn told(&self, _denial: &Denial, _site: &Site<'_>) {}
 }
+
+/// Records nothing: of questions that are put again, and of tests.
+pub(crate) struct Silent;
+
+impl Recorder for Silent {
+    fn decision(&self, _: &DecisionRecord<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn walk(&self, _: &WalkRecord<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn effect(&self, _: &EffectRecord<'_>) -> Result<()> {
+        Ok(())
+    }
+}

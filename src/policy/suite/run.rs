@@ -6,7 +6,7 @@ use super::vocabulary::Vocabulary;
 use super::{Case, Expect, Outcome, Report, Undecided};
 use crate::error::{Error, Kind, Result, Why};
 use crate::limits::{Limits, Watch};
-use crate::policy::gate::{DecisionRecord, EffectRecord, Gate, Open, Recorder, Rules, Session, Trial, WalkRecord};
+use crate::policy::gate::{Gate, Open, Rules, Session, Silent, Trial};
 use crate::policy::load::{self, Book, Policies, Scope, Source};
 use crate::policy::slice::Thing;
 use crate::policy::words::{Ask, Noun, Value};
@@ -25,21 +25,6 @@ pub struct Bench<'a> {
     /// As rex.toml says.
     pub open: Open,
     pub closed: ClosedPlaces,
-}
-
-/// Nothing that a test asks is done, so there is nothing to record.
-struct Silent;
-
-impl Recorder for Silent {
-    fn decision(&self, _: &DecisionRecord<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn walk(&self, _: &WalkRecord<'_>) -> Result<()> {
-        Ok(())
-    }
-    fn effect(&self, _: &EffectRecord<'_>) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// A thing of which is known what the test says.
