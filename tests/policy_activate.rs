@@ -223,6 +223,21 @@ fn what_is_revoked_stops_working_in_a_session_that_is_under_way() {
 }
 
 #[test]
+fn following_a_file_ends_when_it_is_revoked() {
+    if !is_root() {
+        return;
+    }
+    let rex = host().policy(&format!("{NAMES}\n{OTHERS}"));
+    let left = set(&rex, "left", &[("left.cedar", OTHERS)]);
+    let each = "try { follow(\"{data}/a\", #{seconds: 30}); } catch (e) { print(e.kind); exit(0); }";
+    let run = while_running(&rex, &[], each, || {
+        activate(&rex, &[&left]).ends(0);
+    });
+    run.ends(0);
+    assert!(run.stdout.contains("denied"), "{run:#?}");
+}
+
+#[test]
 fn what_is_permitted_later_counts_for_later_sessions_only() {
     if !is_root() {
         return;

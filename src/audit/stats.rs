@@ -27,7 +27,7 @@ impl Tally {
             &mut self.others
         };
         if let Some(count) = counts.get_mut(which) {
-            *count += by;
+            *count = count.saturating_add(by);
         }
     }
     /// The largest first, then by name.
@@ -150,13 +150,18 @@ impl Stats {
     }
 
     /// As one JSON document; lists have the `most` largest.
+    /// Records lost; what one says is whatever somebody wrote.
+    fn lost(&self) -> u64 {
+        self.lost.values().fold(0, |sum, lost| sum.saturating_add(*lost))
+    }
+
     #[must_use]
     pub fn json(&self, most: usize) -> Value {
         let [done, failed] = self.effects;
         let durations = self.durations().map(|[min, median, p95, max]| json!({"min": min, "median": median, "p95": p95, "max": max}));
         json!({
             "records": self.records, "first": self.first, "last": self.last,
-            "runs": self.runs.len(), "ended": self.ended, "lost": self.lost.values().sum::<u64>(),
+            "runs": self.runs.len(), "ended": self.ended, "lost": self.lost(),
             "exits": self.exits.json(most, ["runs", ""]),
             "refused": self.refused.json(most, ["runs", ""]),
             "principals": self.principals.json(most, ["runs", "denied"]),
@@ -176,13 +181,7 @@ impl Stats {
         let mut out = String::new();
         let [done, failed] = self.effects;
         let _ = writeln!(out, "{} records from {} to {}", self.records, or_dash(&self.first), or_dash(&self.last));
-        let _ = writeln!(
-            out,
-            "{} runs, of which {} have an end record; {} records lost",
-            self.runs.len(),
-            self.ended,
-            self.lost.values().sum::<u64>()
-        );
+        let _ = writeln!(out, "{} runs, of which {} have an end record; {} records lost", self.runs.len(), self.ended, self.lost());
         if let Some([min, median, p95, max]) = self.durations() {
             let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
             let _ = writeln!(out, "durations in ms: shortest {}, middle {}, 95 % {}, longest {}", ms(min), ms(median), ms(p95), ms(max));

@@ -6,7 +6,7 @@ use super::lines::{pattern, shown, size};
 use super::value::{Dynamic, FnPtr, FromScript, IntoScript, Map, OptionRow, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::ask;
+use crate::policy::{Granted, ask};
 use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys::follow::{Growing, Look};
@@ -107,7 +107,7 @@ fn follow(call: &Call<'_>, path: AbsPath, how: How, each: Option<FnPtr>) -> Resu
     let check = || call.check();
     let growing = Growing::open(&file, Some(options.from_end), size(options.max_line), &check).map_err(place)?;
     let end = Instant::now() + options.seconds;
-    let mut following = Following { call, path: &path, options: &options, each, stop_at, growing, lines: 0, rotations: 0, last: None };
+    let mut following = Following { call, path: &path, options: &options, each, stop_at, file, growing, lines: 0, rotations: 0, last: None };
     let stopped = following.run(end).map_err(place)?;
     Ok(record([
         ("lines", following.lines.into_script()),
@@ -124,6 +124,7 @@ struct Following<'c, 'h> {
     options: &'c FollowOptions,
     each: Option<FnPtr>,
     stop_at: Option<Regex>,
+    file: Granted<Read>,
     growing: Growing,
     lines: u64,
     rotations: u64,
@@ -154,6 +155,7 @@ impl Following<'_, '_> {
                 self.rotations += 1;
                 let file = self.call.permit::<Read>(next)?;
                 self.growing = Growing::open(&file, None, size(self.options.max_line), &|| self.call.check())?;
+                self.file = file;
                 if Instant::now() >= end {
                     break;
                 }
@@ -188,6 +190,7 @@ impl Following<'_, '_> {
         let mut lines = Vec::new();
         loop {
             self.call.check()?;
+            self.call.host.gate.still::<Read>(&self.call.site(), &self.file)?;
             let look = self.growing.look(&mut lines);
             for line in lines.drain(..) {
                 if let Some(why) = self.line(&line)? {
