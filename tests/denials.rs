@@ -166,7 +166,7 @@ fn why_explains_a_denial_to_the_one_whom_it_concerned_and_to_nobody_else() {
 #[test]
 fn the_owners_answers_know_what_is_on_record_of_the_caller_and_the_thing() {
     needs_root!();
-    let policy = "@id(\"crew\") @hint(\"only small ones\") @reveal(\"none\") permit(principal in Group::\"crew\", action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}\") when { principal.evidence == \"argument\" && context.session.mode == \"session\" && resource.size < 3 };";
+    let policy = "@id(\"crew\") @hint(\"only small ones\") @reveal(\"none\") permit(principal in Group::\"crew\", action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}\") when { principal has evidence && principal.evidence == \"argument\" && context.session.mode == \"session\" && resource has size && resource.size < 3 };";
     let rex = Rex::new()
         .config("identity = [\"argument\"]")
         .principals("[[principal]]\nname = \"olga\"\ngroups = [\"crew\"]\n")

@@ -107,7 +107,8 @@ fn follow(call: &Call<'_>, path: AbsPath, how: How, each: Option<FnPtr>) -> Resu
     let check = || call.check();
     let growing = Growing::open(&file, Some(options.from_end), size(options.max_line), &check).map_err(place)?;
     let end = Instant::now() + options.seconds;
-    let mut following = Following { call, path: &path, options: &options, each, stop_at, file, growing, lines: 0, rotations: 0, last: None };
+    let mut following =
+        Following { call, path: &path, options: &options, each, stop_at, file, growing, lines: 0, rotations: 0, last: None };
     let stopped = following.run(end).map_err(place)?;
     Ok(record([
         ("lines", following.lines.into_script()),
