@@ -171,7 +171,7 @@ fn of_record(owners: &OwnersFiles, config: &Config, files: &[PathBuf], reference
             if let Some(hint) = &hint {
                 shown.push_str(&format!("  hint: {}\n", crate::audit::visible(hint)));
             }
-            let denied = if answer == "allowed" { "" } else { "denied: " };
+            let denied = if matches!(answer, "allowed" | "depends") { "" } else { "denied: " };
             shown.push_str(&format!("  today: {denied}{answer}\n"));
             more.insert("hint".to_owned(), hint.into());
             more.insert("today".to_owned(), json!({"answer": answer}));

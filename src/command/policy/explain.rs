@@ -170,7 +170,9 @@ pub fn today(files: &OwnersFiles, config: &Config, record: &Record, start: Optio
     let then = answer(&asked, &sources, files, config).ok()?.explanation;
     asked.time = None;
     let now = answer(&asked, &sources, files, config).ok()?.explanation;
-    Some((then.hint, now.why.map_or("allowed", crate::error::Why::name)))
+    // Records do not tell all that a rule may look at, a file's size for one.
+    let untold = now.note.as_ref().is_some_and(|note| note.contains("could not be had"));
+    Some((then.hint, if untold { "depends" } else { now.why.map_or("allowed", crate::error::Why::name) }))
 }
 
 /// The file of records of rex.toml.
