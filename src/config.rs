@@ -260,7 +260,7 @@ settings! {
     /// Every setting of a host. A value of this type has been checked whole.
     struct Config "" {
         identity: Vec<Evidence>, form::words(EVIDENCE, 1), vec![Evidence::User], None,
-            "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is written by pam_exec; `auth-info` can be forged by other processes of the same uid, so list it only on accounts that `rex doctor` finds in order.";
+            "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is written by pam_exec; `auth-info` can be forged by other processes of the same uid, so list it only on accounts that can do nothing but start rex.";
         open: Open, form::word(OPEN), Open::Implied, None,
             "Whether a permitted verb carries `open` on the file and its folder with it (implied, unless a policy forbids it) or both must be permitted (explicit, for policies brought over from the reference implementation).";
         policy_tests: PolicyTests, form::word(POLICY_TESTS), PolicyTests::Off, None,
@@ -272,7 +272,7 @@ settings! {
         on_audit_failure: OnFailure, form::word(ON_FAILURE), OnFailure::Deny, None,
             "What happens when an audit record is not accepted: the act does not happen (deny), or it does and the loss is counted (allow).";
         require_layers: Vec<Layer>, form::words(LAYERS, 0), Vec::new(), None,
-            "Layers of protection without which nothing runs (exit 69). Where a layer is not listed here, a kernel that lacks it is reported by whoami, doctor and the audit.";
+            "Layers of protection without which nothing runs (exit 69). Where a layer is not listed here, a kernel that lacks it is reported by whoami and the audit.";
         subsystem_output: Output, form::word(OUTPUT), Output::Json, None,
             "The form of results in subsystem sessions, where sshd throws standard error away.";
         allow_writes_to: Vec<String>, form::paths(), Vec::new(), None,
@@ -322,7 +322,7 @@ settings! {
         journald: Switch, form::switch(), Switch::Auto, None, "Records to systemd-journald with fields of their own (journalctl REX_RUN=…): true, false, or where there is one (\"auto\").";
         journald_socket: String, form::text(), "/run/systemd/journal/socket".into(), None, "journald's socket for native records.";
         file: String, form::text(), String::new(), None,
-            "A file of JSON lines; empty: none. Unprivileged sessions write it themselves: make its folder root:rex with mode 2770.";
+            "A file of JSON lines; empty: none. A relative path is beside rex.toml. Unprivileged sessions write it themselves: make its folder root:rexusers with mode 2770.";
         denials: String, form::text(), "/run/rex/denials".into(), None,
             "A folder in which callers find again what they were told of their denials (`rex why`), a file for each account; empty: none. root:rexusers with mode 3770 lets unprivileged sessions use it. Nothing is decided by what is in it, and where it cannot be used runs go on without it.";
         chain: bool, form::bool(), true, None,
@@ -394,6 +394,12 @@ impl Config {
                 }
                 _ => source.set(&mut config, key, value, &tables)?,
             }
+        }
+        if !config.audit.file.is_empty() {
+            // Once for all who use it: from the working directory of a session it would be another file each time.
+            let path = config.beside(&config.audit.file).into_os_string().into_string();
+            config.audit.file =
+                path.map_err(|path| Error::new(Kind::Config, format!("`audit.file`: not UTF-8 text: {}", path.display())))?;
         }
         Ok(config)
     }

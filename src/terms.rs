@@ -7,7 +7,8 @@ use crate::identity::{Evidence, Identity, Principals};
 use crate::limits::Limits;
 use crate::os::cache::CacheFolder;
 use crate::os::denials::Denials;
-use crate::os::runs::{self, Entry, Runs};
+use crate::os::runs::{Entry, Runs};
+use crate::os::shared;
 use crate::os::trusted::{Owner, Trusted};
 use crate::policy::{DecisionRecord, EffectRecord, Policies, Principal, Recorder, Scope, Site, Source, Store, Value, WalkRecord};
 use crate::resource::closed::Closed;
@@ -220,7 +221,7 @@ impl OwnersFiles {
     pub fn enter(&self, run: &str, config: &Config) -> Option<Entry> {
         let default = self.config == Path::new(CONFIG);
         let path = if default { PathBuf::from(RUNS) } else { self.folder().join("runs") };
-        let runs = Runs::open(&path, default, || crate::resource::file::names().gid_of(runs::GROUP))?;
+        let runs = Runs::open(&path, default, || crate::resource::file::names().gid_of(shared::GROUP))?;
         for lost in runs.lost() {
             let info = RunInfo { run: lost.run.clone(), uid: lost.uid, ..RunInfo::default() };
             let told = Audit::open(&config.audit, config.on_audit_failure, info)
@@ -380,7 +381,11 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
 #[must_use]
 pub fn denials(config: &Config) -> Option<Arc<Denials>> {
     let folder = &config.audit.denials;
-    if folder.is_empty() { None } else { Denials::open(&config.beside(folder)).ok().map(Arc::new) }
+    if folder.is_empty() {
+        None
+    } else {
+        Denials::open(&config.beside(folder), || crate::resource::file::names().gid_of(shared::GROUP)).ok().map(Arc::new)
+    }
 }
 
 /// Every verb that changes something: namespace and name.

@@ -164,6 +164,69 @@ fn why_explains_a_denial_to_the_one_whom_it_concerned_and_to_nobody_else() {
 }
 
 #[test]
+fn the_owners_answers_know_what_is_on_record_of_the_caller_and_the_thing() {
+    needs_root!();
+    let policy = "@id(\"crew\") @hint(\"only small ones\") @reveal(\"none\") permit(principal in Group::\"crew\", action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}\") when { principal has evidence && principal.evidence == \"argument\" && context.session.mode == \"session\" && resource has size && resource.size < 3 };";
+    let rex = Rex::new()
+        .config("identity = [\"argument\"]")
+        .principals("[[principal]]\nname = \"olga\"\ngroups = [\"crew\"]\n")
+        .policy(policy)
+        .file("big", "0123456789");
+    let denied = ask(&rex, "olga", "rex -o json", "cat(\"{data}/big\")");
+    let reference = denied.is_denied().json()["error"]["ref"].as_str().unwrap().to_owned();
+    let config = rex.config_file();
+    let owner = |words: &[&str]| rex.finish(rex.command(&[words, &["--config", config.to_str().unwrap()]].concat()), b"");
+    let run = owner(&["policy", "explain", "--ref", &reference, "--attribute", "size=10"]);
+    for part in ["denied: condition_failed by crew", "false: resource.size < 3", "hint: only small ones"] {
+        assert!(run.ends(77).stdout.contains(part), "{part}: {run:#?}");
+    }
+    assert!(!run.stdout.contains("other principals") && run.stdout.matches("false: ").count() == 1, "{run:#?}");
+    assert!(owner(&["policy", "explain", "--ref", &reference, "--attribute", "size=1"]).ends(0).stdout.contains("allowed by crew"));
+    let run = owner(&["policy", "explain", "--ref", &reference, "--group", "others"]);
+    assert!(run.ends(77).stdout.contains("denied: not_permitted"), "{run:#?}");
+    let run = owner(&["why", &reference]);
+    for part in ["policies: crew", "hint: only small ones", "today: depends"] {
+        assert!(run.ends(0).stdout.contains(part), "{part}: {run:#?}");
+    }
+    std::fs::write(rex.policy_file(), "@id(\"all\") permit(principal, action, resource);").unwrap();
+    let run = owner(&["why", "--json", &reference]);
+    assert_eq!(run.ends(0).json()["today"]["answer"], "allowed", "{run:#?}");
+    // Without the first record of the run nothing is made up.
+    let lines = std::fs::read_to_string(rex.audit_file()).unwrap();
+    let rest: String = lines.lines().filter(|line| !line.contains("run_start")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(rex.audit_file(), rest).unwrap();
+    let run = owner(&["policy", "explain", "--ref", &reference]);
+    assert!(run.code != 0 && run.stderr.contains("--group"), "{run:#?}");
+    assert!(owner(&["why", &reference]).ends(0).stdout.contains("today: not known"));
+}
+
+#[test]
+fn records_go_beside_rex_toml_wherever_a_session_begins() {
+    needs_root!();
+    let settings = "identity = [\"argument\"]\n[audit]\nfile = \"records.jsonl\"\nsyslog = false\njournald = false\ndenials = \"\"\n";
+    let rex = Rex::new().whole_config(settings).policy(ALLOW_ALL).dir("elsewhere");
+    let mut command = rex.session_command(None, &["--principal", "reader"], Some("rex"));
+    command.current_dir(rex.path("elsewhere"));
+    let file = rex.config_file().with_file_name("records.jsonl");
+    assert_eq!(common::run(command, rex.fill("write(\"{data}/a\", \"x\").bytes").as_bytes(), 60).code, 0);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("run_end"));
+    assert_eq!(std::fs::read_dir(rex.path("elsewhere")).unwrap().count(), 0);
+    let config = rex.config_file();
+    let stats = rex.finish(rex.command(&["audit", "stats", "--config", config.to_str().unwrap()]), b"");
+    assert!(stats.ends(0).stdout.contains("1 changes done, 0 failed, 0 withheld by dry runs"), "{stats:#?}");
+    let script = format!("write({:?}, \"x\")", file.to_str().unwrap());
+    let run = rex.finish(rex.session_command(None, &["--principal", "reader"], Some("rex")), script.as_bytes());
+    assert_eq!(run.code, 77, "rex's own file: {run:#?}");
+    let dry = rex.finish(
+        rex.session_command(None, &["--principal", "reader"], Some("rex --dry-run")),
+        rex.fill("append_line(\"{data}/a\", \"new\"); truncate(\"{data}/a\"); ()").as_bytes(),
+    );
+    assert!(dry.ends(0).stderr.contains("+new") && dry.stderr.contains("would have 0 bytes"), "{dry:#?}");
+    let stats = rex.finish(rex.command(&["audit", "stats", "--config", config.to_str().unwrap()]), b"");
+    assert!(stats.ends(0).stdout.contains("0 failed, 2 withheld by dry runs"), "{stats:#?}");
+}
+
+#[test]
 fn a_neighbour_cannot_disturb_explanations_and_forged_ones_decide_nothing() {
     needs_root!();
     let rex = host();
@@ -230,6 +293,18 @@ fn check_tells_what_each_call_will_be_answered_where_its_argument_is_known() {
         .collect();
     assert_eq!(answers, [(3, "yes"), (4, "no"), (5, "unknown"), (7, "no")], "{calls:#}");
     assert_eq!(calls[0]["asks"][0]["resources"][0], format!("{:?}", rex.path("open/a")), "{calls:#}");
+    let changes = Rex::new().config("identity = [\"argument\"]").policy(
+        "permit(principal, action == file_system::Action::\"delete\", resource in file_system::Dir::\"{data}/cores\"); permit(principal, action == file_system::Action::\"read\", resource);",
+    );
+    for (call, code, says) in [
+        ("rm(\"{data}/cores/x\")", 0, "\"delete\" on \"{data}/cores/x\": yes"),
+        ("rm(\"{data}/other\")", 77, "\"delete\" on \"{data}/other\": no"),
+        ("rm([\"{data}/cores/x\", \"{data}/other\"])", 77, ": no"),
+        ("mv(\"{data}/cores/x\", \"{data}/y\")", 77, "\"move\" on \"{data}/cores/x\": no"),
+    ] {
+        let run = ask(&changes, "reader", "rex check", call);
+        assert!(run.ends(code).stdout.contains(&changes.fill(says)), "{call}: {run:#?}");
+    }
     let text = ask(&rex, "reader", "rex check", "cat(\"/etc/shadow\")");
     assert!(text.ends(77).stdout.starts_with("1:1: cat(\"/etc/shadow\"): no\n"), "{text:#?}");
     assert_eq!(ask(&rex, "reader", "rex check", "cat(\"{data}/open/a\")").ends(0).denials_on_record(), 0);

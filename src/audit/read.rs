@@ -151,6 +151,27 @@ pub fn find_denial(input: impl BufRead, reference: &str, principal: Option<&str>
     Ok(found)
 }
 
+/// The first record of a run: who asked, in which groups.
+///
+/// # Errors
+/// When input cannot be read.
+pub fn find_start(input: impl BufRead, run: &str) -> Result<Option<Record>> {
+    let finder = memchr::memmem::Finder::new(run.as_bytes());
+    let mut found = None;
+    lines(input, |_, line| {
+        if found.is_none()
+            && let Some(line) = line.filter(|line| finder.find(line).is_some())
+            && let Ok(record) = parse(quoted(line))
+            && text(&record, "event") == "run_start"
+            && text(&record, "run") == run
+        {
+            found = Some(record);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Whether this is the record of that denial: the decision, not that the script caught it. For records that come from elsewhere, as the `REX_RECORD` of
 /// entries in the journal.
 #[must_use]

@@ -3,7 +3,7 @@
 use super::filter::{Filter, Sieve};
 use super::read::{count, records, text};
 use super::record::visible;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -68,6 +68,8 @@ pub struct Stats {
     resources: Tally,
     denied: Tally,
     effects: [u64; 2],
+    /// Changes that dry runs only told of.
+    withheld: u64,
     bytes: u64,
     bytes_out: u64,
     lost: HashMap<String, u64>,
@@ -117,6 +119,7 @@ impl Stats {
                         self.denied.add(text(record, "resource"), 1, 1);
                     }
                 }
+                "effect" if text(record, "result") == Kind::DryRun.name() => self.withheld += 1,
                 "effect" => {
                     let failed = usize::from(text(record, "result") != "ok");
                     if let Some(effects) = self.effects.get_mut(failed) {
@@ -167,7 +170,7 @@ impl Stats {
             "policies": self.policies.json(most, ["allowed", "denied"]),
             "resources": self.resources.json(most, ["allowed", "denied"]),
             "denied_resources": self.denied.json(most, ["", "denied"]),
-            "effects": {"done": done, "failed": failed, "bytes": self.bytes},
+            "effects": {"done": done, "failed": failed, "withheld": self.withheld, "bytes": self.bytes},
             "duration_us": durations, "bytes_out": self.bytes_out,
         })
     }
@@ -183,7 +186,11 @@ impl Stats {
             let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
             let _ = writeln!(out, "durations in ms: shortest {}, middle {}, 95 % {}, longest {}", ms(min), ms(median), ms(p95), ms(max));
         }
-        let _ = writeln!(out, "{done} changes done, {failed} failed, {} bytes; {} bytes of output", self.bytes, self.bytes_out);
+        let _ = writeln!(
+            out,
+            "{done} changes done, {failed} failed, {} withheld by dry runs, {} bytes; {} bytes of output",
+            self.withheld, self.bytes, self.bytes_out
+        );
         let tables = [
             ("exit codes", &self.exits, ["runs", ""]),
             ("refused", &self.refused, ["runs", ""]),

@@ -113,9 +113,12 @@ impl Asked {
         // Whoever may read needs no permission to read a redacted form.
         let reads = questions.iter().any(|question| question.answer == "yes" && question.action.ends_with("::\"read\""));
         let needed = |question: &&Question| !(reads && question.action.ends_with("::\"redacted_read\""));
+        // The change that a function is there for (`rm`: delete, `mv`: move, `write`: write) is asked in any case; what comes after it may not be.
+        let change = |ask: &&Ask| ask.access == Access::Change && ask.name != "create";
+        let always = function.asks.first().filter(change).and(questions.first()).filter(|question| !question.on.is_empty());
         let answer = match questions.len() {
             0 => "nothing",
-            _ if all("no") => "no",
+            _ if all("no") || always.is_some_and(|question| question.answer == "no") => "no",
             _ if questions.iter().filter(needed).all(|question| question.answer == "yes") => "yes",
             _ if questions.iter().any(|question| question.on.is_empty()) => "unknown",
             _ => "depends",
@@ -217,7 +220,7 @@ fn things(site: &Site, ask: &Ask) -> Vec<String> {
     let paths: Vec<usize> = params
         .iter()
         .enumerate()
-        .filter(|(_, param)| param.kind.contains("absolute path") || param.name == "paths")
+        .filter(|(_, param)| param.kind.contains("absolute path") || matches!(param.name, "path" | "paths"))
         .map(|(at, _)| at)
         .collect();
     // Of two paths the first is what is there and the last what is made; who asks what else of which is the function's own business.

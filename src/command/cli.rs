@@ -18,7 +18,11 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a script here, under policies, as you would see it run over ssh.
+    /// Run a script here, under policies: your own run, as the user you are.
+    ///
+    /// It decides and reports as a session does. What a session has besides, it has not: the principal is who you are or say (`--principal`), its groups
+    /// are those of `--group`, principals.toml is not asked, and with `--config` or `--policy` files are believed that a session would refuse
+    /// (`rex policy check` finds those).
     Run(RunArgs),
     /// Check policies, or print their schema.
     #[command(subcommand)]

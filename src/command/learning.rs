@@ -165,11 +165,10 @@ impl Learn {
         let tests = if proposal.permits == 0 { String::new() } else { tests_text(&proposal, &self.path) };
         self.policy.fill(text)?;
         self.tests.fill(&tests)?;
-        super::say(&format!(
-            "learned: {} permits in {}; review them, then move them to the policies",
-            proposal.permits,
-            self.path.display()
-        ));
+        super::say(&match proposal.permits {
+            0 => format!("learned: nothing, {} has no policy; the policies in force permit what was asked", self.path.display()),
+            permits => format!("learned: {permits} permits in {}; review them, then move them to the policies", self.path.display()),
+        });
         Ok(())
     }
 }

@@ -68,6 +68,9 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     }
     let has_config = configured && (args.config.is_some() || files.config.exists());
     let audit = Arc::new(if has_config { Audit::open(&config.audit, config.on_audit_failure, info)? } else { Audit::best_effort(info) });
+    if audit.sinks().is_empty() {
+        super::say("rex: no record is kept of this run: this host has no log, and no rex.toml that names a file of records is in use");
+    }
     if let Some(learning) = learning {
         learning.needs_records(&audit)?;
     }
@@ -78,9 +81,10 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     };
     let policies = sources.and_then(|sources| match learning {
         // Under one rule more than the set has, the set's tests say nothing.
-        Some(learning) => terms::load_policies(&learning.with_rule(&sources, &identity.name), &identity, Some(&files.cache())),
+        Some(learning) => terms::load_policies(&learning.with_rule(&sources, &identity.name), &identity, None),
         None if args.policy.is_empty() => terms::accept(&sources, &files, &config, &identity),
-        None => terms::load_policies(&sources, &identity, Some(&files.cache())),
+        // What is tried out does not push out of the cache what is in force.
+        None => terms::load_policies(&sources, &identity, None),
     });
     let policies = policies.inspect_err(|error| run::refuse(&audit, "policy", error))?;
     audit.set_policy(&policies.digest);

@@ -86,8 +86,8 @@ pub fn whoami(terms: &Terms, form: Form) -> u8 {
         limits.script
     ));
     text.push_str(&format!(
-        "           {} operations, {} nested calls, files of {} bytes, {} open files, {} processes of programs\n",
-        limits.operations, limits.depth, limits.file_size, limits.open_files, limits.children
+        "           {} operations, {} nested calls, files of {} bytes, {} open files, {} processes of programs, {} denials\n",
+        limits.operations, limits.depth, limits.file_size, limits.open_files, limits.children, limits.denials
     ));
     let layers: Vec<String> = terms.layers.iter().map(|layer| shown_layer(layer)).collect();
     text.push_str(&format!("layers     {}\n", layers.join(", ")));

@@ -1,8 +1,8 @@
 //! `rex why REF`: a denial explained to the one whom it concerned, and to the host's owner from the records.
 
 use super::can::{answer_words, needs_open, question};
+use super::policy::explain::{of_records, today as today_of_record};
 use super::verbs::write;
-use crate::audit::{find_denial, reader};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::limits::Watch;
@@ -119,9 +119,9 @@ fn today(gate: &Gate, action: &str, resource: &str) -> Option<(&'static str, Vec
 /// `rex why REF` on the owner's command line; gives the exit code.
 #[must_use]
 pub fn run(reference: &str, files: &[PathBuf], config: Option<&Path>, json: bool) -> u8 {
-    let config = OwnersFiles::new(config, Owner::Unchecked).config();
+    let owners = OwnersFiles::new(config, Owner::Unchecked);
     let form = if json { Form::Json } else { Form::Human };
-    match config.and_then(|config| of_record(&config, files, reference, form)) {
+    match owners.config().and_then(|config| of_record(&owners, &config, files, reference, form)) {
         Ok(code) => code,
         Err(error) => super::local::failed(&error),
     }
@@ -131,10 +131,10 @@ pub fn run(reference: &str, files: &[PathBuf], config: Option<&Path>, json: bool
 ///
 /// # Errors
 /// [`Kind::NotFound`] when no record has the reference; [`Kind::Usage`] when there is no file to look in.
-fn of_record(config: &Config, files: &[PathBuf], reference: &str, form: Form) -> Result<u8> {
+fn of_record(owners: &OwnersFiles, config: &Config, files: &[PathBuf], reference: &str, form: Form) -> Result<u8> {
     let own;
     let files = if files.is_empty() && !config.audit.file.is_empty() {
-        own = [config.beside(&config.audit.file)];
+        own = [PathBuf::from(&config.audit.file)];
         &own
     } else {
         files
@@ -143,29 +143,45 @@ fn of_record(config: &Config, files: &[PathBuf], reference: &str, form: Form) ->
         return Err(Error::new(Kind::Usage, "no file of records: `audit.file` of rex.toml is empty")
             .with_hint(format!("name a file, or look in the system's log: `journalctl -t rex -g {reference}`")));
     }
-    for path in files {
-        if let Some(record) = find_denial(reader(crate::os::trusted::open_any(path)?)?, reference, None)? {
-            let record = Value::Object(record);
-            let policies: Vec<&str> =
-                record.get("policies").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-            let visible = |name: &str| crate::audit::visible(text(&record, name));
-            let number = |name: &str| record.get(name).and_then(Value::as_u64).unwrap_or(0);
-            let shown = format!(
-                "{}: {} on {} was not allowed\n  principal: {}, run {}, {}\n  asked by: {} at {}:{}\n  why: {}\n  policies: {}\n",
-                visible("ref"),
-                visible("action"),
-                visible("resource"),
-                visible("principal"),
-                visible("run"),
-                visible("time"),
-                visible("function"),
-                number("line"),
-                number("column"),
-                in_words(text(&record, "why")),
-                if policies.is_empty() { "none".to_owned() } else { crate::audit::visible(&policies.join(", ")) },
-            );
-            return Ok(write(form, &shown, &record));
+    let Some((record, start)) = of_records(files, reference)? else {
+        return Err(Error::new(Kind::NotFound, format!("no record has the reference `{reference}`")));
+    };
+    let today = today_of_record(owners, config, &record, start.as_ref());
+    let policies: Vec<String> =
+        record.get("policies").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let (record, mut more) = (Value::Object(record), Map::new());
+    let visible = |name: &str| crate::audit::visible(text(&record, name));
+    let number = |name: &str| record.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let mut shown = format!(
+        "{}: {} on {} was not allowed\n  principal: {}, run {}, {}\n  asked by: {} at {}:{}\n  why: {}\n  policies: {}\n",
+        visible("ref"),
+        visible("action"),
+        visible("resource"),
+        visible("principal"),
+        visible("run"),
+        visible("time"),
+        visible("function"),
+        number("line"),
+        number("column"),
+        in_words(text(&record, "why")),
+        if policies.is_empty() { "none".to_owned() } else { crate::audit::visible(&policies.join(", ")) },
+    );
+    match today {
+        Some((hint, answer)) => {
+            if let Some(hint) = &hint {
+                shown.push_str(&format!("  hint: {}\n", crate::audit::visible(hint)));
+            }
+            let denied = if matches!(answer, "allowed" | "depends") { "" } else { "denied: " };
+            shown.push_str(&format!("  today: {denied}{answer}\n"));
+            more.insert("hint".to_owned(), hint.into());
+            more.insert("today".to_owned(), json!({"answer": answer}));
         }
+        None => shown.push_str("  today: not known, since the policies or the first record of the run cannot be had\n"),
     }
-    Err(Error::new(Kind::NotFound, format!("no record has the reference `{reference}`")))
+    shown.push_str(&format!("  each rule: rex policy explain --ref {}\n", visible("ref")));
+    let mut document = record;
+    if let Value::Object(document) = &mut document {
+        document.extend(more);
+    }
+    Ok(write(form, &shown, &document))
 }

@@ -202,7 +202,7 @@ fn parallel(call: &Call<'_>, closures: Array, options: ParallelOptions) -> Resul
 const LIMITS_LEFT: Function = Function {
     name: "limits_left",
     doc: "The limits of the run, and what is left of each.\n\nA map with one entry for each limit of rex.toml, and each is `#{limit, used, left}`: `wall` and \
-`cpu` in seconds as a float; `memory`, `output`, `script` and `file_size` in bytes; `operations`, `depth`, `open_files` and `children` as a number of them.\n\n\
+`cpu` in seconds as a float; `memory`, `output`, `script` and `file_size` in bytes; `operations`, `depth`, `open_files`, `children` and `denials` as a number of them.\n\n\
 `used` is what is used now, of `memory` by the script or by its programs, whichever is more; of `file_size` it is the largest file written so far, and of \
 `depth` the deepest nesting at which a function was called. What programs use is up to a tenth of a second old.\n\n`warnings` names the limits of which \
 more than 80 % were used at some time; the caller is told of them too. Long work can look here and stop in order, since reaching a limit ends the run and cannot be caught.",

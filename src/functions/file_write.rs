@@ -212,6 +212,14 @@ fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) ->
             if options.create_new {
                 return Err(exists(path));
             }
+            if file.held() {
+                let (detail, diff) = if options.replace {
+                    ("would be replaced", None)
+                } else {
+                    ("would be added at the end", added(path, bytes, Some("@@ at the end @@")))
+                };
+                return Err(call.withhold(&file, detail, diff.as_deref())?);
+            }
             return call.effect(
                 &file,
                 || {
@@ -225,6 +233,9 @@ fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) ->
             );
         }
         let file = allow_new(call, file)?;
+        if file.held() {
+            return Err(call.withhold(&file, "would be made", added(path, bytes, None).as_deref())?);
+        }
         let done = call.effect(
             &file,
             || {
@@ -242,6 +253,16 @@ fn put(call: &Call<'_>, path: &AbsPath, bytes: &[u8], options: &WriteOptions) ->
         }
     }
     Err(Error::new(Kind::Changed, "it comes and goes too fast").with_path(path.shown()))
+}
+
+/// What a dry run shows of text that would be added. What is in the file is not shown: to write needs no permission to read.
+fn added(path: &AbsPath, bytes: &[u8], place: Option<&str>) -> Option<String> {
+    std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))?;
+    let diff = super::edit::unified(b"", bytes, &path.shown());
+    Some(match (place, diff.lines().find(|line| line.starts_with("@@ "))) {
+        (Some(place), Some(hunk)) => diff.replacen(hunk, place, 1),
+        _ => diff,
+    })
 }
 
 fn exists(path: &AbsPath) -> Error {
@@ -360,6 +381,9 @@ fn truncate(call: &Call<'_>, target: Target, size: Size) -> Result<Map> {
                     .unwrap_or_else(|| Error::new(Kind::NotFound, "no such file").with_path(path.shown())));
             }
             let file = call.permit::<Write>(file)?;
+            if file.held() {
+                return Err(call.withhold(&file, &format!("would have {} bytes", size.0), None)?);
+            }
             let before = file.stat().and_then(|stat| u64::try_from(stat.st_size).ok());
             call.effect(&file, || sys::write::truncate(&file, size.0), |()| (0, "truncated"))?;
             (path, before != Some(size.0))

@@ -10,6 +10,8 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, fstat};
 use std::path::Path;
 use std::sync::Mutex;
 
+/// The mode of the folder, as in packaging/tmpfiles.d: new files get its group, and only their owners remove them.
+const MODE: u32 = 0o3770;
 /// Bytes of a file at which its older half goes, when a run begins.
 const FULL: u64 = 512 << 10;
 /// Bytes that one run adds.
@@ -28,16 +30,14 @@ pub struct Denials {
 }
 
 impl Denials {
-    /// Opens the file of this process's account in the folder, and makes it where it is not there.
+    /// Opens the file of this process's account in the folder, and makes it where it is not there; root makes the folder too, open to the group `gid`.
     ///
     /// # Errors
     /// When the folder is not there or anybody could replace what is in it, or when the file is not this account's alone.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path, gid: impl FnOnce() -> Option<u32>) -> Result<Self> {
         let uid = rustix::process::geteuid();
-        if uid.is_root() && folder.is_absolute() && !folder.exists() {
-            // What tmpfiles.d makes where it is in use.
-            std::fs::create_dir_all(folder)?;
-            rustix::fs::chmod(folder, Mode::from_raw_mode(0o755))?;
+        if uid.is_root() && folder.is_absolute() {
+            super::shared::make(folder, MODE, gid())?;
         }
         let odd = |what: &str| Error::new(Kind::Config, format!("{}: {what}", folder.display()));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn lines_come_back_the_newest_first() {
         let (_dir, mine) = folder();
-        let store = Denials::open(mine.parent().unwrap()).unwrap();
+        let store = Denials::open(mine.parent().unwrap(), || None).unwrap();
         store.add("one");
         store.add("two\nlines");
-        Denials::open(mine.parent().unwrap()).unwrap().add("three");
+        Denials::open(mine.parent().unwrap(), || None).unwrap().add("three");
         assert_eq!(store.lines().unwrap(), ["three", "one"]);
         assert_eq!(mine.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn a_run_adds_only_so_much_and_a_full_file_loses_its_older_half() {
         let (_dir, mine) = folder();
-        let store = Denials::open(mine.parent().unwrap()).unwrap();
+        let store = Denials::open(mine.parent().unwrap(), || None).unwrap();
         (0..1000).for_each(|_| store.add(&"x".repeat(1000)));
         let size = mine.metadata().unwrap().len();
         assert!(size <= OF_A_RUN as u64 && size > OF_A_RUN as u64 - 2000, "{size}");
         std::fs::write(&mine, format!("{}last\n", format!("{}\n", "y".repeat(99)).repeat(6000))).unwrap();
-        let store = Denials::open(mine.parent().unwrap()).unwrap();
+        let store = Denials::open(mine.parent().unwrap(), || None).unwrap();
         assert!(mine.metadata().unwrap().len() <= FULL / 2);
         let lines = store.lines().unwrap();
         assert_eq!(lines[0], "last");
@@ -163,22 +163,22 @@ mod tests {
         let target = dir.path().join("target");
         std::fs::write(&target, "theirs\n").unwrap();
         symlink(&target, &mine).unwrap();
-        assert!(Denials::open(mine.parent().unwrap()).is_err(), "a link");
+        assert!(Denials::open(mine.parent().unwrap(), || None).is_err(), "a link");
         std::fs::remove_file(&mine).unwrap();
         std::fs::hard_link(&target, &mine).unwrap();
-        assert!(Denials::open(mine.parent().unwrap()).is_err(), "another name of a file");
+        assert!(Denials::open(mine.parent().unwrap(), || None).is_err(), "another name of a file");
         std::fs::remove_file(&mine).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &mine, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-        assert!(Denials::open(mine.parent().unwrap()).is_err(), "a FIFO");
+        assert!(Denials::open(mine.parent().unwrap(), || None).is_err(), "a FIFO");
         std::fs::remove_file(&mine).unwrap();
         if rustix::process::geteuid().is_root() {
             std::fs::write(&mine, "forged\n").unwrap();
             std::os::unix::fs::chown(&mine, Some(1), Some(1)).unwrap();
-            assert!(Denials::open(mine.parent().unwrap()).is_err(), "a file of somebody else");
+            assert!(Denials::open(mine.parent().unwrap(), || None).is_err(), "a file of somebody else");
             std::fs::remove_file(&mine).unwrap();
         }
         std::fs::set_permissions(mine.parent().unwrap(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(Denials::open(mine.parent().unwrap()).is_err(), "a folder in which others can rename");
+        assert!(Denials::open(mine.parent().unwrap(), || None).is_err(), "a folder in which others can rename");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs\n");
     }
 }

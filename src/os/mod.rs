@@ -13,5 +13,6 @@ pub mod replace;
 pub mod runs;
 pub mod script;
 pub mod secret;
+pub mod shared;
 pub mod swap;
 pub mod trusted;

@@ -6,7 +6,7 @@
 //! more than `NAMES` names and `LOOKS` files, whatever is in the folder. So an account can make or hide ends of runs of its own only, and who fills the folder
 //! can make rex miss some: a run without an end record is then still found by `rex audit --verify`.
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir};
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -27,8 +27,8 @@ const MAX_RUN: usize = 64;
 const OPEN: &[u8; 4] = b"open";
 /// The same before that, and from the end record on.
 const DONE: &[u8; 4] = b"done";
-/// The group whose sessions may use the folder where root makes it; packaging/sysusers.d makes the group.
-pub const GROUP: &str = "rexusers";
+/// Its mode, as in packaging/tmpfiles.d.
+const MODE: u32 = 0o1770;
 
 /// A run of this process. Its lock ends with the process, however that ends.
 #[derive(Debug)]
@@ -76,13 +76,10 @@ impl Runs {
     #[must_use]
     pub fn open(path: &Path, make: bool, gid: impl FnOnce() -> Option<u32>) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = match rustix::fs::open(path, flags, Mode::empty()) {
-            Err(rustix::io::Errno::NOENT) if make && rustix::process::geteuid().is_root() => {
-                make_folder(path, gid()).and_then(|()| rustix::fs::open(path, flags, Mode::empty()))
-            }
-            opened => opened,
-        };
-        let folder = opened.ok()?;
+        if make && rustix::process::geteuid().is_root() {
+            super::shared::make(path, MODE, gid()).ok()?;
+        }
+        let folder = rustix::fs::open(path, flags, Mode::empty()).ok()?;
         let stat = rustix::fs::fstat(&folder).ok()?;
         let mode = Mode::from_raw_mode(stat.st_mode);
         let shared = mode.intersects(Mode::WGRP | Mode::WOTH);
@@ -188,28 +185,6 @@ fn chance(most: usize) -> usize {
     let mut bytes = [0u8; 4];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
     usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(0) % most.max(1)
-}
-
-/// The folder and the one above it. Only what is made here gets a mode and a group.
-fn make_folder(path: &Path, gid: Option<u32>) -> rustix::io::Result<()> {
-    let made = |done: rustix::io::Result<()>| match done {
-        Err(rustix::io::Errno::EXIST) => Ok(false),
-        done => done.map(|()| true),
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if let Some(above) = path.parent()
-        && made(rustix::fs::mkdir(above, Mode::RWXU))?
-    {
-        rustix::fs::fchmod(rustix::fs::open(above, flags, Mode::empty())?, Mode::from_raw_mode(0o755))?;
-    }
-    if made(rustix::fs::mkdir(path, Mode::RWXU))? {
-        let folder = rustix::fs::open(path, flags, Mode::empty())?;
-        if let Some(gid) = gid {
-            rustix::fs::fchown(&folder, None, Some(Gid::from_raw(gid)))?;
-            rustix::fs::fchmod(&folder, Mode::from_raw_mode(0o1770))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub use gate::{
 pub use hull::Bound;
 pub use load::{Policies, Scope, Source, Whole};
 pub use pointed::pointed;
-pub use recorded::{Asked, Caller, Told, action, entity, incomplete};
+pub use recorded::{Asked, Caller, Told, action, entity, incomplete, told_environment, told_values};
 pub use replay::{ClosedTo, Replay};
 pub use slice::{Line, Part, Reach};
 pub use words::{Access, Action, Ask, Attribute, Noun, Object, Resource, Site, Value, ask};

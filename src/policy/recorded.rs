@@ -1,7 +1,7 @@
 //! Questions as records tell them: who asked, for what, in which circumstances, and how much of that is known.
 
 use super::schema;
-use super::words::{Attribute, Value};
+use super::words::{Attribute, Object, Value};
 use serde_json::{Map, Value as Json};
 
 /// Who asked, as the first record of a run tells it.
@@ -143,6 +143,21 @@ pub(super) fn known(map: &Map<String, Json>, attributes: &[Attribute], whole: bo
         }
     }
     (values, unknown)
+}
+
+/// Values of these attributes that a record tells whole. What it cut, and what is another thing by now, is left out.
+#[must_use]
+pub fn told_values(map: &Map<String, Json>, attributes: &[Attribute]) -> Vec<(&'static str, Value)> {
+    known(map, attributes, true).0
+}
+
+/// The environment of a program, of which only the names are on record; and these names.
+#[must_use]
+pub fn told_environment(context: &Map<String, Json>) -> Option<(Value, Value)> {
+    let names = value(context.get("environment")?.get("names")?, "Set<String>")?;
+    let attributes = vec![("names", names.clone())];
+    let object = Object { noun: "file_system::Environment", id: "environment".into(), attributes, tags: Vec::new() };
+    Some((Value::Object(Box::new(object)), names))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::gate::{Gate, Open, Principal, Recorded, Replayed, Rules, Session, Sil
 use super::load::{Policies, Scope, Source};
 use super::recorded::{self, Asked, Caller};
 use super::schema;
-use super::words::{Ask, Noun, Object, Value};
+use super::words::{Ask, Noun, Value};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Limits, Watch};
 use std::collections::HashMap;
@@ -117,14 +117,11 @@ impl Replay {
         let (attributes, absent) = attributes(noun, id, asked);
         let (mut context, mut unknown_context) = recorded::known(&asked.context, ask.context, !asked.cut);
         // Of an environment only the names are on record.
-        let names = asked.context.get("environment").and_then(|it| it.get("names")).and_then(|names| recorded::value(names, "Set<String>"));
         let mut untold_tags = false;
-        if let Some(names) = names.filter(|_| !asked.cut) {
+        if let Some((environment, names)) = recorded::told_environment(&asked.context).filter(|_| !asked.cut) {
             unknown_context.retain(|name| *name != "environment");
             untold_tags = names != Value::Set(Vec::new());
-            let object =
-                Object { noun: "file_system::Environment", id: "environment".into(), attributes: vec![("names", names)], tags: Vec::new() };
-            context.push(("environment", Value::Object(Box::new(object))));
+            context.push(("environment", environment));
         }
         let recorded = Recorded {
             noun,

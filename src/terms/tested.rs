@@ -61,7 +61,7 @@ pub fn closed(files: &OwnersFiles, config: &Config, home: Option<PathBuf>, progr
     }
     own.extend(program);
     own.push(canonical(config.beside(&config.redaction.dictionary)));
-    let records = (!config.audit.file.is_empty()).then(|| canonical(config.beside(&config.audit.file)));
+    let records = (!config.audit.file.is_empty()).then(|| canonical(PathBuf::from(&config.audit.file)));
     own.extend(records.clone());
     let exceptions = config.allow_writes_to.iter().map(|path| canonical(PathBuf::from(path))).collect();
     Closed { home: home.map(canonical), own, records, exceptions }

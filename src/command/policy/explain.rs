@@ -1,19 +1,23 @@
 //! `rex policy explain`: one question, every rule with what became of it, and the answer, by the code that enforces.
 
-use crate::audit::{Audit, find_denial, reader};
+use crate::audit::{Audit, Record, find_denial, find_start, reader, rotated};
 use crate::command::can::{action_text, needs_open, question};
 use crate::command::verbs::write;
 use crate::command::{cli::OutputFormat, local};
+use crate::config::Config;
 use crate::error::{Error, Exit, Kind, Result};
 use crate::identity::{Evidence, Facts, Identity};
 use crate::limits::Watch;
 use crate::os::trusted::Owner;
 use crate::output::Form;
-use crate::policy::{Ask, Attribute, Described, Explanation, Fate, Gate, Noun, Principal, Rules, Session, Value, schema};
+use crate::policy::{
+    Ask, Attribute, Described, Explanation, Fate, Gate, Noun, Principal, Rules, Session, Source, Value, schema, told_environment,
+    told_values,
+};
 use crate::terms::{self, OwnersFiles};
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Options of `rex policy explain`.
@@ -25,7 +29,7 @@ pub struct ExplainArgs {
     /// The resource: a path, or an entity such as `systemd::Service::"nginx.service"`. Links are not followed.
     #[arg(required_unless_present = "reference")]
     pub resource: Option<String>,
-    /// The question of the denial with this reference, from the file of records; attributes and context are given here.
+    /// The question of the denial with this reference, from the file of records, with the groups, facts and circumstances on record; what is given here counts instead.
     #[arg(long = "ref", value_name = "REF", conflicts_with_all = ["action", "resource"])]
     pub reference: Option<String>,
     /// A policy file, or a folder of *.cedar files; without any, those of rex.toml.
@@ -65,42 +69,83 @@ pub fn run(args: &ExplainArgs) -> u8 {
     })
 }
 
-/// What is asked, by whom.
+/// What is asked, by whom, in which circumstances.
 struct Asked {
-    principal: String,
-    groups: Vec<String>,
+    principal: Principal,
+    uid: u32,
     ask: Ask,
     noun: &'static Noun,
     id: String,
+    attributes: Named,
+    session: Named,
+    context: Named,
+    /// When, in milliseconds since 1970; None: now.
+    time: Option<i64>,
+    /// What a record does not tell.
+    untold: Option<&'static str>,
+}
+
+/// The answer, with what it was found by.
+struct Answered {
+    gate: Gate,
+    explanation: Explanation,
+    /// Policies that do not concern the principal, and how many there are in all.
+    others: usize,
+    total: usize,
 }
 
 fn try_run(args: &ExplainArgs) -> Result<u8> {
     let files = OwnersFiles::new(args.config.as_deref(), Owner::Unchecked);
-    let config = if args.config.is_some() || args.policy.is_empty() { files.config()? } else { crate::config::Config::default() };
-    let asked = asked(args, &config)?;
-    let sources = local::sources(&args.policy, &files)?;
-    let facts = Facts { unix_user: String::new(), ..Facts::default() };
+    let config = if args.config.is_some() || args.policy.is_empty() { files.config()? } else { Config::default() };
+    let asked = match &args.reference {
+        None => of_arguments(args)?,
+        Some(reference) => {
+            let (record, start) = of_records(&[file_of(&config)?], reference)?
+                .ok_or_else(|| Error::new(Kind::NotFound, format!("no record has the reference `{reference}`")))?;
+            if start.is_none() && args.group.is_empty() {
+                let run = text(&record, "run");
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!("the first record of {run} is not in the file, so its groups are not known"),
+                )
+                .with_hint("name them with --group"));
+            }
+            changed(args, of_record(&record, start.as_ref())?)?
+        }
+    };
+    let answered = answer(&asked, &local::sources(&args.policy, &files)?, &files, &config)?;
+    let shown = Shown { asked: &asked, answered: &answered };
+    let form = match args.output_format {
+        OutputFormat::Human => Form::Human,
+        OutputFormat::Json | OutputFormat::Ndjson => Form::Json,
+        OutputFormat::PrettyJson => Form::PrettyJson,
+    };
+    let _ = write(form, &shown.text(), &shown.value());
+    Ok((if answered.explanation.why.is_none() { Exit::Ok } else { Exit::Denied }) as u8)
+}
+
+/// The answer of these policies.
+fn answer(asked: &Asked, sources: &[Source], files: &OwnersFiles, config: &Config) -> Result<Answered> {
     let identity = Identity {
-        name: asked.principal.clone(),
-        groups: asked.groups.clone(),
+        name: asked.principal.name.clone(),
+        groups: asked.principal.groups.clone(),
         evidence: Evidence::Argument,
-        facts,
+        facts: Facts::default(),
         derivation: Vec::new(),
         expires: None,
     };
-    let policies = terms::load_policies(&sources, &identity, None)?;
+    let policies = terms::load_policies(sources, &identity, None)?;
     let (others, total) = (policies.total - policies.names().count(), policies.total);
-    let (session, context) = circumstances(args, &asked.ask)?;
     let open = match config.open {
         crate::config::Open::Implied => crate::policy::Open::Implied,
         crate::config::Open::Explicit => crate::policy::Open::Explicit,
     };
-    let watch = Arc::new(Watch::new(config.limits_for(&asked.groups)));
-    let closed = crate::command::session::closed(&files, &config, rustix::process::getuid().as_raw());
+    let watch = Arc::new(Watch::new(config.limits_for(&identity.groups)));
+    let closed = crate::command::session::closed(files, config, asked.uid);
     let gate = Gate::new(
         policies,
-        Principal { name: asked.principal.clone(), groups: asked.groups.clone(), attributes: Vec::new() },
-        Session { run: "r-explain".to_owned(), attributes: session },
+        asked.principal.clone(),
+        Session { run: "r-explain".to_owned(), attributes: asked.session.clone() },
         Box::new(terms::Records {
             audit: Arc::new(Audit::best_effort(crate::audit::RunInfo::default())),
             denials: None,
@@ -109,63 +154,150 @@ fn try_run(args: &ExplainArgs) -> Result<u8> {
         watch,
         Rules { open, closed: Arc::new(move |ask, noun, id| closed.reason(ask, noun, id)), dry_run: false },
     )?;
-    let attributes = args.attribute.iter().map(|text| given("attribute", text, asked.noun.attributes)).collect::<Result<Vec<_>>>()?;
-    let thing = Described { noun: asked.noun, id: &asked.id, attributes };
-    let explanation = gate.explain(&asked.ask, needs_open(&asked.ask), &thing, &context);
-    let shown = Shown { gate: &gate, asked: &asked, explanation: &explanation, others, total };
-    let form = match args.output_format {
-        OutputFormat::Human => Form::Human,
-        OutputFormat::Json | OutputFormat::Ndjson => Form::Json,
-        OutputFormat::PrettyJson => Form::PrettyJson,
+    let gate = match asked.time {
+        Some(time) => gate.with_clock(move || time),
+        None => gate,
     };
-    let _ = write(form, &shown.text(), &shown.value());
-    Ok((if explanation.why.is_none() { Exit::Ok } else { Exit::Denied }) as u8)
+    let thing = Described { noun: asked.noun, id: &asked.id, attributes: asked.attributes.clone() };
+    let explanation = gate.explain(&asked.ask, needs_open(&asked.ask), &thing, &asked.context);
+    Ok(Answered { gate, explanation, others, total })
 }
 
-fn asked(args: &ExplainArgs, config: &crate::config::Config) -> Result<Asked> {
-    let (principal, groups, action, resource) = match &args.reference {
-        None => (args.principal.clone(), args.group.clone(), args.action.clone(), args.resource.clone()),
-        Some(reference) => {
-            if config.audit.file.is_empty() {
-                return Err(Error::new(Kind::Usage, "no file of records: `audit.file` of rex.toml is empty"));
+/// The author's hint about a denial on record, and what the policies beside rex.toml say of the same question today; where that can be told.
+pub fn today(files: &OwnersFiles, config: &Config, record: &Record, start: Option<&Record>) -> Option<(Option<String>, &'static str)> {
+    let mut asked = of_record(record, Some(start?)).ok()?;
+    let sources = files.policies().ok()?;
+    let then = answer(&asked, &sources, files, config).ok()?.explanation;
+    asked.time = None;
+    let now = answer(&asked, &sources, files, config).ok()?.explanation;
+    // Records do not tell all that a rule may look at, a file's size for one.
+    let untold = now.note.as_ref().is_some_and(|note| note.contains("could not be had"));
+    Some((then.hint, if untold { "depends" } else { now.why.map_or("allowed", crate::error::Why::name) }))
+}
+
+/// The file of records of rex.toml.
+fn file_of(config: &Config) -> Result<PathBuf> {
+    if config.audit.file.is_empty() {
+        return Err(Error::new(Kind::Usage, "no file of records: `audit.file` of rex.toml is empty"));
+    }
+    Ok(PathBuf::from(&config.audit.file))
+}
+
+/// The record of a denial and the first of its run, which may have been put away by rotation.
+pub fn of_records(files: &[PathBuf], reference: &str) -> Result<Option<(Record, Option<Record>)>> {
+    let open = |path: &Path| reader(crate::os::trusted::open_any(path)?);
+    for path in files {
+        let Some(record) = find_denial(open(path)?, reference, None)? else { continue };
+        let run = text(&record, "run").to_owned();
+        for path in std::iter::once(path.clone()).chain(rotated(path).into_iter().rev()) {
+            if let Some(start) = find_start(open(&path)?, &run)? {
+                return Ok(Some((record, Some(start))));
             }
-            let file = crate::os::trusted::open_any(&config.beside(&config.audit.file))?;
-            let record = find_denial(reader(file)?, reference, None)?
-                .ok_or_else(|| Error::new(Kind::NotFound, format!("no record has the reference `{reference}`")))?;
-            let text = |name: &str| record.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-            let groups = record.get("groups").and_then(serde_json::Value::as_array).into_iter().flatten();
-            let groups: Vec<String> = groups.filter_map(|group| group.as_str().map(str::to_owned)).collect();
-            let groups = if args.group.is_empty() { groups } else { args.group.clone() };
-            (args.principal.clone().or_else(|| text("principal")), groups, text("action"), text("resource"))
         }
-    };
+        return Ok(Some((record, None)));
+    }
+    Ok(None)
+}
+
+fn text<'a>(record: &'a Record, name: &str) -> &'a str {
+    record.get(name).and_then(serde_json::Value::as_str).unwrap_or("")
+}
+
+/// The question of the command line.
+fn of_arguments(args: &ExplainArgs) -> Result<Asked> {
     let missing = || Error::new(Kind::Usage, "a principal, an action and a resource are needed");
-    let (principal, action, resource) = (principal.ok_or_else(missing)?, action.ok_or_else(missing)?, resource.ok_or_else(missing)?);
-    if let Some(fault) = crate::identity::name::fault(&principal) {
+    let (action, resource) = args.action.as_ref().zip(args.resource.as_ref()).ok_or_else(missing)?;
+    let (ask, noun, id) = question(action, resource)?;
+    let name = args.principal.clone().ok_or_else(missing)?;
+    changed(
+        args,
+        Asked {
+            principal: Principal { name, groups: Vec::new(), attributes: Vec::new() },
+            uid: rustix::process::getuid().as_raw(),
+            ask,
+            noun,
+            id,
+            attributes: Vec::new(),
+            session: vec![("mode", Value::String("session".to_owned())), ("interactive", Value::Bool(false))],
+            context: Vec::new(),
+            time: None,
+            untold: None,
+        },
+    )
+}
+
+/// The question of a record, with what the first record of its run tells of the caller.
+fn of_record(record: &Record, start: Option<&Record>) -> Result<Asked> {
+    let (ask, noun, id) = question(text(record, "action"), text(record, "resource"))?;
+    let part = |of: Option<&Record>, name: &str| of.and_then(|of| of.get(name)?.as_object().cloned()).unwrap_or_default();
+    let mut facts = part(start, "facts");
+    facts.insert("evidence".to_owned(), text(record, "evidence").into());
+    // Its form on record is another.
+    let certificate = facts.remove("certificate").is_some();
+    let groups = start.and_then(|start| start.get("groups")?.as_array()).into_iter().flatten();
+    let mut session = Record::new();
+    session.insert("interactive".to_owned(), false.into());
+    for (name, of, field) in [
+        ("mode", start, "mode"),
+        ("runbook", start, "runbook"),
+        ("layers", start, "layers"),
+        ("host", Some(record), "host"),
+        ("script", Some(record), "script"),
+        ("client_address", Some(record), "client"),
+    ] {
+        session.extend(of.and_then(|of| of.get(field)).map(|value| (name.to_owned(), value.clone())));
+    }
+    let context = part(Some(record), "context");
+    let mut known = told_values(&context, ask.context);
+    known.extend(told_environment(&context).map(|(environment, _)| ("environment", environment)));
+    let uid = record.get("uid").and_then(serde_json::Value::as_u64).and_then(|uid| u32::try_from(uid).ok());
+    Ok(Asked {
+        principal: Principal {
+            name: text(record, "principal").to_owned(),
+            groups: groups.filter_map(|group| group.as_str().map(str::to_owned)).collect(),
+            attributes: told_values(&facts, schema::USER.attributes),
+        },
+        uid: uid.unwrap_or_else(|| rustix::process::getuid().as_raw()),
+        ask,
+        noun,
+        id,
+        attributes: told_values(&part(Some(record), "attributes"), noun.attributes),
+        session: told_values(&session, schema::SESSION),
+        context: known,
+        time: text(record, "time").parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
+        untold: certificate
+            .then_some("of the certificate of the caller, and of its attributes that rules look at, the records do not tell all"),
+    })
+}
+
+/// What the command line says otherwise, or besides.
+fn changed(args: &ExplainArgs, mut asked: Asked) -> Result<Asked> {
+    let put = |into: &mut Named, (name, value): (&'static str, Value)| {
+        into.retain(|(known, _)| *known != name);
+        into.push((name, value));
+    };
+    if let Some(name) = &args.principal {
+        asked.principal.name.clone_from(name);
+    }
+    if let Some(fault) = crate::identity::name::fault(&asked.principal.name) {
         return Err(Error::new(Kind::Usage, format!("--principal: {fault}")));
     }
-    let (ask, noun, id) = question(&action, &resource)?;
-    Ok(Asked { principal, groups, ask, noun, id })
+    if !args.group.is_empty() {
+        asked.principal.groups.clone_from(&args.group);
+    }
+    for text in &args.context {
+        match text.strip_prefix("session.") {
+            Some(text) => put(&mut asked.session, given("context session.", text, schema::SESSION)?),
+            None => put(&mut asked.context, given("context", text, asked.ask.context)?),
+        }
+    }
+    for text in &args.attribute {
+        put(&mut asked.attributes, given("attribute", text, asked.noun.attributes)?);
+    }
+    Ok(asked)
 }
 
 type Named = Vec<(&'static str, Value)>;
-
-/// The session's attributes and the action's own context, from `--context`.
-fn circumstances(args: &ExplainArgs, ask: &Ask) -> Result<(Named, Named)> {
-    let mut session: Named = vec![("mode", Value::String("session".to_owned())), ("interactive", Value::Bool(false))];
-    let mut context = Vec::new();
-    for text in &args.context {
-        match text.strip_prefix("session.") {
-            Some(text) => {
-                let (name, value) = given("context session.", text, schema::SESSION)?;
-                session.retain(|(known, _)| *known != name);
-                session.push((name, value));
-            }
-            None => context.push(given("context", text, ask.context)?),
-        }
-    }
-    Ok((session, context))
-}
 
 /// `name=value` for one of these attributes.
 fn given(option: &str, text: &str, attributes: &[Attribute]) -> Result<(&'static str, Value)> {
@@ -186,12 +318,8 @@ fn given(option: &str, text: &str, attributes: &[Attribute]) -> Result<(&'static
 }
 
 struct Shown<'a> {
-    gate: &'a Gate,
     asked: &'a Asked,
-    explanation: &'a Explanation,
-    /// Policies that do not concern the principal, and how many there are in all.
-    others: usize,
-    total: usize,
+    answered: &'a Answered,
 }
 
 impl Shown<'_> {
@@ -200,8 +328,8 @@ impl Shown<'_> {
     }
 
     fn text(&self) -> String {
-        let it = self.explanation;
-        let mut text = format!("{} asks {} on {}\n", self.gate.principal(), action_text(&self.asked.ask), self.resource());
+        let it = &self.answered.explanation;
+        let mut text = format!("{} asks {} on {}\n", self.answered.gate.principal(), action_text(&self.asked.ask), self.resource());
         for rule in &it.rules {
             let effect = if rule.permit { "permit" } else { "forbid" };
             let (word, parts) = match &rule.fate {
@@ -215,8 +343,8 @@ impl Shown<'_> {
                 text.push_str(&format!("      false: {} ({})\n", part.condition, part.at));
             }
         }
-        if self.others > 0 {
-            text.push_str(&format!("  {} of {} policies are about other principals\n", self.others, self.total));
+        if self.answered.others > 0 {
+            text.push_str(&format!("  {} of {} policies are about other principals\n", self.answered.others, self.answered.total));
         }
         if let Some((action, on)) = &it.instead {
             text.push_str(&format!(
@@ -227,6 +355,12 @@ impl Shown<'_> {
         if let Some(note) = &it.note {
             text.push_str(&format!("note: {note}\n"));
         }
+        if let Some(untold) = self.asked.untold {
+            text.push_str(&format!("note: {untold}\n"));
+        }
+        if let Some(hint) = &it.hint {
+            text.push_str(&format!("hint: {}\n", crate::audit::visible(hint)));
+        }
         let by = if it.deciders.is_empty() { String::new() } else { format!(" by {}", it.deciders.join(", ")) };
         text.push_str(&match it.why {
             None => format!("allowed{by}\n"),
@@ -236,7 +370,7 @@ impl Shown<'_> {
     }
 
     fn value(&self) -> serde_json::Value {
-        let it = self.explanation;
+        let it = &self.answered.explanation;
         let rules: Vec<serde_json::Value> = it
             .rules
             .iter()
@@ -253,15 +387,16 @@ impl Shown<'_> {
             .collect();
         json!({
             "schema": "rex.explain/1",
-            "principal": self.gate.principal(),
+            "principal": self.answered.gate.principal(),
             "action": action_text(&self.asked.ask),
             "resource": self.resource(),
             "decision": if it.why.is_none() { "allow" } else { "deny" },
             "why": it.why.map(crate::error::Why::name),
             "policies": it.deciders,
-            "note": it.note,
+            "note": it.note.as_deref().or(self.asked.untold),
+            "hint": it.hint,
             "rules": rules,
-            "other_principals": self.others,
+            "other_principals": self.answered.others,
         })
     }
 }

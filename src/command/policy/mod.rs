@@ -3,7 +3,7 @@
 mod activate;
 mod check;
 mod diff;
-mod explain;
+pub mod explain;
 mod format;
 pub mod learn;
 mod records;

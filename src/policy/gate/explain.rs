@@ -44,6 +44,8 @@ pub struct Explanation {
     pub deciders: Vec<String>,
     /// What no policy says: a closed place, a value that could not be had.
     pub note: Option<String>,
+    /// What the author of the policies tells of the denial, also where callers are not told.
+    pub hint: Option<String>,
     /// Where the answer is about `open`, on the thing or its folder: action and resource.
     pub instead: Option<(String, Option<String>)>,
     pub rules: Vec<Considered>,
@@ -100,7 +102,8 @@ impl Gate {
         }
         let instead = full.instead.map(|(action, on)| (action, on.map(|(kind, id)| values::written(&kind, &id))));
         let deciders = self.names(&full.verdict.deciders).into_iter().map(str::to_owned).collect();
-        Explanation { why: full.verdict.why, deciders, note: full.verdict.note, instead, rules }
+        let hint = full.verdict.why.and_then(|_| self.told(&full.verdict).hint());
+        Explanation { why: full.verdict.why, deciders, note: full.verdict.note, hint, instead, rules }
     }
 
     fn fate(&self, verb: &crate::policy::slice::Verb, thing: &dyn Thing, context: &[(&'static str, Value)], rule: &Rule) -> Fate {
