@@ -48,7 +48,7 @@ fn every_fault_of_every_file_has_its_place_and_the_exit_code_is_78() {
         format!("{data}/b.cedar:2:"),
         "[invalid]".to_owned(),
         format!("{data}/b.cedar:4:1: error: `@reveal` is \"none\", \"hint\" or \"rule\" [bad-reveal]"),
-        format!("{data}/c.cedar:1:4: error: this byte is not UTF-8 text [untrusted]"),
+        format!("{data}/c.cedar:1:4: error: this byte is not UTF-8 text [syntax]"),
     ] {
         assert!(run.stderr.contains(&part), "{part}: {run:#?}");
     }

@@ -53,8 +53,14 @@ pub fn pointed(name: &str, text: &str, offset: usize, message: &str) -> String {
         })
         .collect::<String>()
     };
-    let before = show(&mut whole.chars().skip(skip).take(column - 1 - skip));
-    let after = show(&mut whole.chars().skip(column - 1).take(SHOWN / 2));
+    let mut before = show(&mut whole.chars().skip(skip).take(column - 1 - skip));
+    let mut after = show(&mut whole.chars().skip(column - 1).take(SHOWN / 2));
+    if skip > 0 {
+        before.insert(0, '…');
+    }
+    if whole.chars().nth(column - 1 + SHOWN / 2).is_some() {
+        after.push('…');
+    }
     let number = line.to_string();
     let mut out = format!("{name}:{line}:{column}: {message}\n");
     let _ = writeln!(out, "{number} | {before}{after}");

@@ -260,7 +260,11 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
         let known = fault.lint == "never-matches" && list.iter().any(|note| note.lint == "never-matches");
         if !known && !invalid.get(item.number).copied().unwrap_or(false) {
             let message = fault.message.replace(&format!("for policy `{}`, ", item.rule.name), "");
-            list.push(Note::new(fault.lint, message).at((fault.end > fault.offset).then_some((fault.offset, fault.end))));
+            let (message, help) = match scope_never(item, &view.verbs).filter(|_| fault.lint == "never-matches") {
+                Some((why, help)) => (why, Some(help)),
+                None => (message, None),
+            };
+            list.push(Note { help, ..Note::new(fault.lint, message) }.at((fault.end > fault.offset).then_some((fault.offset, fault.end))));
         }
     }
     let mut report = Report { policies: view.items.len(), ..Report::default() };
@@ -292,6 +296,40 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
         report.findings.push(Finding { level: Level::Note, ..Finding::of_file("too-complex", file, message, None) });
     }
     report
+}
+
+/// Why the scope of a rule fits nothing that is ever asked, and what would be right.
+fn scope_never(item: &Item<'_>, verbs: &[Verb]) -> Option<(String, String)> {
+    if let Reach::Exactly(kind, id) = &item.principal
+        && kind != "User"
+    {
+        let message = format!("who asks is a User, never a {kind}, so this never matches anything");
+        let help = match kind.as_str() {
+            "Group" => format!("write principal in Group::\"{}\"", id.escape_debug()),
+            _ => "write principal == User::\"…\" or principal in Group::\"…\"".to_owned(),
+        };
+        return Some((message, help));
+    }
+    let kind = match &item.rule.reach {
+        Reach::Kind(kind) | Reach::Exactly(kind, _) | Reach::KindWithin(kind, _, _) => kind.as_str(),
+        Reach::Anything | Reach::Within(..) => return None,
+    };
+    let named = item.rule.verbs.as_ref()?;
+    let about: Vec<&Verb> = verbs.iter().filter(|verb| named.iter().any(|uid| verb.uid == *uid || verb.groups.contains(uid))).collect();
+    if about.iter().any(|verb| verb.kinds.contains(&kind)) {
+        return None;
+    }
+    let mut kinds: Vec<&str> = about.iter().flat_map(|verb| verb.kinds.iter().copied()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let words = named.iter().map(|uid| format!("`{}::\"{}\"`", uid.kind, uid.id)).take(3).collect::<Vec<_>>().join(", ");
+    let of_kind = verbs.iter().filter(|verb| verb.kinds.contains(&kind)).map(|verb| verb.uid.kind.as_str().trim_end_matches("::Action"));
+    let spaces: std::collections::BTreeSet<&str> = of_kind.collect();
+    let also = match spaces.into_iter().collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        spaces => format!("; what is done to a {kind} is of {}", spaces.join(", ")),
+    };
+    Some((format!("{words} is never done to a {kind}, so this never matches anything"), format!("it is for {}{also}", kinds.join(", "))))
 }
 
 /// Whether the lint could find anything here.

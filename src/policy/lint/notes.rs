@@ -27,6 +27,14 @@ pub(super) fn look(item: &Item<'_>, notes: &mut Vec<Note>) {
 }
 
 fn unseen(item: &Item<'_>, notes: &mut Vec<Note>) {
+    let empty = |(name, value): &(&cedar_policy_core::ast::AnyId, &cedar_policy_core::ast::Annotation)| {
+        AsRef::<str>::as_ref(*name) == "hint" && value.val.trim().is_empty()
+    };
+    if item.placed.policy.annotations().any(|pair| empty(&pair)) {
+        let message = "this `@hint` says nothing";
+        notes.push(Note::new("hint-unseen", message).at(at(item, "hint")).help("give it a text: @hint(\"only nginx may be restarted\")"));
+        return;
+    }
     let has = |key: &str| item.placed.policy.annotations().any(|(name, _)| AsRef::<str>::as_ref(name) == key);
     if item.rule.permit && item.rule.condition.is_none() {
         // A permit is told of only where its condition failed.
