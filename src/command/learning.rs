@@ -57,6 +57,12 @@ impl Learn {
         let tests_path = tests_beside(path)?;
         let present = Present::of(&args.policy, args.config.as_deref())?;
         let usage = |error: Error| Error { kind: Kind::Usage, ..error };
+        for path in [path, tests_path.as_path()] {
+            if path.symlink_metadata().is_ok() {
+                return Err(Error::new(Kind::Usage, format!("--learn: {} is there already; nothing is overwritten", path.display()))
+                    .with_hint("name a new file"));
+            }
+        }
         let policy = NewFile::create(path).map_err(usage)?;
         let tests = NewFile::create(&tests_path).map_err(usage)?;
         // Asked once now: later the tables of users are out of reach.
@@ -166,8 +172,8 @@ impl Learn {
         self.policy.fill(text)?;
         self.tests.fill(&tests)?;
         super::say(&format!(
-            "learned: {} permits in {}; review them, then move them to the policies",
-            proposal.permits,
+            "learned: {} in {}; review them, then move them to the policies",
+            crate::error::counted(proposal.permits, "permit"),
             self.path.display()
         ));
         Ok(())
