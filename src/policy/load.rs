@@ -337,6 +337,15 @@ impl<'a> Book<'a> {
         Ok(Self { digest: hex(&digest_of(&sources)), sources, findings })
     }
 
+    /// The groups that rules are about.
+    pub(super) fn groups(&self) -> std::collections::BTreeSet<String> {
+        let group = |row: &Row| match &row.principal {
+            Reach::Within(kind, id) | Reach::KindWithin(_, kind, id) if kind == "Group" => Some(id.clone()),
+            _ => None,
+        };
+        self.findings.entries.iter().filter_map(group).collect()
+    }
+
     /// What [`Policies::load`] gives for one caller.
     pub(super) fn policies(&self, scope: &Scope) -> Policies {
         let places = Places::of(&self.sources);

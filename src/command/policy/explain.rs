@@ -90,6 +90,15 @@ fn try_run(args: &ExplainArgs) -> Result<u8> {
     };
     let policies = terms::load_policies(&sources, &identity, None)?;
     let (others, total) = (policies.total - policies.names().count(), policies.total);
+    if asked.groups.is_empty() && args.policy.is_empty() {
+        let principals = files.principals().ok();
+        let groups =
+            principals.iter().flat_map(|known| known.people()).find(|person| person.name == asked.principal).map(|person| &person.groups);
+        if let Some(groups) = groups.filter(|groups| !groups.is_empty()) {
+            let options = groups.iter().map(|group| format!("--group {group}")).collect::<Vec<_>>().join(" ");
+            crate::command::say(&format!("rex: principals.toml has {} in {}: add {options}", asked.principal, groups.join(", ")));
+        }
+    }
     let (session, context) = circumstances(args, &asked.ask)?;
     let open = match config.open {
         crate::config::Open::Implied => crate::policy::Open::Implied,

@@ -18,6 +18,7 @@ use super::possible::Work;
 use super::schema;
 use super::shape::{self, Shape, Verb};
 use super::slice::{self, Place, Reach, Rule};
+use super::suite::Vocabulary;
 use super::words::{Ask, Noun};
 use crate::error::Result;
 use cedar_policy_core::ast::Expr;
@@ -209,6 +210,7 @@ struct View<'a> {
     items: Vec<Item<'a>>,
     sources: &'a [&'a Source],
     verbs: Vec<Verb>,
+    vocabulary: Vocabulary,
     around: Surroundings<'a>,
     work: Work,
 }
@@ -225,14 +227,15 @@ pub fn check(sources: &[Source], asks: &[Ask], nouns: &[Noun], around: Surroundi
     let schema = schema::render(asks, nouns);
     load::on_big_stack(|| {
         let examined = load::look_through(&sorted, &schema)?;
-        let mut report = look(&examined, &sorted, shape::verbs(asks, nouns), around);
+        let vocabulary = Vocabulary { asks: asks.to_vec() };
+        let mut report = look(&examined, &sorted, shape::verbs(asks, nouns), vocabulary, around);
         report.digest = digest;
         Ok(report)
     })?
 }
 
 /// Runs every lint.
-fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surroundings<'_>) -> Report {
+fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, vocabulary: Vocabulary, around: Surroundings<'_>) -> Report {
     let work = Work::new(WORK);
     let mut items: Vec<Item<'_>> = Vec::with_capacity(examined.placed.len());
     for placed in &examined.placed {
@@ -243,7 +246,7 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
         let shape = Shape::new(&rule, &principal, &verbs, &work);
         items.push(Item { number: items.len(), placed, text: &source.text, rule, principal, shape });
     }
-    let view = View { items, sources, verbs, around, work };
+    let view = View { items, sources, verbs, vocabulary, around, work };
     // By rule: what was found in it.
     let mut notes: Vec<Vec<Note>> = view.items.iter().map(|item| each(&view, item)).collect();
     conflicts::among(&view, &mut notes);
@@ -344,7 +347,7 @@ fn looked(name: &str, around: Surroundings<'_>) -> bool {
 /// The lints that look at one rule.
 fn each(view: &View<'_>, item: &Item<'_>) -> Vec<Note> {
     let mut notes = Vec::new();
-    notes::look(item, &mut notes);
+    notes::look(view, item, &mut notes);
     broad::look(view, item, &mut notes);
     patterns::look(view, item, &mut notes);
     places::look(view, item, &mut notes);

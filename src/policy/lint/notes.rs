@@ -1,10 +1,11 @@
 //! Lints of annotations: misspelt ones, hints that nobody will see, rules without an id, and what `@allow` silences.
 
-use super::{Item, LINTS, Level, Note, Span, lint};
+use super::{Item, LINTS, Level, Note, Span, View, lint};
 use crate::policy::load::{ANNOTATIONS, place_of_annotation};
 use crate::policy::slice::Reveal;
+use crate::policy::suite::faults_of_annotation;
 
-pub(super) fn look(item: &Item<'_>, notes: &mut Vec<Note>) {
+pub(super) fn look(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     let policy = &item.placed.policy;
     let mut named = false;
     for (name, _) in policy.annotations() {
@@ -24,6 +25,13 @@ pub(super) fn look(item: &Item<'_>, notes: &mut Vec<Note>) {
         notes.push(Note::new("no-id", "this rule has no id of its own").help(help));
     }
     unseen(item, notes);
+    let tests = policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == "test");
+    for wrong in
+        tests.iter().flat_map(|(_, test)| faults_of_annotation(&item.rule.name, item.rule.permit, test.val.as_str(), &view.vocabulary))
+    {
+        let help = "sessions ignore it unless rex.toml has policy_tests, but `rex policy test` and `activate` refuse the set";
+        notes.push(Note::new("bad-test", wrong).at(at(item, "test")).help(help));
+    }
 }
 
 fn unseen(item: &Item<'_>, notes: &mut Vec<Note>) {

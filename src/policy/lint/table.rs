@@ -277,6 +277,12 @@ pub const LINTS: &[Lint] = &[
         "@hint(\"only nginx\")\npermit(principal in Group::\"ops\", action == systemd::Action::\"restart\", resource is systemd::Service)\nwhen { resource.name == \"nginx.service\" };",
     ),
     warning(
+        "bad-test",
+        "An `@test` that is no test: `rex policy test` and `activate` refuse the set.",
+        "@test(\"lena read /etc/motd\")\npermit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource == file_system::File::\"/etc/motd\");",
+        "@test(\"lena in ops read /etc/motd = allow\")\npermit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource == file_system::File::\"/etc/motd\");",
+    ),
+    warning(
         "odd-characters",
         "Characters that look like others, or that turn the direction of text.",
         "permit(principal in Group::\"op\u{455}\", action == sysinfo::Action::\"list\", resource);",
