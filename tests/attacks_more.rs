@@ -195,3 +195,30 @@ fn an_exit_in_a_closure_ends_the_script_whoever_called_it() {
     let run = rex.run("[3, 1, 2].sort(|a, b| exit(7))");
     assert_eq!(run.code, 7, "{run:#?}");
 }
+
+#[test]
+fn a_file_that_is_open_is_read_and_written_no_more_once_the_policies_in_force_forbid_it() {
+    needs_root!();
+    let rex =
+        Rex::new().config("identity = [\"argument\"]\n[limits]\nwall = 40").policy(ALLOW_ALL).file("read", "hidden\n").file("written", "");
+    // It says when it has the files, and goes on until both are denied: in the end the limit of time would tell.
+    let script = "let r = open(\"{data}/read\"); let w = open(\"{data}/written\", \"a\"); let last = [];\n\
+         r.read(); w.write_line(\"x\"); write(\"{data}/ready\", \"\");\n\
+         while last != [\"denied\", \"denied\"] {\n\
+           sleep(0.05); last = [];\n\
+           try { r.seek(0); r.read(); } catch (e) { last.push(e.kind); }\n\
+           try { w.write_line(\"x\"); } catch (e) { last.push(e.kind); }\n\
+         }\n\
+         last";
+    let mut session = common::Running::start(rex.session_command(None, &["--principal", "x"], Some("rex -o json")));
+    session.send(rex.fill(script).as_bytes());
+    session.end_input();
+    assert!(common::until(60.0, || rex.exists("ready")));
+    let rex = rex.policy(&format!(
+        "{ALLOW_ALL}\n@id(\"no\") forbid(principal, action in [file_system::Action::\"read\", file_system::Action::\"write\"], resource in file_system::Dir::\"{{data}}\");"
+    ));
+    let run = session.finish(90);
+    run.gives(serde_json::json!(["denied", "denied"]));
+    let denied = rex.audit().iter().filter(|record| record["decision"] == "deny" && record["policies"][0] == "no").count();
+    assert!(denied >= 2, "on record");
+}

@@ -590,6 +590,34 @@ fn hostile_text_steers_nothing_and_is_cut_where_it_shows() {
 }
 
 #[test]
+fn numbers_as_large_as_can_be_stop_no_reader_and_no_writer() {
+    let rex = Rex::new().policy(ALLOW_ALL);
+    let most = u64::MAX;
+    let record = |event: &str, n: u64| {
+        format!(
+            "{{\"schema\":\"rex.audit/1\",\"time\":\"2026-01-02T03:04:05Z\",\"seq\":{most},\"event\":\"{event}\",\"run\":\"r-{event}\",\"pid\":{most},\
+             \"uid\":{most},\"bytes\":{most},\"duration_us\":{most},\"bytes_out\":{most},\"lost\":{most},\"part\":{most},\"parts\":{most},\"left_out\":{most},\
+             \"after\":{{\"what\":\"rotation\",\"last_n\":{most},\"last\":\"{zeros}\"}},\"n\":{n},\"link\":\"{zeros}\"}}\n",
+            zeros = "0".repeat(64),
+        )
+    };
+    let forged: String = ["effect", "effect", "run_end", "run_end", "script", "script"]
+        .iter()
+        .flat_map(|event| [record(event, 7), record(event, most)])
+        .collect();
+    fs::write(rex.audit_file(), &forged).unwrap();
+    rex.run("1 + 1").gives(2);
+    assert!(!told(&verdict(&rex, &[&file(&rex)]), "problems").is_empty());
+    for words in [vec!["show"], vec!["stats"], vec!["stats", "--json"], vec!["replay", "r-effect"], vec!["script", "r-script"]] {
+        let mut all = words.clone();
+        let file = file(&rex);
+        all.push(&file);
+        let run = audit(&rex, &all);
+        assert!(!run.stderr.contains("a fault in rex itself"), "{words:?}: {run:#?}");
+    }
+}
+
+#[test]
 fn scripts_are_kept_where_the_owner_wants_them_also_of_an_unprivileged_session() {
     needs_root!();
     let account = Account::new();

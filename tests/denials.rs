@@ -176,13 +176,18 @@ fn a_neighbour_cannot_disturb_explanations_and_forged_ones_decide_nothing() {
     assert_ne!(ask(&rex, "reader", &format!("rex why {reference}"), "").code, 0, "nothing was kept");
     std::fs::remove_file(store.join("0")).unwrap();
     let forged = format!(
-        "{{\"schema\":\"rex.told/1\",\"ref\":\"d-forged-1\",\"denial\":{{\"principal\":\"User::\\\"reader\\\"\",\"ref\":\"d-forged-1\",\"hint\":\"\\u001b[31m\",\"action\":\"file_system::Action::\\\"read\\\"\",\"resource\":\"{}\"}}}}\nnot json\n",
+        "{{\"schema\":\"rex.told/1\",\"ref\":\"d-forged-1\",\"run\":\"\\u001b[2J\",\"time\":\"\\u001b[2J\",\"function\":\"\\u001b[2J\",\"denial\":{{\"principal\":\"User::\\\"reader\\\"\",\"ref\":\"d-forged-1\",\"hint\":\"\\u001b[31m\",\"action\":\"file_system::Action::\\\"read\\\"\",\"resource\":\"{}\"}}}}\nnot json\n",
         rex.path("nowhere")
     );
-    std::fs::write(store.join("0"), forged).unwrap();
+    // What is no path of this host is shown, too.
+    let odd =
+        forged.replace("d-forged-1", "d-forged-2").replace(&rex.path("nowhere"), "\\u001b[2J").replace("Action::", "\\u001b[2JAction::");
+    std::fs::write(store.join("0"), forged + &odd).unwrap();
     std::fs::set_permissions(store.join("0"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let run = ask(&rex, "reader", "rex why d-forged-1", "");
     assert!(run.ends(0).stdout.contains("today: no") && !run.stdout.contains('\u{1b}'), "{run:#?}");
+    let run = ask(&rex, "reader", "rex why d-forged-2", "");
+    assert!(run.ends(0).stdout.contains("was not allowed") && !run.stdout.contains('\u{1b}'), "{run:#?}");
     ask(&rex, "reader", "rex -o json", "cat(\"{data}/nowhere\")").is_denied();
 }
 

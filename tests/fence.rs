@@ -529,3 +529,19 @@ fn whoami_tells_the_layers_and_the_version_of_landlock() {
     assert_eq!(run.code, 0, "{run:#?}");
     assert!(run.stdout.contains("landlock (ABI ") && run.stdout.contains("seccomp"), "{run:#?}");
 }
+
+/// The kernel's messages need a power of root, and the list of mounts a file beside the one that is asked for: nothing else opens them.
+#[test]
+fn the_kernels_own_files_bring_what_reading_them_needs_and_no_other_does() {
+    let of = |path: &str| {
+        let text = format!(r#"permit(principal, action == file_system::Action::"read", resource == file_system::File::"{path}");"#);
+        let scope = Scope { name: "someone".into(), groups: Vec::new() };
+        let policies = Policies::load(&[Source { name: "one".into(), text }], &rexsh::terms::schema(), &scope, None).unwrap();
+        let plan = Plan::of(&policies, Own::default());
+        let mountinfo = plan.paths.keys().any(|path| path.ends_with("mountinfo"));
+        (plan.powers.contains(rustix::thread::CapabilitySet::SYSLOG), mountinfo, calls(&plan))
+    };
+    assert_eq!(of("/dev/kmsg"), (true, false, String::new()));
+    assert_eq!(of("/proc/mounts"), (false, true, String::new()));
+    assert_eq!(of("/proc/stat"), (false, false, String::new()));
+}

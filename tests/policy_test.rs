@@ -302,7 +302,7 @@ fn what_is_wrong_in_a_file_is_said_with_its_place_and_what_would_be_right() {
     faulty("[[test]]\nexpect = \"deny\"\n", "1:1", "the test has no `principal`");
     faulty("[lines]\n\"a read /x\" = \"deny\"\n\"a read /x\" = \"deny\"\n", "3:1", "duplicate key");
     faulty("x = \n", "1:5", "");
-    faulty("[lines]\na in g read /x = \"deny\"\n", "2:", "a question is in quotes: \"a in g read /x\" = \"allow\"");
+    faulty("[lines]\na in g read /x = \"deny\"\n", "2:3", "a question is in quotes: \"a in g read /x\" = \"allow\"");
 }
 
 #[test]

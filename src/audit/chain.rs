@@ -95,7 +95,8 @@ pub fn parse_end(line: &[u8]) -> Option<(usize, Link)> {
     let digits = body.len() - body.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (head, number) = body.split_at_checked(digits)?;
     head.ends_with(b",\"n\":").then_some(())?;
-    let n = std::str::from_utf8(number).ok()?.parse().ok()?;
+    // A number that none can follow was not written by rex.
+    let n = std::str::from_utf8(number).ok()?.parse().ok().filter(|n| *n < u64::MAX)?;
     let hex = digest.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     hex.then(|| Some((body.len(), Link { n, digest: String::from_utf8(digest.to_vec()).ok()? })))?
 }
@@ -269,6 +270,7 @@ mod tests {
             format!("{{\"n\":7,\"link\":\"{digest}\"}}"),
             format!("{{\"a\":1,\"n\":,\"link\":\"{digest}\"}}"),
             format!("{{\"a\":1,\"n\":99999999999999999999,\"link\":\"{digest}\"}}"),
+            format!("{{\"a\":1,\"n\":{},\"link\":\"{digest}\"}}", u64::MAX),
             format!("{{\"a\":1,\"n\":7,\"link\":\"{}\"}}", "G".repeat(64)),
             format!("{{\"a\":1,\"n\":7,\"link\":\"{}\"}}", "0".repeat(63)),
             format!("{{\"a\":1,\"n\":7,\"link\":\"{digest}\"}} "),

@@ -27,7 +27,7 @@ impl Tally {
             &mut self.others
         };
         if let Some(count) = counts.get_mut(which) {
-            *count += by;
+            *count = count.saturating_add(by);
         }
     }
     /// The largest first, then by name.
@@ -162,13 +162,18 @@ impl Stats {
     }
 
     /// As one JSON document; lists have the `most` largest.
+    /// Records lost; what one says is whatever somebody wrote.
+    fn lost(&self) -> u64 {
+        self.lost.values().fold(0, |sum, lost| sum.saturating_add(*lost))
+    }
+
     #[must_use]
     pub fn json(&self, most: usize) -> Value {
         let [done, failed] = self.effects;
         let durations = self.durations().map(|[min, median, p95, max]| json!({"min": min, "median": median, "p95": p95, "max": max}));
         json!({
             "records": self.records, "first": self.first, "last": self.last,
-            "runs": self.runs.len(), "ended": self.ended, "lost": self.lost.values().sum::<u64>(),
+            "runs": self.runs.len(), "ended": self.ended, "lost": self.lost(),
             "exits": self.exits.json(most, ["runs", ""]),
             "refused": self.refused.json(most, ["runs", ""]),
             "principals": self.principals.json(most, ["runs", "denied"]),
@@ -194,7 +199,7 @@ impl Stats {
             counted(self.runs.len(), "run"),
             self.ended,
             if self.ended == 1 { "has" } else { "have" },
-            counted(self.lost.values().sum::<u64>(), "record")
+            counted(self.lost(), "record")
         );
         if let Some([min, median, p95, max]) = self.durations() {
             let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);

@@ -89,7 +89,7 @@ impl Told {
             ("effect", _) => {
                 self.effects += 1;
                 self.failed += u64::from(text(record, "result") != "ok");
-                self.bytes += count(record, "bytes");
+                self.bytes = self.bytes.saturating_add(count(record, "bytes"));
             }
             ("run_end" | "refused", _) => self.ended = true,
             _ => {}
@@ -215,17 +215,17 @@ pub fn script(input: impl BufRead, run: &str) -> Result<Option<Kept>> {
         if text(record, "event") == "script" && id.starts_with(run) && kept.as_ref().is_none_or(|kept| kept.run == id) {
             let kept = kept.get_or_insert_with(|| Kept { run: id.to_owned(), ..Kept::default() });
             let part = count(record, "part");
-            kept.missing += part.saturating_sub(next);
-            next = part + 1;
+            kept.missing = kept.missing.saturating_add(part.saturating_sub(next));
+            next = part.saturating_add(1);
             parts = count(record, "parts");
             kept.text.push_str(text(record, "text"));
-            kept.left_out += count(record, "left_out");
+            kept.left_out = kept.left_out.saturating_add(count(record, "left_out"));
             text(record, "script").clone_into(&mut digest);
         }
         Ok(())
     })?;
     if let Some(kept) = &mut kept {
-        kept.missing += (parts + 1).saturating_sub(next);
+        kept.missing = kept.missing.saturating_add(parts.saturating_add(1).saturating_sub(next));
         kept.is_the_one = (kept.missing == 0 && kept.left_out == 0).then(|| hex_sha256(kept.text.as_bytes()) == digest);
     }
     Ok(kept)

@@ -255,11 +255,13 @@ impl Verifier {
             _ => {}
         }
         self.flush(file);
-        let gap = before.as_ref().is_some_and(|before| link.n != before.n + 1);
+        // Numbers are whatever somebody wrote.
+        let next = |before: &Link| before.n.saturating_add(1);
+        let gap = before.as_ref().is_some_and(|before| link.n != next(before));
         if let Some(before) = before.as_ref().filter(|_| gap) {
-            problems.push(here(match link.n.checked_sub(before.n + 1) {
+            problems.push(here(match link.n.checked_sub(next(before)) {
                 Some(missing) if missing > 0 => format!("{missing} records are missing before this one, number {}", link.n),
-                _ => format!("record {} was expected, this is {}", before.n + 1, link.n),
+                _ => format!("record {} was expected, this is {}", next(before), link.n),
             }));
         }
         // After a gap the link before is unknown, so only the gap is reported.
@@ -314,7 +316,7 @@ impl Verifier {
         } else if !run.chain.is_empty() {
             wrong(format!("run {}: record {seq} has no link to the one before it", visible(id)));
         }
-        run.next = seq + 1;
+        run.next = seq.saturating_add(1);
         run.uid = record.get("uid").and_then(Value::as_u64);
         run.pid = record.get("pid").and_then(Value::as_i64).unwrap_or(0);
         run.ended |= match text(record, "event") {

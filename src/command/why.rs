@@ -35,15 +35,17 @@ pub fn why(terms: &Terms, reference: &str, form: Form) -> Result<u8> {
     }
     let denial = told.get("denial").cloned().unwrap_or_default();
     let today = today(&gate, text(&denial, "action"), text(&denial, "resource"));
+    // Programs of this account may have written any of it.
+    let visible = |value: &Value, name: &str| crate::audit::visible(text(value, name));
     let mut shown = format!(
         "{}: {} on {} was not allowed\n  asked by: {} at {}, run {}, {}\n  why: {}\n",
-        text(&told, "ref"),
-        text(&denial, "action"),
-        text(&denial, "resource"),
-        text(&told, "function"),
+        visible(&told, "ref"),
+        visible(&denial, "action"),
+        visible(&denial, "resource"),
+        visible(&told, "function"),
         place(&told),
-        text(&told, "run"),
-        text(&told, "time"),
+        visible(&told, "run"),
+        visible(&told, "time"),
         in_words(text(&denial, "why")),
     );
     shown.push_str(&revealed(&denial));

@@ -54,6 +54,9 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["lower", "lowercase", "toLowerCase"], "`text.to_lower()`"),
     (&["strip"], "`text.trim()`, which changes a variable in its place"),
     (&["substr", "substring", "slice"], "`text.sub_string(start, length)`; of a list `list.extract(start, count)`"),
+    (&["pkill", "killall", "kill_process"], "`kill(pgrep(\"^name$\"))`"),
+    (&["uname_info"], "`uname()`"),
+    (&["getpwnam", "getpwuid", "getent"], "`user(name)`, `group(name)`"),
     (&["has", "has_key", "hasKey", "contains_key"], "`key in map`"),
     (&["typeof", "type"], "`type_of(value)`"),
 ];

@@ -17,7 +17,7 @@ use crate::resource::file::{FILE, File};
 use crate::resource::path::AbsPath;
 use crate::sys;
 use crate::sys::write::{Seen, Written};
-pub(super) use diff::unified;
+pub(super) use diff::{for_record, unified};
 use keys::{Form, KeyEdit, Quote, Which};
 use lines::{BlockEdit, Edited, LineEdit};
 use regex::bytes::{Regex, RegexBuilder};

@@ -1,4 +1,5 @@
-//! Open files: one pinned object for a sequence of operations. What may be done with one was asked when it was opened.
+//! Open files: one pinned object for a sequence of operations. What may be done with one was asked when it was opened, and is asked again once other
+//! policies are in force.
 
 use super::file_read::{Read, RedactedRead, text};
 use super::file_write::{Content, Create, NEW_FILE, Write, allow_new};
@@ -7,7 +8,7 @@ use super::source::sight;
 use super::value::{Dynamic, FromScript, IntoScript, name_value, plain_type};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Effect, Resource, Site, ask};
+use crate::policy::{Action, Effect, Resource, Site, ask};
 use crate::resource::file::File;
 use crate::resource::path::AbsPath;
 use crate::sys;
@@ -99,6 +100,7 @@ impl Handle {
     /// The same for a change; what all changes came to is recorded when the file is closed.
     fn change<T>(&self, call: &Call<'_>, bytes: u64, work: impl FnOnce(&mut Opened, &crate::limits::Watch) -> Result<T>) -> Result<T> {
         call.check()?;
+        self.0.still::<Write>()?;
         let result = self.with(work);
         let mut state = self.state();
         match &result {
@@ -134,13 +136,14 @@ impl Handle {
         let same = self.with(|opened, _| opened.same())?;
         File::of(self.path().clone(), same)
     }
-    /// Whether it was opened for reading.
+    /// Whether it was opened for reading, and may be read still.
     ///
     /// # Errors
-    /// [`Kind::BadArgument`] when it was not, or is closed.
+    /// [`Kind::BadArgument`] when it was not, or is closed; [`Kind::Denied`] by policies that are in force since.
     pub fn readable(&self) -> Result<()> {
         let wrong = || bad_argument("this file was not opened for reading: open it with \"r\", \"r+\" or \"w+\"");
-        self.with(|opened, _| opened.mode().reads().then_some(()).ok_or_else(wrong))
+        let redacted = self.with(|opened, _| opened.mode().reads().then(|| opened.is_redacted()).ok_or_else(wrong))?;
+        if redacted { self.0.still::<RedactedRead>() } else { self.0.still::<Read>() }
     }
     /// Works with the open file; after an error it is where it was before.
     ///
@@ -196,6 +199,13 @@ impl std::io::Read for Handle {
 }
 
 impl Inner {
+    /// As whoever opened it.
+    fn site(&self) -> Site<'static> {
+        Site { function: OPEN.name, asks: OPEN.asks, line: self.line, column: self.column }
+    }
+    fn still<A: Action<On = File>>(&self) -> Result<()> {
+        self.host.gate.still::<A>(&self.site(), &self.file)
+    }
     /// Closes the file and puts on record what was changed through it.
     fn close(&self) -> Result<bool> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,14 +214,13 @@ impl Inner {
         }
         self.host.watch.file_closed();
         if state.writes > 0 || state.failed.is_some() {
-            let site = Site { function: OPEN.name, asks: OPEN.asks, line: self.line, column: self.column };
             let effect = Effect {
                 failed: state.failed,
                 bytes: state.bytes,
                 duration: state.began.elapsed(),
                 detail: "changes through an open file",
             };
-            self.host.gate.effect::<Write>(&site, &self.file, effect)?;
+            self.host.gate.effect::<Write>(&self.site(), &self.file, effect)?;
         }
         Ok(true)
     }

@@ -40,7 +40,7 @@ impl Action for ReadLog {
 
 /// A moment in a call: a DateTime, text of RFC 3339, seconds since the epoch, or a distance from now.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment(u64);
+pub struct Moment(pub(super) u64);
 
 impl FromScript for Moment {
     const TYPE: &'static str = "a moment: a DateTime, `2026-01-31T14:30:00Z`, seconds since the epoch, or `-1h30m` before now";
@@ -88,8 +88,8 @@ fn distance(text: &str) -> Option<i64> {
 
 /// A level of syslog(3): its number or its name.
 #[derive(Clone, Copy, Debug)]
-pub struct Level(u8);
-const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+pub struct Level(pub(super) u8);
+pub(super) const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 impl FromScript for Level {
     const TYPE: &'static str = "0 to 7, or emerg, alert, crit, err, warning, notice, info, debug";

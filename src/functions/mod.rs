@@ -1,5 +1,6 @@
 //! The script API: one file per topic; the folder listing is its contents page.
 
+pub mod accounts;
 pub mod attributes;
 pub mod compare;
 pub mod binary;
@@ -12,6 +13,7 @@ pub mod data;
 pub mod datetime;
 pub mod digest;
 pub mod dir;
+pub mod disks;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
 pub mod exec;
@@ -26,23 +28,28 @@ pub mod formats;
 pub mod function;
 pub mod gzip_text;
 pub mod journal;
+pub mod kernel;
 pub mod launch;
 pub mod lines;
 pub mod logs;
 pub mod machine;
 pub mod manual;
+pub mod net_sockets;
 pub mod paths;
 pub mod order;
+pub mod process;
 pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
 pub mod say;
+pub mod signals;
 pub mod search;
 pub mod text_stats;
 pub mod xattrs;
 pub mod service;
 pub mod source;
+pub mod sysctl;
 pub mod time;
 pub mod tree_change;
 pub mod usage;
@@ -84,7 +91,14 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("archive", "Making and listing archives", archive::FUNCTIONS),
     ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
+    ("process", "One process", process::FUNCTIONS),
+    ("signals", "Signals to processes", signals::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("kernel", "What the kernel says", kernel::FUNCTIONS),
+    ("disks", "Disks", disks::FUNCTIONS),
+    ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
+    ("accounts", "Accounts and logins", accounts::FUNCTIONS),
+    ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

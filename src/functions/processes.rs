@@ -5,7 +5,7 @@ use super::machine::time;
 use super::value::{Array, IntoScript, Map, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Access, Action, Answer, Granted, ask};
+use crate::policy::{Access, Action, Answer, Granted, Value, ask};
 use crate::resource::file::names;
 use crate::resource::process::{Facts, Process};
 use crate::sys::proc::process as kernel;
@@ -102,15 +102,15 @@ fn ps(call: &Call<'_>, options: PsOptions) -> Result<Array> {
 }
 
 /// A process that may be seen.
-struct Row {
-    seen: Granted<List>,
-    process: kernel::Process,
-    user: String,
-    read_at: Instant,
+pub(super) struct Row {
+    pub seen: Granted<List>,
+    pub process: kernel::Process,
+    pub user: String,
+    pub read_at: Instant,
 }
 
 /// Every process that the policy shows, each asked for once.
-fn permitted(call: &Call<'_>, table: &kernel::Table) -> Result<Vec<Row>> {
+pub(super) fn permitted(call: &Call<'_>, table: &kernel::Table) -> Result<Vec<Row>> {
     let wanted = kernel::Wanted { max_command: JUDGED, ..kernel::Wanted::default() };
     let mut users: HashMap<i64, String> = HashMap::new();
     let mut all = Vec::new();
@@ -138,6 +138,36 @@ fn permitted(call: &Call<'_>, table: &kernel::Table) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// The permission for `A` on the process of that number, and the process. Where there is none the policy is asked about the number alone; the errors are
+/// those of [`Call::permit`], `not_found` after an allow.
+pub(super) fn on_process<A: Action<On = Process>>(
+    call: &Call<'_>,
+    pid: i64,
+    context: Vec<(&'static str, Value)>,
+) -> Result<(Granted<A>, Option<kernel::Process>, String)> {
+    let found = find::<A>(call, pid)?;
+    let (resource, process, user) = match found {
+        Some((process, user)) => (resource_of(&process, &user), Some(shortened(process)), user),
+        None => (Process::absent(pid), None, String::new()),
+    };
+    Ok((call.permit_with::<A>(resource, context)?, process, user))
+}
+
+/// The process of that number, as far as the policy lets anything of this verb be seen at all.
+pub(super) fn find<A: Action<On = Process>>(call: &Call<'_>, pid: i64) -> Result<Option<(kernel::Process, String)>> {
+    if call.host.gate.policies().hull(A::NAMESPACE, A::NAME).is_empty() {
+        // Then the kernel keeps processes from this one too.
+        return Ok(None);
+    }
+    let Some(number) = i32::try_from(pid).ok().filter(|pid| *pid > 0) else { return Ok(None) };
+    let wanted = kernel::Wanted { max_command: JUDGED, ..kernel::Wanted::default() };
+    let process = kernel::Table::open()?.read(number, &wanted)?;
+    Ok(process.map(|process| {
+        let user = user_name(process.uid);
+        (process, user)
+    }))
+}
+
 /// A process as policies see it.
 pub(super) fn resource_of(process: &kernel::Process, user: &str) -> Process {
     Process::new(&Facts {
@@ -158,7 +188,7 @@ pub(super) fn user_name(uid: i64) -> String {
 }
 
 /// The policy has seen the whole command line; the script gets the beginning of a long one.
-fn shortened(mut process: kernel::Process) -> kernel::Process {
+pub(super) fn shortened(mut process: kernel::Process) -> kernel::Process {
     if process.command.len() > SHOWN {
         let end = (0..=SHOWN).rev().find(|end| process.command.is_char_boundary(*end)).unwrap_or(0);
         process.command.truncate(end);
@@ -249,7 +279,7 @@ fn arrange(rows: &mut [Row]) -> HashMap<i64, i64> {
     depths
 }
 
-fn map(row: &Row, sample: Option<&kernel::Sample>, total: i64) -> Map {
+pub(super) fn map(row: &Row, sample: Option<&kernel::Sample>, total: i64) -> Map {
     let process = &row.process;
     #[allow(clippy::cast_precision_loss, reason = "a percentage")]
     let memory_percent = if total > 0 { (process.memory as f64 / total as f64 * 10_000.0).round() / 100.0 } else { 0.0 };
@@ -286,7 +316,7 @@ fn map(row: &Row, sample: Option<&kernel::Sample>, total: i64) -> Map {
 }
 
 /// What is read only for the processes that are returned, if they are still the same.
-fn more(map: &mut Map, table: &kernel::Table, row: &Row, options: &PsOptions) -> Result<()> {
+pub(super) fn more(map: &mut Map, table: &kernel::Table, row: &Row, options: &PsOptions) -> Result<()> {
     let wanted = kernel::Wanted { threads: options.threads, io: options.io, wchan: options.wchan, max_command: 0 };
     let seen = row.seen.resource();
     let again = table.read(i32::try_from(seen.pid).unwrap_or(0), &wanted)?.filter(|again| again.start_ticks == seen.start_ticks);

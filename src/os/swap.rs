@@ -134,13 +134,15 @@ impl Staged<'_> {
         if had {
             // From here on the new set is in force; the staged name holds the old one.
             let previous = place.previous();
-            match rename(&self.name, &previous, RenameFlags::EXCHANGE) {
-                // The staged name holds the set before the old one, which nobody needs any more.
-                Ok(()) => {}
-                Err(_) => {
-                    rename(&self.name, &previous, RenameFlags::NOREPLACE).map_err(|errno| place.told("keep", &self.name, errno))?;
+            // The staged name then holds the set before the old one, which nobody needs any more, or nothing.
+            let kept = rename(&self.name, &previous, RenameFlags::EXCHANGE)
+                .or_else(|_| rename(&self.name, &previous, RenameFlags::NOREPLACE).inspect(|()| self.kept = true));
+            if let Err(errno) = kept {
+                // What cannot be kept stays in force: the staged name is removed, and must hold the new set then.
+                if rename(&self.name, &place.name, RenameFlags::EXCHANGE).is_err() {
                     self.kept = true;
                 }
+                return Err(place.told("keep", &previous, errno));
             }
         } else {
             self.kept = true;

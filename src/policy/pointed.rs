@@ -38,9 +38,18 @@ impl Fault {
 #[must_use]
 pub fn pointed(name: &str, text: &str, offset: usize, message: &str) -> String {
     let (line, column) = position(text, offset);
-    let whole = text.lines().nth(line - 1).unwrap_or("");
+    format!("{name}:{line}:{column}: {message}\n{}", excerpt(text, offset, line))
+}
+
+/// The line with this number, in which the byte is, and a caret under it: two lines, without a newline at the end.
+pub(super) fn excerpt(text: &str, offset: usize, line: usize) -> String {
+    let (before, after) = text.split_at(border(text, offset));
+    let start = before.rsplit('\n').next().unwrap_or("");
+    let rest = after.split('\n').next().unwrap_or("");
+    // A line may end in a carriage return too.
+    let rest = rest.strip_suffix('\r').unwrap_or(rest);
     // A window around the place, for lines as long as a screen or longer.
-    let skip = (column - 1).saturating_sub(SHOWN / 2);
+    let skip = start.chars().count().saturating_sub(SHOWN / 2);
     let show = |part: &mut dyn Iterator<Item = char>| {
         part.map(|c| {
             if c == '\t' {
@@ -53,29 +62,39 @@ pub fn pointed(name: &str, text: &str, offset: usize, message: &str) -> String {
         })
         .collect::<String>()
     };
-    let mut before = show(&mut whole.chars().skip(skip).take(column - 1 - skip));
-    let mut after = show(&mut whole.chars().skip(column - 1).take(SHOWN / 2));
+    let mut before = show(&mut start.chars().skip(skip));
+    let mut after = show(&mut rest.chars().take(SHOWN / 2));
     if skip > 0 {
         before.insert(0, '…');
     }
-    if whole.chars().nth(column - 1 + SHOWN / 2).is_some() {
+    if rest.chars().nth(SHOWN / 2).is_some() {
         after.push('…');
     }
     let number = line.to_string();
-    let mut out = format!("{name}:{line}:{column}: {message}\n");
-    let _ = writeln!(out, "{number} | {before}{after}");
+    let mut out = format!("{number} | {before}{after}\n");
     let _ = write!(out, "{} | {}^", " ".repeat(number.len()), " ".repeat(before.width()));
     out
 }
 
-/// Line and column of a byte, both from 1, the column in characters.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+/// The nearest place at or before the byte where a character begins.
+fn border(text: &str, offset: usize) -> usize {
     let mut end = offset.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let before = text.get(..end).unwrap_or("");
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    end
+}
+
+/// Line and column of a byte, both from 1, the column in characters.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    position_from(text, (0, 1), offset)
+}
+
+/// The same from a place whose line is known, so that nothing before it is counted once more.
+pub(super) fn position_from(text: &str, known: (usize, usize), offset: usize) -> (usize, usize) {
+    let before = text.get(..border(text, offset)).unwrap_or("");
+    let (from, line) = if known.0 <= before.len() { known } else { (0, 1) };
+    let line = line + memchr::memchr_iter(b'\n', before.as_bytes().get(from..).unwrap_or(&[])).count();
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
     (line, column)
 }

@@ -150,6 +150,13 @@ impl File {
         Self { id: path::to_id(&place), place, asked: path, hold: Hold::Nothing, stat: None, spot: None, why_not: None, expected: &DIR }
     }
 
+    /// A file of the kernel known by the path that policies name it by, where that leads through a link that differs from process to process
+    /// (`/proc/net/tcp`). Nothing is touched, and nothing can be done to it through the files of `sys`.
+    #[must_use]
+    pub fn unvisited(path: AbsPath) -> Self {
+        Self { expected: &FILE, ..Self::unvisited_dir(path) }
+    }
+
     /// The object that a path-only handle holds.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! `process_system::Process`: a process as it was when it was read, with the attributes that policies name.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::policy::{Attribute, Noun, Resource, Value};
 use std::borrow::Cow;
 
@@ -42,6 +42,7 @@ pub struct Process {
     pub euid: i64,
     pub unit: Option<String>,
     pub container: Option<String>,
+    absent: bool,
 }
 
 /// What [`Process::new`] is made of.
@@ -80,7 +81,18 @@ impl Process {
             euid: facts.euid,
             unit: facts.unit.map(str::to_owned),
             container: facts.container.map(str::to_owned),
+            absent: false,
         }
+    }
+    /// A number that no process has, or none that this user is shown. The policy is asked all the same, so that who may do nothing learns nothing.
+    #[must_use]
+    pub fn absent(pid: i64) -> Self {
+        let nobody = Facts { pid, start_ticks: 0, name: "", username: "", arguments: &[], uid: -1, euid: -1, unit: None, container: None };
+        Self { absent: true, ..Self::new(&nobody) }
+    }
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        self.absent
     }
 }
 
@@ -119,6 +131,9 @@ impl Resource for Process {
             "container" => self.container.as_deref().and_then(text),
             _ => None,
         })
+    }
+    fn obstacle(&self) -> Option<Error> {
+        self.absent.then(|| Error::new(Kind::NotFound, format!("there is no process {}", self.pid)))
     }
 }
 

@@ -12,3 +12,20 @@ pub fn now_rfc3339() -> String {
 pub fn now_millis() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
+
+/// When the clock of the kernel's messages began, in microseconds since 1970: the machine's start, later by what it slept.
+#[must_use]
+pub fn start_us() -> i64 {
+    let running = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let up = running.tv_sec.saturating_mul(1_000_000).saturating_add(running.tv_nsec / 1000);
+    jiff::Timestamp::now().as_microsecond().saturating_sub(up)
+}
+
+/// Seconds since the machine started, time asleep included.
+#[must_use]
+pub fn seconds_up() -> f64 {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    #[allow(clippy::cast_precision_loss, reason = "exact for ages")]
+    let seconds = up.tv_sec as f64 + up.tv_nsec as f64 / 1e9;
+    seconds
+}

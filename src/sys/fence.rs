@@ -34,6 +34,8 @@ pub fn landlock_abi() -> Option<u32> {
 /// When a layer that the kernel has cannot be armed: what would be half a fence is none.
 pub fn arm(plan: &Plan) -> Result<Vec<&'static str>> {
     let mut layers = Vec::new();
+    // Behind the fence these can no longer be asked for where the kernel's files are closed; they are kept from the first time on.
+    let _ = (rustix::param::page_size(), rustix::param::clock_ticks_per_second());
     // Capabilities first: opening the folders of the rules needs no more than what a permitted operation needs.
     let paths = paths::prepare(plan)?;
     if powers::drop_all_but(plan.powers)? {

@@ -1,9 +1,10 @@
 //! Policies that change while a run goes on: what the set in force now does not permit, the run may not do any more. What it permits beyond the
 //! set that the run began with counts for later runs: the kernel's fence was computed from that set.
 
-use super::{Gate, Rules};
+use super::{Gate, How, Rules};
 use crate::error::{Error, Kind, Result};
 use crate::policy::load::Policies;
+use crate::policy::words::{Action, Site, ask};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -43,6 +44,19 @@ impl Gate {
         *successor = Some(Arc::new(next));
         self.has_successor.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Whether what was permitted earlier in the run, and goes on, still is by the set in force now. Only that it is not is recorded.
+    ///
+    /// # Errors
+    /// As [`Gate::permit`].
+    pub fn still<A: Action>(&self, site: &Site<'_>, on: &A::On) -> Result<()> {
+        let Some(next) = self.successor() else { return Ok(()) };
+        let full = next.recall(&const { ask::<A>() }, A::NEEDS_OPEN, on, &[]).0;
+        if full.verdict.why.is_none() {
+            return Ok(());
+        }
+        next.conclude::<A>(site, on, &[], &full, How { remembered: false, record_allowed: true })
     }
 
     /// The gate of the set in force now, if that is another one.

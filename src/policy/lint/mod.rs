@@ -13,7 +13,7 @@ pub use places::{Found, Host};
 pub use table::{LINTS, Level, Lint, lint, markdown};
 
 use super::load::{self, Examined, Placed, Source};
-use super::pointed::{Fault, pointed, position};
+use super::pointed::{Fault, excerpt, position_from};
 use super::possible::Work;
 use super::schema;
 use super::shape::{self, Shape, Verb};
@@ -71,7 +71,7 @@ impl Finding {
     /// A fault at a byte of a file.
     #[must_use]
     pub fn at(source: &Source, lint: &'static str, offset: usize, message: String) -> Self {
-        located(source, lint, Level::Error, (offset, offset), message)
+        located(source, lint, Level::Error, (offset, offset), (0, 1), message)
     }
 
     /// `file:line:column: level: message [lint]`, the line and a caret, and what would be right. Several lines, without a newline at the end.
@@ -281,7 +281,7 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, vocabulary: 
         let Some(source) = sources.get(fault.source as usize) else { continue };
         let policy = item_of(&view.items, fault).map(|item| item.rule.name.clone());
         let what = lint(fault.lint);
-        let mut finding = located(source, fault.lint, Level::Error, (fault.offset, fault.end), fault.message.clone());
+        let mut finding = located(source, fault.lint, Level::Error, (fault.offset, fault.end), (0, 1), fault.message.clone());
         finding.policy = policy;
         finding.help = what.filter(|lint| !lint.mend.is_empty()).map(|lint| lint.mend.to_owned());
         found.push((fault.source, fault.offset, finding));
@@ -367,16 +367,19 @@ fn finding(item: &Item<'_>, note: &Note, sources: &[&Source]) -> Option<(u32, us
     let place =
         note.place.or_else(|| item.word(item.effect())).unwrap_or((item.placed.entry.start as usize, item.placed.entry.end as usize));
     let level = note.level.or_else(|| lint(note.lint).map(|lint| lint.level)).unwrap_or(Level::Warning);
-    let mut finding = located(source, note.lint, level, place, note.message.clone());
+    // Nothing of a large file is counted for each of its rules.
+    let known = (item.placed.entry.start as usize, item.placed.entry.line as usize);
+    let mut finding = located(source, note.lint, level, place, known, note.message.clone());
     finding.policy = Some(item.rule.name.clone());
     finding.help.clone_from(&note.help);
     Some((item.placed.entry.source, place.0, finding))
 }
 
-fn located(source: &Source, lint: &'static str, level: Level, (start, end): Span, message: String) -> Finding {
-    let (line, column) = position(&source.text, start);
-    let (end_line, end_column) = position(&source.text, end.max(start));
-    let excerpt = pointed("", &source.text, start, "").split_once('\n').map_or_else(String::new, |(_, rest)| rest.to_owned());
+/// `known`: a byte before it whose line is known, and that line.
+fn located(source: &Source, lint: &'static str, level: Level, (start, end): Span, known: (usize, usize), message: String) -> Finding {
+    let (line, column) = position_from(&source.text, known, start);
+    let (end_line, end_column) = position_from(&source.text, (start, line), end.max(start));
+    let excerpt = excerpt(&source.text, start, line);
     Finding {
         line,
         column,

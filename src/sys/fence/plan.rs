@@ -162,6 +162,15 @@ impl Plan {
         };
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
         plan.powers = powers(plan.calls, reads);
+        // Asked for as `/proc/mounts`, read where the kernel says more of the same.
+        if read.iter().any(|bound| matches!(bound, Bound::Exactly(id) if id == "/proc/mounts")) {
+            let own = rustix::process::getpid().as_raw_nonzero();
+            plan.allow(Path::new(&format!("/proc/{own}/mountinfo")), Rights::READ_FILE);
+        }
+        // The kernel's messages, where `kernel.dmesg_restrict` is set (syslog(2)).
+        if read.iter().any(|bound| holds(bound, Path::new("/dev/kmsg"))) {
+            plan.powers |= CapabilitySet::SYSLOG;
+        }
         plan
     }
 
@@ -219,6 +228,10 @@ impl Plan {
         for bound in bounds {
             if let Some(path) = thing(bound) {
                 self.allow(&path, rights);
+                // A rule on one of these holds nothing: the kernel makes its inode anew at every look.
+                if path.starts_with("/proc/net") && rights.has(Rights::READ_FILE) {
+                    self.allow(Path::new("/proc"), Rights::READ);
+                }
             }
         }
     }
@@ -246,6 +259,17 @@ impl Plan {
     fn folders_within(&mut self, bounds: &[Bound], rights: Rights) {
         let whole: Vec<Bound> = bounds.iter().filter(|bound| !matches!(bound, Bound::Exactly(_))).cloned().collect();
         self.things(&whole, rights);
+    }
+}
+
+/// Whether a path can be within a bound.
+fn holds(bound: &Bound, path: &Path) -> bool {
+    match bound {
+        Bound::Anything => true,
+        Bound::Kind(kind) => kind == "file_system::File",
+        Bound::Exactly(_) => thing(bound).is_some_and(|exact| exact == path),
+        Bound::Within(..) => thing(bound).is_some_and(|folder| path.starts_with(folder)),
+        Bound::Begins(id) => path.to_str().is_some_and(|path| path.starts_with(id.as_str())),
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) enum Text {
     Waits,
     /// Of one of its threads.
     ThreadWaits(i32),
+    /// Where its program is: the link `exe`.
+    Program,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -110,6 +110,30 @@ fn parse_load(text: &str) -> Option<Load> {
     Some(Load { one, five, fifteen, running: running.parse().ok()?, tasks: tasks.parse().ok()?, last_pid: words.next()?.parse().ok()? })
 }
 
+/// The numbers of this process's own user and groups (credentials(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub uid: u32,
+    pub euid: u32,
+    pub gid: u32,
+    pub egid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// # Errors
+/// What getgroups(2) reports.
+pub fn own_ids() -> Result<Ids> {
+    use rustix::process as own;
+    let groups = own::getgroups()?.into_iter().map(own::Gid::as_raw).collect();
+    Ok(Ids {
+        uid: own::getuid().as_raw(),
+        euid: own::geteuid().as_raw(),
+        gid: own::getgid().as_raw(),
+        egid: own::getegid().as_raw(),
+        groups,
+    })
+}
+
 /// Bytes of memory that the machine has: sysinfo(2).
 #[must_use]
 pub fn total_memory() -> i64 {

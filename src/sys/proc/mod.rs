@@ -1,10 +1,17 @@
 //! What the kernel tells about processes, filesystems, memory and the machine, read from its fixed files. See proc(5).
 
+pub mod counters;
+pub mod details;
 pub mod inspector;
+pub mod kmsg;
 pub mod machine;
 pub mod memory;
 pub mod mounts;
 pub mod process;
+pub mod settings;
+pub mod signal;
+pub mod sockets;
+pub mod utmp;
 
 use crate::error::{Error, Kind, Result};
 use rustix::fs::{Mode, OFlags};

@@ -267,6 +267,33 @@ impl Table {
         }))
     }
 
+    /// When a process began, in clock ticks after the start of the machine; nothing if it is not there.
+    pub(super) fn began(&self, pid: i32) -> Option<u64> {
+        self.stat(pid).map(|stat| stat.start_ticks)
+    }
+
+    /// The process that a process is a child of.
+    pub(super) fn parent(&self, pid: i32) -> Option<i64> {
+        self.stat(pid).map(|stat| stat.ppid)
+    }
+
+    /// Whether a process as it was judged still runs; one that has ended and whose parent has not taken notice of it does not.
+    #[must_use]
+    pub fn runs(&self, process: &Judged) -> bool {
+        let stat = i32::try_from(process.pid).ok().and_then(|pid| self.stat(pid));
+        stat.is_some_and(|stat| stat.start_ticks == process.start_ticks && !matches!(stat.state, State::Zombie | State::Dead))
+    }
+
+    /// The beginning of a file of a process's folder, if it is still that one.
+    pub(super) fn file(&self, judged: inspector::Judged, name: &str, most: usize) -> std::result::Result<Vec<u8>, Errno> {
+        self.still(judged).and_then(|dir| dir.ok_or(Errno::SRCH)).and_then(|dir| read_at(&dir, name, most))
+    }
+
+    fn stat(&self, pid: i32) -> Option<Stat> {
+        let dir = sub_dir(&self.proc, &pid.to_string()).ok()?;
+        parse_stat(&read_at(&dir, "stat", 4096).ok()?)
+    }
+
     /// What a granted process has open and no name leads to any more: regular files that were removed. Nothing of a process that has ended.
     ///
     /// # Errors
@@ -295,13 +322,17 @@ impl Table {
             inspector::Text::Io => ("io".to_owned(), 4096),
             inspector::Text::Waits => ("wchan".to_owned(), 256),
             inspector::Text::ThreadWaits(tid) => (format!("task/{tid}/wchan"), 256),
+            inspector::Text::Program => {
+                let read = self.still(judged).and_then(|dir| dir.ok_or(Errno::SRCH));
+                let read = read.and_then(|dir| rustix::fs::readlinkat(&dir, "exe", Vec::with_capacity(256)));
+                return read.map(std::ffi::CString::into_bytes).map_err(|errno| Error::os("read", errno.raw_os_error()));
+            }
         };
-        let read = self.still(judged).and_then(|dir| dir.ok_or(Errno::SRCH)).and_then(|dir| read_at(&dir, &name, most));
-        read.map_err(|errno| Error::os("read", errno.raw_os_error()))
+        self.file(judged, &name, most).map_err(|errno| Error::os("read", errno.raw_os_error()))
     }
 
     /// The same by the inspector, where there is one.
-    fn text(&self, judged: inspector::Judged, text: inspector::Text) -> Option<Vec<u8>> {
+    pub(super) fn text(&self, judged: inspector::Judged, text: inspector::Text) -> Option<Vec<u8>> {
         inspector::text(judged, text).unwrap_or_else(|| self.look_text(judged, text)).ok()
     }
 
@@ -470,7 +501,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
 }
 
 /// The rest of the line of `/proc/PID/status` with this name.
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
