@@ -304,7 +304,7 @@ fn what_does_not_parse_or_validate_says_what_would_be_right() {
         ),
         (read("resource").replace("principal in", "principal =="), "write principal in Group::\"g\""),
         (read("resource == file_system::File::\"/var/log/*.log\""), "is a letter, not a wildcard"),
-        (read("resource) when { resource.path like \"/var/log/a.?\" } //"), "only `*` is a wildcard of `like`"),
+        (read("resource) when { resource.path like \"/var/log/a.?\" }; //"), "only `*` is a wildcard of `like`"),
         (read("resource == file_system::File::\"~/x\""), "`~` is not expanded"),
         (read("resource == file_system::File::\"C:\\\\x\""), "write a path of this host"),
         (permit("systemd::Action::\"restart\"", "resource == systemd::Service::\"nginx\""), "write systemd::Service::\"nginx.service\""),
