@@ -371,7 +371,7 @@ impl Config {
     /// [`Kind::Config`] with `file:line:column`: no TOML, an unknown key (the nearest is named), a value of the wrong form or out of range.
     pub fn parse(text: &str, file: &Path) -> Result<Self> {
         let source = Source { text, file };
-        let document = DeTable::parse(text).map_err(|error| source.error(error.span().map_or(0, |span| span.start), error.message()))?;
+        let document = DeTable::parse(text).map_err(|error| source.no_toml(error.span().map_or(0, |span| span.start), error.message()))?;
         let mut config = Self { folder: Folder(file.parent().map(Path::to_path_buf).unwrap_or_default()), ..Self::default() };
         let tables = ["limits", "groups", "redaction", "audit", "serve"];
         for (key, value) in document.get_ref() {
@@ -439,6 +439,21 @@ impl Source<'_> {
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         let message = message.trim().replace('\n', ", ");
         Error::new(Kind::Config, format!("{}:{line}:{column}: {message}", self.file.display()))
+    }
+
+    /// An error of the TOML parser. Of a bare word as value it knows no more than that it is no number.
+    fn no_toml(&self, offset: usize, message: &str) -> Error {
+        let before = self.text.get(..offset).unwrap_or("");
+        let line = self.text.lines().nth(before.matches('\n').count()).unwrap_or("");
+        let setting = line.split_once('=').map(|(key, value)| (key.trim(), value.split('#').next().unwrap_or("").trim()));
+        let row = setting.and_then(|(key, _)| manual().into_iter().find(|row| row.name == key));
+        match (setting, row) {
+            (Some((key, value)), Some(row)) if value.starts_with(|c: char| c.is_alphabetic()) => {
+                let value = value.chars().take(60).collect::<String>();
+                self.error(offset, &format!("`{key}`: expected {}, not `{}`", row.accepts, value.escape_debug()))
+            }
+            _ => self.error(offset, message),
+        }
     }
 
     fn unknown<'n>(&self, offset: usize, key: &str, known: impl Iterator<Item = &'n str> + Clone) -> Error {

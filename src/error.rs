@@ -303,3 +303,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub fn bad_argument(message: impl Into<String>) -> Error {
     Error::new(Kind::BadArgument, message)
 }
+
+/// `1 record`, `2 records`: a number with the word that goes with it.
+#[must_use]
+pub fn counted(number: impl TryInto<u64>, one: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}

@@ -458,6 +458,7 @@ fn records_are_wanted_by_many_things() {
         (vec!["--resource", "/nonexistent"], 1),
         (vec!["--resource", "file_system::File::\"/nonex"], 1),
         (vec!["--since", "-1h"], total),
+        (vec!["--since", "1h"], total),
         (vec!["--until", "-1h"], 0),
         (vec!["--since", "2026-01-01", "--until", "2026-01-02"], 0),
     ] {
@@ -468,6 +469,8 @@ fn records_are_wanted_by_many_things() {
     for (words, says) in [
         (vec!["show", &all, "--since", "yesterday"], "is no time"),
         (vec!["show", &all, "--decision", "perhaps"], "possible values"),
+        (vec!["show", &all, "--event", "decison"], "a similar value exists: 'decision'"),
+        (vec!["replay", "d-none-1", &all], "no record has the reference"),
         (vec!["show", "/nonexistent/file"], "/nonexistent/file"),
         (vec!["replay", "r-none", &all], "no record of a run"),
         (vec!["script", &id, &all], "no record keeps the script"),
@@ -475,6 +478,28 @@ fn records_are_wanted_by_many_things() {
         let run = audit(&rex, &words);
         assert!(run.code != 0 && run.stderr.contains(says), "{words:?}: {run:#?}");
     }
+}
+
+#[test]
+fn what_finds_nothing_says_so() {
+    let rex = Rex::new().policy("@id(\"all\") permit(principal, action == file_system::Action::\"stat\", resource);");
+    let denied = rex.run("cat(\"{data}\")");
+    let all = file(&rex);
+    let run = audit(&rex, &["show", "--action", "raed", &all]);
+    assert!(run.code == 0 && run.stdout.is_empty(), "{run:#?}");
+    assert!(run.stderr.contains("fits what was asked for") && run.stderr.contains("did you mean `read`?"), "{run:#?}");
+    let run = audit(&rex, &["stats", "--run", "r-none", &all]);
+    assert!(run.code == 0 && run.stderr.contains("fits what was asked for"), "{run:#?}");
+    let other = rex.path("other");
+    std::fs::write(&other, "one\ntwo\n").unwrap();
+    let run = audit(&rex, &["stats", &other]);
+    assert!(run.code == 1 && run.stderr.contains("none of its 2 lines is a record"), "{run:#?}");
+    let run = audit(&rex, &["show", &other]);
+    assert_eq!(format!("{}{}", run.stdout, run.stderr).matches("no JSON object").count(), 2, "{run:#?}");
+    // The reference of a denial leads to its run.
+    let reference = denied.audit.iter().find_map(|record| record["ref"].as_str()).unwrap();
+    let told = audit(&rex, &["replay", reference, &all]).ends(0).stdout.clone();
+    assert!(told.contains(reference), "{told}");
 }
 
 #[test]
@@ -499,7 +524,7 @@ fn a_run_is_replayed_and_counted() {
     assert_eq!(stats["why"][0], serde_json::json!({"name": "forbidden", "denied": 1}), "{stats:#}");
     assert!(stats["policies"].as_array().unwrap().iter().any(|row| row["name"] == "not-that" && row["denied"] == 1), "{stats:#}");
     let human = audit(&rex, &["stats", &file(&rex)]).ends(0).stdout.clone();
-    assert!(human.contains("1 runs, of which 1 have an end record") && human.contains("denied because"), "{human}");
+    assert!(human.contains("1 run, of which 1 has an end record") && human.contains("denied because"), "{human}");
 }
 
 #[test]

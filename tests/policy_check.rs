@@ -48,7 +48,7 @@ fn every_fault_of_every_file_has_its_place_and_the_exit_code_is_78() {
         format!("{data}/b.cedar:2:"),
         "[invalid]".to_owned(),
         format!("{data}/b.cedar:4:1: error: `@reveal` is \"none\", \"hint\" or \"rule\" [bad-reveal]"),
-        format!("{data}/c.cedar:1:4: error: this byte is not UTF-8 text [untrusted]"),
+        format!("{data}/c.cedar:1:4: error: this byte is not UTF-8 text [syntax]"),
     ] {
         assert!(run.stderr.contains(&part), "{part}: {run:#?}");
     }
@@ -271,4 +271,96 @@ fn the_schema_comes_in_both_notations_and_they_are_the_same() {
     };
     assert_eq!(names(&read), names(&other));
     assert!(names(&read).len() > 40);
+}
+
+/// What `check` says of one file of this text.
+#[track_caller]
+fn said(text: &str) -> String {
+    let host = Rex::new();
+    fs::write(host.data().join("a.cedar"), text).unwrap();
+    let run = rex(&host, &["policy", "check", "--elsewhere", host.data().join("a.cedar").to_str().unwrap()]);
+    format!("{}{}", run.stderr, run.stdout)
+}
+
+#[test]
+fn what_does_not_parse_or_validate_says_what_would_be_right() {
+    let permit = |action: &str, resource: &str| format!("@id(\"a\") permit(principal in Group::\"g\", action == {action}, {resource});");
+    let read = |resource: &str| permit("file_system::Action::\"read\"", resource);
+    for (text, says) in [
+        (permit("file_system::Action::\"veiw\"", "resource"), "did you mean `file_system::Action::\"view\"`?"),
+        (permit("filesystem::Action::\"read\"", "resource"), "did you mean `file_system::Action::\"read\"`?"),
+        (permit("Action::\"read\"", "resource"), "did you mean one of `file_system::Action::\"read\"`"),
+        (permit("file_system::Action::\"restart\"", "resource"), "did you mean `systemd::Action::\"restart\"`?"),
+        (read("resource in file_system::Folder::\"/x\""), "did you mean `file_system::Dir`?"),
+        (format!("# why\n{}", read("resource")), "comments begin with `//`"),
+        (read("resource").replace("@id(\"a\")", "@id(“a”)"), "write straight double quotes"),
+        (
+            format!("{}\n{}", read("resource == file_system::File::\"/x").replace("\"a\"", "\"c\""), read("resource")),
+            "a.cedar:1:112: error: this text is not closed",
+        ),
+        (
+            read("resource == systemd::Service::\"x.service\""),
+            "it is for file_system::Dir, file_system::File; what is done to a systemd::Service is of systemd",
+        ),
+        (read("resource").replace("principal in", "principal =="), "write principal in Group::\"g\""),
+        (read("resource == file_system::File::\"/var/log/*.log\""), "is a letter, not a wildcard"),
+        (read("resource) when { resource.path like \"/var/log/a.?\" }; //"), "only `*` is a wildcard of `like`"),
+        (read("resource == file_system::File::\"~/x\""), "`~` is not expanded"),
+        (read("resource == file_system::File::\"C:\\\\x\""), "write a path of this host"),
+        (permit("systemd::Action::\"restart\"", "resource == systemd::Service::\"nginx\""), "write systemd::Service::\"nginx.service\""),
+        (format!("@hint {}", read("resource in file_system::Dir::\"/x\"")), "this `@hint` says nothing"),
+        (format!("@test(\"a reed /x = allow\") {}", read("resource")), "there is no action `reed`; did you mean `read`?"),
+    ] {
+        let said = said(&text);
+        assert!(said.contains(says), "{says}: {text}\n{said}");
+    }
+    // A byte order mark is no fault, neither here nor in a run, and the formatter takes it away.
+    let marked = format!("\u{feff}{}", GOOD);
+    assert!(said(&marked).contains("valid: 0 errors, 0 warnings"), "{}", said(&marked));
+    let host = Rex::new();
+    let file = host.data().join("a.cedar");
+    fs::write(&file, &marked).unwrap();
+    rex(&host, &["policy", "format", file.to_str().unwrap()]).ends(0);
+    assert!(fs::read_to_string(&file).unwrap().starts_with("@id"));
+}
+
+#[test]
+fn settings_of_the_wrong_form_are_told_with_the_word_and_what_is_accepted() {
+    needs_root!();
+    for (config, principals, says) in [
+        ("open = implied", "", "`open`: expected \"implied\", \"explicit\", not `implied`"),
+        ("identity = [\"usr\"]", "", "`\"usr\"` is none of them: expected a list of different words of"),
+        ("", "[principal]\nname = \"a\"\n", "write [[principal]]"),
+        ("", "[[principal]]\nname = \"a\"\ngroups = \"oncall\"\n", "`groups` is a list: write groups = [\"oncall\"]"),
+        ("", "default = \"maybe\"\n", "`default` is \"refuse\" or \"pass\""),
+    ] {
+        let host = Rex::new().policy(GOOD).principals(principals);
+        let host = if config.is_empty() { host } else { host.config(config) };
+        let run = check(&host, &[]);
+        assert!(run.code == 78 && run.stderr.contains(says), "{says}: {run:#?}");
+    }
+}
+
+#[test]
+fn owners_commands_say_how_to_ask() {
+    let host = Rex::new().policy(GOOD);
+    let config = host.config_file();
+    let config = config.to_str().unwrap();
+    for (words, code, says) in [
+        (vec!["can"], 2, "asked over ssh: ssh HOST rex can; here: `rex policy explain"),
+        (vec!["whoami"], 2, "asked over ssh"),
+        (vec!["check"], 2, "`rex policy check` for policies"),
+        (vec!["session", "--help"], 78, "what sshd starts for a login"),
+        (vec!["policy", "explain", "--config", config, "--principal", "a", "read", "etc/x"], 2, "a path begins with `/`"),
+        (vec!["policy", "explain", "--config", config, "--principal", "a", "remove", "/x"], 2, "did you mean `delete`?"),
+        (vec!["run", "-p", "/no/such", "-e", "1"], 78, "there is no such file or folder"),
+        (vec!["run", "--timeout", "5x", "-e", "1"], 2, "`90s`, `5m` or `1h`"),
+    ] {
+        let run = rex(&host, &words);
+        assert!(run.code == code && run.stderr.contains(says), "{words:?} {says}: {run:#?}");
+    }
+    let policy = host.policy_file();
+    rex(&host, &["run", "-p", policy.to_str().unwrap(), "--timeout", "5m", "-e", "1"]).ends(0);
+    // A log and a unit need no type.
+    rex(&host, &["policy", "explain", "--config", config, "--principal", "a", "read", "nginx.service"]).ends(77);
 }

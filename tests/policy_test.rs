@@ -302,6 +302,23 @@ fn what_is_wrong_in_a_file_is_said_with_its_place_and_what_would_be_right() {
     faulty("[[test]]\nexpect = \"deny\"\n", "1:1", "the test has no `principal`");
     faulty("[lines]\n\"a read /x\" = \"deny\"\n\"a read /x\" = \"deny\"\n", "3:1", "duplicate key");
     faulty("x = \n", "1:5", "");
+    faulty("[lines]\na in g read /x = \"deny\"\n", "2:3", "a question is in quotes: \"a in g read /x\" = \"allow\"");
+}
+
+#[test]
+fn a_failure_says_what_small_change_would_be_permitted() {
+    let policy = "@id(\"logs\") permit(principal in Group::\"oncall\", action in file_system::Action::\"view\", resource == file_system::Dir::\"/var/log\");";
+    let line = |question: &str| format!("[lines]\n\"{question}\" = \"allow\"\n");
+    fails(
+        policy,
+        &line("olga in oncall read /var/log"),
+        &["`/var/log` is taken for a file; the folder, which `logs` permits, is written `/var/log/`"],
+    );
+    fails(
+        policy,
+        &line("olga read /var/log/"),
+        &["`logs` would permit it to the group `oncall`, which `olga` is not in here: write `olga in oncall"],
+    );
 }
 
 #[test]

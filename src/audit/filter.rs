@@ -83,16 +83,27 @@ pub(super) fn id_of(entity: &str) -> &str {
     entity.split_once("::\"").map_or(entity, |(_, id)| id.strip_suffix('"').unwrap_or(id))
 }
 
-/// A moment: RFC 3339 (`2026-01-31T14:00:00Z`), a day (`2026-01-31`, its beginning in UTC), or so long before `now` (`-90s`, `-1h`, `-2d`).
+/// A moment: RFC 3339 (`2026-01-31T14:00:00Z`), a day (`2026-01-31`, its beginning in UTC), or so long before `now` (`1h` or `-1h`).
 ///
 /// # Errors
 /// [`Kind::Usage`] when it is none of these.
 pub fn moment(text: &str, now: jiff::Timestamp) -> Result<jiff::Timestamp> {
     let wrong = || {
         let text = text.escape_debug();
-        Error::new(Kind::Usage, format!("`{text}` is no time; give one such as 2026-01-31T14:00:00Z, 2026-01-31, -90s, -15m, -1h or -2d"))
+        Error::new(
+            Kind::Usage,
+            format!(
+                "`{text}` is no time; give one such as 2026-01-31T14:00:00Z, 2026-01-31, 90s, 15m, 1h, 2d or 1w (ago; `-1h` is the same)"
+            ),
+        )
     };
-    if let Some(span) = text.strip_prefix('-') {
+    // `1d` is as good as `-1d`: a number and a unit is no date.
+    let ago = text.strip_prefix('-').or_else(|| {
+        let number = text.get(..text.len().checked_sub(1)?)?;
+        (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && !text.ends_with(|last: char| last.is_ascii_digit()))
+            .then_some(text)
+    });
+    if let Some(span) = ago {
         let unit = match span.chars().last() {
             Some('s') => 1,
             Some('m') => 60,
@@ -126,6 +137,7 @@ mod tests {
             ("2026-01-31", "2026-01-31T00:00:00Z"),
             ("-90s", "2026-11-24T11:58:30Z"),
             ("-15m", "2026-11-24T11:45:00Z"),
+            ("15m", "2026-11-24T11:45:00Z"),
             ("-1h", "2026-11-24T11:00:00Z"),
             ("-2d", "2026-11-22T12:00:00Z"),
             ("-1w", "2026-11-17T12:00:00Z"),
@@ -133,9 +145,21 @@ mod tests {
         ] {
             assert_eq!(moment(text, now).unwrap().to_string(), is, "{text}");
         }
-        for text in
-            ["", "-", "-h", "--1h", "-1", "-1y", "1h", "-99999999999999999999s", "-9000000000000000000s", "2026-13-01", "yesterday", "-1é"]
-        {
+        for text in [
+            "",
+            "-",
+            "-h",
+            "--1h",
+            "-1",
+            "-1y",
+            "1y",
+            "h",
+            "-99999999999999999999s",
+            "-9000000000000000000s",
+            "2026-13-01",
+            "yesterday",
+            "-1é",
+        ] {
             assert_eq!(moment(text, now).unwrap_err().kind, Kind::Usage, "{text}");
         }
     }

@@ -101,12 +101,13 @@ pub(super) fn quoted(line: &[u8]) -> Option<&[u8]> {
     memchr::memmem::find(line, HEAD).and_then(|at| line.get(at..))
 }
 
-/// Calls `each` with every record that a file holds, or that the lines of a log quote. Other lines are passed over: `show` and `verify` tell of them.
+/// Calls `each` with every record that a file holds, or that the lines of a log quote, and adds the number of lines to `count`. Other lines are passed over: `show` and `verify` tell of them.
 ///
 /// # Errors
 /// When input cannot be read.
-pub(super) fn records(input: impl BufRead, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
-    lines(input, |_, line| parse(line.and_then(quoted)).map_or(Ok(()), |record| each(&record))).map(drop)
+pub(super) fn records(input: impl BufRead, count: &mut u64, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
+    *count += lines(input, |_, line| parse(line.and_then(quoted)).map_or(Ok(()), |record| each(&record)))?;
+    Ok(())
 }
 
 /// When the first record of a file was written, so that files can be put in order.

@@ -3,7 +3,7 @@
 use super::filter::{Filter, Sieve};
 use super::read::{count, records, text};
 use super::record::visible;
-use crate::error::{Kind, Result};
+use crate::error::{Kind, Result, counted};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -56,6 +56,10 @@ impl Tally {
 /// What records come to.
 #[derive(Default)]
 pub struct Stats {
+    /// Records that were read, wanted or not.
+    pub read: u64,
+    /// Lines that were read, records or not.
+    pub lines: u64,
     records: u64,
     runs: HashSet<String>,
     ended: u64,
@@ -85,7 +89,9 @@ impl Stats {
     /// When input cannot be read.
     pub fn add(&mut self, input: impl BufRead, filter: &Filter) -> Result<()> {
         let mut sieve = Sieve::new(filter);
-        records(input, |record| {
+        let (mut read, mut lines) = (0, 0);
+        records(input, &mut lines, |record| {
+            read += 1;
             if !sieve.wants(record) || text(record, "event") == "anchor" {
                 return Ok(());
             }
@@ -138,7 +144,16 @@ impl Stats {
                 _ => {}
             }
             Ok(())
-        })
+        })?;
+        self.read += read;
+        self.lines += lines;
+        Ok(())
+    }
+
+    /// Records that the filter wanted.
+    #[must_use]
+    pub const fn matched(&self) -> u64 {
+        self.records
     }
 
     /// The smallest, middle, 95th of a hundred and largest duration in microseconds.
@@ -180,16 +195,26 @@ impl Stats {
     pub fn human(&self, most: usize) -> String {
         let mut out = String::new();
         let [done, failed] = self.effects;
-        let _ = writeln!(out, "{} records from {} to {}", self.records, or_dash(&self.first), or_dash(&self.last));
-        let _ = writeln!(out, "{} runs, of which {} have an end record; {} records lost", self.runs.len(), self.ended, self.lost());
+        let _ = writeln!(out, "{} from {} to {}", counted(self.records, "record"), or_dash(&self.first), or_dash(&self.last));
+        let _ = writeln!(
+            out,
+            "{}, of which {} {} an end record; {} lost",
+            counted(self.runs.len(), "run"),
+            self.ended,
+            if self.ended == 1 { "has" } else { "have" },
+            counted(self.lost(), "record")
+        );
         if let Some([min, median, p95, max]) = self.durations() {
             let ms = |us: u64| format!("{}.{:03}", us / 1000, us % 1000);
             let _ = writeln!(out, "durations in ms: shortest {}, middle {}, 95 % {}, longest {}", ms(min), ms(median), ms(p95), ms(max));
         }
         let _ = writeln!(
             out,
-            "{done} changes done, {failed} failed, {} withheld by dry runs, {} bytes; {} bytes of output",
-            self.withheld, self.bytes, self.bytes_out
+            "{} done, {failed} failed, {} withheld by dry runs, {}; {} of output",
+            counted(done, "change"),
+            self.withheld,
+            counted(self.bytes, "byte"),
+            counted(self.bytes_out, "byte")
         );
         let tables = [
             ("exit codes", &self.exits, ["runs", ""]),

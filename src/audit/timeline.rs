@@ -39,7 +39,7 @@ pub fn timeline(input: impl BufRead, run: &str, out: &mut dyn Write) -> Result<T
     let mut whole = String::new();
     let mut began: Option<Timestamp> = None;
     let mut resources = HashSet::new();
-    records(input, |record| {
+    records(input, &mut 0, |record| {
         let id = text(record, "run");
         if !id.starts_with(run) || text(record, "event") == "anchor" {
             return Ok(());
@@ -210,7 +210,7 @@ pub fn script(input: impl BufRead, run: &str) -> Result<Option<Kept>> {
     let mut kept: Option<Kept> = None;
     let (mut next, mut parts) = (1, 0);
     let mut digest = String::new();
-    records(input, |record| {
+    records(input, &mut 0, |record| {
         let id = text(record, "run");
         if text(record, "event") == "script" && id.starts_with(run) && kept.as_ref().is_none_or(|kept| kept.run == id) {
             let kept = kept.get_or_insert_with(|| Kept { run: id.to_owned(), ..Kept::default() });

@@ -141,6 +141,23 @@ fn one(gate: &Gate, action: &str, resource: &str, form: Form) -> Result<u8> {
     Ok(code as u8)
 }
 
+/// Whether a word without a type may be something else than a path: a unit, a log, a process, a URL, this host.
+fn is_other(word: &str) -> bool {
+    let unit = !word.contains('/') && crate::resource::service::KINDS.iter().any(|kind| word.ends_with(&format!(".{kind}")));
+    unit || matches!(word, "system" | "kernel" | "local") || word.contains("://") || word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What people call verbs by the names of commands.
+const CALLED: &[(&str, &str)] = &[
+    ("remove", "delete"),
+    ("rm", "delete"),
+    ("unlink", "delete"),
+    ("ls", "open"),
+    ("cat", "read"),
+    ("run", "execute"),
+    ("exec", "execute"),
+];
+
 /// `read`, `file_system::read` or `file_system::Action::"read"`; a path, or an entity in Cedar notation.
 pub(super) fn question(action: &str, resource: &str) -> Result<(Ask, &'static Noun, String)> {
     let plain = action.replace("::Action::", "::").replace('"', "");
@@ -151,6 +168,10 @@ pub(super) fn question(action: &str, resource: &str) -> Result<(Ask, &'static No
         Some((kind, id)) => (Some(kind), id.strip_suffix('"').unwrap_or(id).to_owned()),
         None => (None, resource.to_owned()),
     };
+    if kind.is_none() && !id.starts_with('/') && asks.iter().any(|ask| fits(&ask) && ask.namespace == "file_system") && !is_other(&id) {
+        return Err(Error::new(Kind::Usage, format!("`{}` is no path: a path begins with `/`", crate::invocation::words::shown(&id)))
+            .with_hint("anything else is written TYPE::\"ID\", such as journal::Log::\"nginx.service\""));
+    }
     let nouns = |ask: &Ask| ask.nouns.iter().filter(|noun| ask.applies_to.contains(&noun.name)).collect::<Vec<_>>();
     // Of several verbs of one name, the one whose nouns fit the resource.
     let ask = asks
@@ -162,7 +183,8 @@ pub(super) fn question(action: &str, resource: &str) -> Result<(Ask, &'static No
         })
         .or_else(|| asks.iter().find(fits));
     let Some(ask) = ask else {
-        let near = nearest(name, asks.iter().map(|ask| ask.name)).map(|near| format!("did you mean `{near}`?"));
+        let called = CALLED.iter().find(|(called, _)| *called == name).map(|(_, verb)| *verb);
+        let near = called.or_else(|| nearest(name, asks.iter().map(|ask| ask.name))).map(|near| format!("did you mean `{near}`?"));
         return Err(
             Error::new(Kind::Usage, format!("no action `{}`", crate::invocation::words::shown(action))).with_hint(near.unwrap_or_default())
         );

@@ -102,9 +102,9 @@ pub struct RunArgs {
     /// A group of that principal; may be given more than once.
     #[arg(long, value_name = "NAME")]
     pub group: Vec<String>,
-    /// Seconds; can only lower the limit of rex.toml.
-    #[arg(long, value_name = "SECONDS")]
-    pub timeout: Option<f64>,
+    /// Seconds, or with a unit, e.g. `90s`, `5m`, `1h`; can only lower the limit of rex.toml.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub timeout: Option<std::time::Duration>,
     /// Change nothing: what would be changed is judged, recorded and shown.
     #[arg(long)]
     pub dry_run: bool,
@@ -116,6 +116,24 @@ pub struct RunArgs {
     #[arg(long, requires = "learn")]
     pub learn_changes: bool,
 }
+
+/// A time: seconds, or a number with a unit.
+fn span(text: &str) -> Result<std::time::Duration, String> {
+    let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+    let (number, unit) = units.iter().find_map(|(name, size)| text.strip_suffix(name).map(|rest| (rest, *size))).unwrap_or((text, 1.0));
+    let seconds = number.trim().parse::<f64>().ok().map(|number| number * unit);
+    seconds
+        .and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected seconds, or a time such as `90s`, `5m` or `1h`".to_owned())
+}
+
+/// What is asked over ssh, and how the owner asks it here.
+const OVER_SSH: &[(&str, &str)] = &[
+    ("can", "here: `rex policy explain ACTION RESOURCE --principal NAME --group GROUP`"),
+    ("whoami", "here nobody is logged in through rex; `rex run --principal NAME` runs a script as somebody"),
+    ("check", "here: `rex policy check` for policies, `rex run --dry-run SCRIPT` for a script"),
+    ("api", "here: `rex functions --json`"),
+];
 
 /// The form of a result.
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -130,6 +148,8 @@ pub enum OutputFormat {
 /// Runs the owner's command; gives the exit code.
 #[must_use]
 pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
+    let first = words.first().and_then(|word| word.to_str()).map(str::to_owned);
+    let asked = first.as_deref();
     let argv = std::iter::once(OsString::from("rex")).chain(words);
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
@@ -137,6 +157,9 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
             let text = error.render().to_string();
             return if error.use_stderr() {
                 super::say(text.trim_end());
+                if let Some((word, here)) = asked.and_then(|word| OVER_SSH.iter().find(|(known, _)| *known == word)) {
+                    super::say(&format!("  hint: `{word}` is asked over ssh: ssh HOST rex {word}; {here}"));
+                }
                 Exit::Usage as u8
             } else {
                 super::show(&text)

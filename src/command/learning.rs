@@ -57,6 +57,12 @@ impl Learn {
         let tests_path = tests_beside(path)?;
         let present = Present::of(&args.policy, args.config.as_deref())?;
         let usage = |error: Error| Error { kind: Kind::Usage, ..error };
+        for path in [path, tests_path.as_path()] {
+            if path.symlink_metadata().is_ok() {
+                return Err(Error::new(Kind::Usage, format!("--learn: {} is there already; nothing is overwritten", path.display()))
+                    .with_hint("name a new file"));
+            }
+        }
         let policy = NewFile::create(path).map_err(usage)?;
         let tests = NewFile::create(&tests_path).map_err(usage)?;
         // Asked once now: later the tables of users are out of reach.
@@ -167,7 +173,11 @@ impl Learn {
         self.tests.fill(&tests)?;
         super::say(&match proposal.permits {
             0 => format!("learned: nothing, {} has no policy; the policies in force permit what was asked", self.path.display()),
-            permits => format!("learned: {permits} permits in {}; review them, then move them to the policies", self.path.display()),
+            permits => format!(
+                "learned: {} in {}; review them, then move them to the policies",
+                crate::error::counted(permits, "permit"),
+                self.path.display()
+            ),
         });
         Ok(())
     }

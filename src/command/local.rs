@@ -89,10 +89,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     let policies = policies.inspect_err(|error| run::refuse(&audit, "policy", error))?;
     audit.set_policy(&policies.digest);
     let mut limits = config.limits_for(&identity.groups);
-    let timeout = args
-        .timeout
-        .map(|seconds| std::time::Duration::try_from_secs_f64(seconds).map_err(|_| Error::new(Kind::Usage, "--timeout takes seconds")))
-        .transpose()?;
+    let timeout = args.timeout;
     limits.wall = run::wall(&limits, timeout);
     let script = source.read(&limits, &files, &config)?;
     let constants = constants(&args, &source.arguments)?;
@@ -195,6 +192,10 @@ pub(super) fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crat
     }
     let mut sources = Vec::new();
     for path in named {
+        if !path.exists() {
+            return Err(Error::new(Kind::Config, format!("{}: there is no such file or folder", path.display()))
+                .with_hint("-p names a file of policies, or a folder of *.cedar files"));
+        }
         sources.extend(files.sources(path)?);
     }
     Ok(sources)

@@ -3,26 +3,32 @@
 use super::Switch;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use toml::de::DeValue;
+use toml::de::{DeArray, DeValue};
 
 type Read<T> = Box<dyn Fn(&DeValue<'_>) -> Option<T>>;
+type Bad = Box<dyn Fn(&DeArray<'_>) -> Option<String>>;
 type Write<T> = Box<dyn Fn(&T) -> String>;
 
 /// A form of value: the words for it in manuals, and how it is read and written.
 pub struct Form<T> {
     pub accepts: String,
     read: Read<T>,
+    /// Of a list: the first part that is not as it should be, as it is shown.
+    bad: Bad,
     pub write: Write<T>,
 }
 
 fn form<T>(accepts: &str, read: impl Fn(&DeValue<'_>) -> Option<T> + 'static, write: impl Fn(&T) -> String + 'static) -> Form<T> {
-    Form { accepts: accepts.to_string(), read: Box::new(read), write: Box::new(write) }
+    Form { accepts: accepts.to_string(), read: Box::new(read), bad: Box::new(|_| None), write: Box::new(write) }
 }
 
 impl<T: PartialOrd> Form<T> {
     /// Reads a value and holds it to its range; the error is what would be right.
     pub fn read_within(&self, value: &DeValue<'_>, range: Option<RangeInclusive<T>>) -> Result<T, String> {
-        let read = (self.read)(value).ok_or_else(|| format!("expected {}, not {}", self.accepts, shown(value)))?;
+        let read = (self.read)(value).ok_or_else(|| match value.as_array().and_then(|items| (self.bad)(items)) {
+            Some(bad) => format!("{bad} is none of them: expected {}", self.accepts),
+            None => format!("expected {}, not {}", self.accepts, shown(value)),
+        })?;
         match range {
             Some(range) if !range.contains(&read) => {
                 let (low, high) = ((self.write)(range.start()), (self.write)(range.end()));
@@ -39,6 +45,9 @@ fn shown(value: &DeValue<'_>) -> String {
         DeValue::String(text) => format!("`\"{}\"`", text.chars().take(60).collect::<String>().escape_debug()),
         DeValue::Integer(number) => format!("`{}`", number.as_str()),
         DeValue::Boolean(word) => format!("`{word}`"),
+        DeValue::Array(items) if items.len() <= 8 => {
+            format!("[{}]", items.iter().map(|item| shown(item.get_ref())).collect::<Vec<_>>().join(", "))
+        }
         other => format!("a value of type {}", other.type_str()),
     }
 }
@@ -111,8 +120,12 @@ pub fn switch() -> Form<Switch> {
 
 fn list<T: 'static>(accepts: &str, item: Form<T>) -> Form<Vec<T>> {
     let Form { read, write, .. } = item;
+    let read = std::rc::Rc::new(read);
+    let again = std::rc::Rc::clone(&read);
+    let bad = move |items: &DeArray<'_>| items.iter().find(|item| again(item.get_ref()).is_none()).map(|item| shown(item.get_ref()));
     let write_all = move |items: &Vec<T>| format!("[{}]", items.iter().map(&write).collect::<Vec<_>>().join(", "));
-    form(accepts, move |value| value.as_array()?.iter().map(|item| read(item.get_ref())).collect(), write_all)
+    let all = form(accepts, move |value| value.as_array()?.iter().map(|item| read(item.get_ref())).collect(), write_all);
+    Form { bad: Box::new(bad), ..all }
 }
 
 /// Absolute paths without `..`, so that an exception covers what it seems to cover.
@@ -130,8 +143,8 @@ pub fn paths() -> Form<Vec<String>> {
 pub fn addresses() -> Form<Vec<String>> {
     let read = |value: &DeValue<'_>| value.as_str()?.parse::<core::net::SocketAddr>().ok().map(|address| address.to_string());
     let one = form("", read, |address: &String| quoted(address));
-    let Form { accepts, read, write } = list("a list of addresses like \"127.0.0.1:2222\" or \"[::1]:2222\", at least one", one);
-    Form { accepts, read: Box::new(move |value| read(value).filter(|list| !list.is_empty())), write }
+    let Form { accepts, read, bad, write } = list("a list of addresses like \"127.0.0.1:2222\" or \"[::1]:2222\", at least one", one);
+    Form { accepts, read: Box::new(move |value| read(value).filter(|list| !list.is_empty())), bad, write }
 }
 
 /// The word of an enumeration's value.
@@ -151,9 +164,9 @@ pub fn words<T: Copy + PartialEq + 'static>(table: &'static [(&'static str, T)],
     let one = word(table);
     let at_least = if least > 0 { ", at least one" } else { "" };
     let accepts = format!("a list of different words of {}{at_least}", one.accepts);
-    let Form { accepts, read, write } = list(&accepts, one);
+    let Form { accepts, read, bad, write } = list(&accepts, one);
     let different = move |list: &Vec<T>| {
         list.len() >= least && list.iter().enumerate().all(|(i, item)| !list.iter().take(i).any(|other| other == item))
     };
-    Form { accepts, read: Box::new(move |value| read(value).filter(&different)), write }
+    Form { accepts, read: Box::new(move |value| read(value).filter(&different)), bad, write }
 }

@@ -135,6 +135,25 @@ impl Source<'_> {
         Error::new(Kind::Config, format!("{}:{line}:{column}: {what}", self.file))
     }
 
+    /// What the parser says of types, in the words of this file.
+    fn plainly(&self, offset: usize, message: &str) -> String {
+        let before = self.text.get(..offset).unwrap_or("");
+        let line = self.text.lines().nth(before.matches('\n').count()).unwrap_or("").trim();
+        let key = line.split_once('=').map_or(line, |(key, _)| key).trim();
+        if let Some(table) = ["principal", "authority", "bastion"].iter().find(|table| line.starts_with(&format!("[{table}]"))) {
+            return format!("there may be several of it: write [[{table}]]");
+        }
+        if message.contains("invalid type") && message.contains("expected a sequence") {
+            let value = line.split_once('=').map_or("", |(_, value)| value.trim());
+            let like = if value.starts_with('"') { format!("[{value}]") } else { "[\"…\"]".to_owned() };
+            return format!("`{key}` is a list: write {key} = {like}");
+        }
+        if message.contains("unknown variant") && key == "default" {
+            return "`default` is \"refuse\" or \"pass\"".to_owned();
+        }
+        message.to_owned()
+    }
+
     fn at(&self, place: &Spanned<String>, what: &str) -> Error {
         self.wrong(place.span().start, &format!("`{}` {what}", place.get_ref().escape_debug()))
     }
@@ -196,7 +215,8 @@ impl Principals {
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let source = Source { text, file };
         let raw: File = toml::from_str(text).map_err(|error| {
-            source.wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', ", ").to_lowercase_first())
+            let offset = error.span().map_or(0, |span| span.start);
+            source.wrong(offset, &source.plainly(offset, &error.message().replace('\n', ", ").to_lowercase_first()))
         })?;
         let mut principals = Self { unmapped: raw.default, ..Self::default() };
         let authority_names = principals.add_authorities(&source, &raw.authority)?;

@@ -307,6 +307,10 @@ fn owners(message: impl std::fmt::Display) -> Error {
 fn no_such_session_option(word: &OsStr) -> Error {
     let word = word.to_string_lossy();
     let name = word.split('=').next().unwrap_or_default();
+    if matches!(name, "--help" | "-h" | "help") {
+        return Error::new(Kind::Config, "`rex session` is what sshd starts for a login, and takes no `--help`")
+            .with_hint("its options are --config FILE, --principal NAME, --subsystem NAME and --identity-fd N; `rex --help` lists the owner's commands");
+    }
     let error = owners(format!("unknown word `{}`", shown(name)));
     match nearest(name, ["--config", "--principal", "--subsystem", "--identity-fd"]) {
         Some(near) => error.with_hint(format!("did you mean `{near}`?")),

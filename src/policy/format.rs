@@ -2,7 +2,7 @@
 
 use super::load::on_big_stack;
 use super::pointed::pointed;
-use super::{bounds, load::Source};
+use super::{bounds, load::Source, wording};
 use crate::error::{Error, Kind, Result};
 use cedar_policy_core::parser::parse_policyset;
 use cedar_policy_formatter::{Config, policies_str_to_pretty};
@@ -24,18 +24,26 @@ pub fn format(source: &Source) -> Result<String> {
     if let Err(much) = bounds::check(&source.text) {
         return Err(Error::new(Kind::Config, pointed(&source.name, &source.text, much.offset, &much.message)));
     }
+    // A byte order mark is of no use, and the formatter knows none.
+    let unmarked = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
     on_big_stack(|| {
-        if let Err(errors) = parse_policyset(&source.text) {
+        if let Err(errors) = parse_policyset(unmarked) {
             let faults: Vec<String> = errors
                 .iter()
                 .map(|error| {
                     let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
-                    pointed(&source.name, &source.text, offset, &error.to_string())
+                    let (offset, message) = wording::syntax(
+                        unmarked,
+                        offset,
+                        &format!("{error} {}", error.help().map_or_else(String::new, |help| help.to_string())),
+                    )
+                    .unwrap_or_else(|| (offset, error.to_string()));
+                    pointed(&source.name, unmarked, offset, &message)
                 })
                 .collect();
             return Err(Error::new(Kind::Config, faults.join("\n")));
         }
-        let mut text = source.text.replace("\r\n", "\n");
+        let mut text = unmarked.replace("\r\n", "\n");
         for _ in 0..PASSES {
             let next = once(&source.name, &text)?;
             if next == text {

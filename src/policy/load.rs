@@ -3,6 +3,7 @@
 use super::cache::{self, Findings, Row, Spot, Store};
 use super::pointed::{Fault, position};
 use super::slice::{self, Line, Place, Reach, Reveal, Rule, Slice, Uid};
+use super::wording::{self, Names};
 use super::{bounds, values};
 use crate::error::{Error, Kind, Result};
 use cedar_policy_core::ast::{Policy, PolicyID, PolicySet};
@@ -336,6 +337,15 @@ impl<'a> Book<'a> {
         Ok(Self { digest: hex(&digest_of(&sources)), sources, findings })
     }
 
+    /// The groups that rules are about.
+    pub(super) fn groups(&self) -> std::collections::BTreeSet<String> {
+        let group = |row: &Row| match &row.principal {
+            Reach::Within(kind, id) | Reach::KindWithin(_, kind, id) if kind == "Group" => Some(id.clone()),
+            _ => None,
+        };
+        self.findings.entries.iter().filter_map(group).collect()
+    }
+
     /// What [`Policies::load`] gives for one caller.
     pub(super) fn policies(&self, scope: &Scope) -> Policies {
         let places = Places::of(&self.sources);
@@ -446,9 +456,9 @@ fn parse(index: u32, source: &Source, placed: &mut Vec<Placed>, wrong: &mut Vec<
         wrong.push(Fault::new("too-large", index, much.offset, much.message));
         return;
     }
-    match parse_policyset(&source.text) {
+    match parse_policyset(&wording::without_mark(&source.text)) {
         Ok(set) => place(index, source, set, placed, wrong),
-        Err(errors) => wrong.extend(errors.iter().map(|error| fault_of("syntax", index, source, error))),
+        Err(errors) => wrong.extend(errors.iter().map(|error| syntax_fault(index, source, error))),
     }
 }
 
@@ -503,6 +513,14 @@ impl<'a> Lines<'a> {
         self.line = self.line.saturating_add(u32::try_from(passed.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX));
         self.at = self.at.max(offset);
         self.line
+    }
+}
+
+fn syntax_fault(index: u32, source: &Source, error: &dyn Diagnostic) -> Fault {
+    let fault = fault_of("syntax", index, source, error);
+    match wording::syntax(&source.text, fault.offset, &fault.message) {
+        Some((offset, message)) => Fault::new("syntax", index, offset, message),
+        None => fault,
     }
 }
 
@@ -589,6 +607,7 @@ fn verbs_of(schema: &ValidatorSchema) -> Result<Vec<(String, String, Vec<Uid>)>>
 
 /// Strict validation, on all processors.
 fn validate(placed: &[Placed], sources: &[&Source], schema: ValidatorSchema, wrong: &mut Vec<Fault>, odd: &mut Vec<Fault>) -> Result<()> {
+    let names = Names::of(&schema);
     let validator = Validator::new(schema);
     let chunks: Vec<&[Placed]> = placed.chunk_by(|a, b| a.entry.source == b.entry.source).flat_map(|file| file.chunks(CHUNK)).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len()).min(8);
@@ -612,7 +631,10 @@ fn validate(placed: &[Placed], sources: &[&Source], schema: ValidatorSchema, wro
                 }
                 break;
             };
-            found.extend(result.validation_errors().map(|error| (number, true, fault_of("invalid", index, source, error))));
+            found.extend(result.validation_errors().map(|error| {
+                let fault = fault_of("invalid", index, source, error);
+                (number, true, Fault { message: names.mended(&fault.message), ..fault })
+            }));
             found.extend(result.validation_warnings().map(|warning| (number, false, fault_of(lint_of(warning), index, source, warning))));
         }
     };

@@ -22,6 +22,7 @@ mod shape;
 mod slice;
 pub mod suite;
 mod values;
+mod wording;
 mod words;
 
 pub use arguments::{Arguments, environment};

@@ -62,8 +62,14 @@ pub(super) fn excerpt(text: &str, offset: usize, line: usize) -> String {
         })
         .collect::<String>()
     };
-    let before = show(&mut start.chars().skip(skip));
-    let after = show(&mut rest.chars().take(SHOWN / 2));
+    let mut before = show(&mut start.chars().skip(skip));
+    let mut after = show(&mut rest.chars().take(SHOWN / 2));
+    if skip > 0 {
+        before.insert(0, '…');
+    }
+    if rest.chars().nth(SHOWN / 2).is_some() {
+        after.push('…');
+    }
     let number = line.to_string();
     let mut out = format!("{number} | {before}{after}\n");
     let _ = write!(out, "{} | {}^", " ".repeat(number.len()), " ".repeat(before.width()));

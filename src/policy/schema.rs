@@ -137,7 +137,7 @@ const fn with_context(ask: Ask, context: &'static [Attribute]) -> Ask {
 }
 
 /// The verbs of the reference, all in the group that it meant them to be in, and sorted into `view` and `edit`.
-pub(super) const VERBS: &[Ask] = &[
+pub const VERBS: &[Ask] = &[
     verb(("file_system", "open"), FILE_OR_DIR, &["SafeIO", "view"], Access::ReadOnly, "Reach a file or directory at all."),
     verb(
         ("file_system", "read"),

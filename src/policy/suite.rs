@@ -248,6 +248,13 @@ fn annotation(text: &str, place: usize, rule: &load::Written, vocabulary: &Vocab
     draft.cases(&HashMap::new(), vocabulary)
 }
 
+/// What is wrong with the `@test` of a rule, each part of it.
+pub(super) fn faults_of_annotation(name: &str, permit: bool, text: &str, vocabulary: &Vocabulary) -> Vec<String> {
+    let rule = load::Written { name: name.to_owned(), permit, file: String::new(), line: 0, tests: None };
+    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    parts.filter_map(|part| annotation(part, 0, &rule, vocabulary).err()).map(|(_, wrong)| wrong).collect()
+}
+
 /// Runs tests against policies.
 ///
 /// # Errors

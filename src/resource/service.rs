@@ -27,7 +27,7 @@ pub const UNIT: Noun = Noun {
 pub const SYSTEMD: Noun = Noun { name: "systemd::Systemd", parents: &[], attributes: &[], doc: "The service manager; its id is `local`." };
 
 /// The kinds of unit (systemd.unit(5)), as the last part of a name.
-const KINDS: &[&str] = &["service", "socket", "target", "device", "mount", "automount", "swap", "timer", "path", "slice", "scope"];
+pub const KINDS: &[&str] = &["service", "socket", "target", "device", "mount", "automount", "swap", "timer", "path", "slice", "scope"];
 
 /// The longest name of a unit (systemd's UNIT_NAME_MAX, 256 with the final NUL).
 const LONGEST: usize = 255;

@@ -94,18 +94,18 @@ pub fn demand(policies: &[Source], files: &OwnersFiles, config: &Config, cache: 
     if cache.and_then(|cache| cache.get(&key)).is_some_and(|known| known == stamp.as_bytes()) {
         return Ok(());
     }
-    tried(policies, &tests, files, config)?;
+    tried(policies, &tests, files, config, &files.policy_folder())?;
     if let (Some(cache), Some(_)) = (cache, crate::os::process::program()) {
         cache.put(&key, stamp.as_bytes());
     }
     Ok(())
 }
 
-/// Runs the tests of a set that is not in force yet. Gives how many there are.
+/// Runs the tests of a set that is not in force yet, and that lies in `folder`. Gives how many there are.
 ///
 /// # Errors
 /// [`Kind::Config`] when a test fails or is invalid; where rex.toml demands tests also when a rule is decided by none.
-pub fn tried(policies: &[Source], tests: &[Source], files: &OwnersFiles, config: &Config) -> Result<usize> {
+pub fn tried(policies: &[Source], tests: &[Source], files: &OwnersFiles, config: &Config, folder: &Path) -> Result<usize> {
     let demanded = config.policy_tests == PolicyTests::Require;
     let vocabulary = vocabulary();
     let cases = suite::read(tests, policies, &vocabulary)?;
@@ -114,7 +114,10 @@ pub fn tried(policies: &[Source], tests: &[Source], files: &OwnersFiles, config:
         .outcomes
         .iter()
         .filter(|outcome| !outcome.passed())
-        .map(|outcome| format!("{}:{}: {}: {}", outcome.file, outcome.line, outcome.name, outcome.wrong.join("; ")))
+        .map(|outcome| {
+            let says = if outcome.told { format!("; the policies say: {}", outcome.actual()) } else { String::new() };
+            format!("{}:{}: {}: {}{says}", outcome.file, outcome.line, outcome.name, outcome.wrong.join("; "))
+        })
         .collect();
     if demanded {
         faults.extend(report.undecided.iter().map(|rule| format!("{}:{}: no test decides `{}`", rule.file, rule.line, rule.policy)));
@@ -129,7 +132,8 @@ pub fn tried(policies: &[Source], tests: &[Source], files: &OwnersFiles, config:
     }
     let demands = if demanded { ", which rex.toml demands (policy_tests)" } else { "" };
     let head = format!("the policies do not pass their tests{demands}");
-    Err(Error::new(Kind::Config, format!("{head}\n{}", faults.join("\n"))).with_hint("`rex policy test --coverage` shows all"))
+    Err(Error::new(Kind::Config, format!("{head}\n{}", faults.join("\n")))
+        .with_hint(format!("`rex policy test --coverage {}` shows all", folder.display())))
 }
 
 /// Stands for everything that the result depends on.

@@ -47,6 +47,9 @@ pub struct Sources {
     pub journal: bool,
 }
 
+/// The kinds of records.
+const EVENTS: [&str; 9] = ["run_start", "script", "decision", "walk_summary", "effect", "run_end", "refused", "policy_change", "anchor"];
+
 /// Which records.
 #[derive(Args, Clone, Default)]
 pub struct Wanted {
@@ -66,13 +69,13 @@ pub struct Wanted {
     pub resource: Option<String>,
     #[arg(long, value_enum)]
     pub decision: Option<Decided>,
-    /// run_start, script, decision, walk_summary, effect, run_end, refused, policy_change, anchor.
-    #[arg(long)]
+    /// Records of this kind.
+    #[arg(long, value_parser = EVENTS)]
     pub event: Option<String>,
     /// The reference of a denial, as its caller was told it (`d-…`).
     #[arg(long = "ref", value_name = "REF")]
     pub reference: Option<String>,
-    /// At this time or later: RFC 3339 (2026-01-31T14:00:00Z), a day (2026-01-31), or so long ago (-90s, -15m, -1h, -2d).
+    /// At this time or later: RFC 3339 (2026-01-31T14:00:00Z), a day (2026-01-31), or so long ago (90s, 15m, 1h, 2d; -1h is the same).
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
     /// Before this time.

@@ -7,8 +7,8 @@ mod verify;
 
 pub use args::AuditArgs;
 
-use crate::audit::{Filter, Form, Stats, moment, script, show, timeline};
-use crate::error::{Error, Exit, Kind, Result};
+use crate::audit::{Filter, Form, Stats, find_denial, moment, script, show, timeline};
+use crate::error::{Error, Exit, Kind, Result, counted};
 use args::{AuditCommand, Format, ReplayArgs, ScriptArgs, ShowArgs, StatsArgs, Wanted};
 use sources::Input;
 use std::io::BufRead;
@@ -75,26 +75,55 @@ fn shown(args: &ShowArgs) -> Result<u8> {
         return replay(&ReplayArgs { run, sources: args.sources.clone() });
     }
     let form = form(if args.json { Format::Json } else { args.format });
-    let mut good = true;
+    let (mut good, mut matched, mut records) = (true, 0, 0);
     for input in args.sources.inputs(&filter)? {
         let Input { name, lines } = input?;
         let summary = show(lines, &filter, form, &mut Stdout)?;
-        for (line, problem) in &summary.malformed {
+        // For people each is told of where it stands.
+        for (line, problem) in summary.malformed.iter().filter(|_| form != Form::Human) {
             super::say(&format!("{name}:{line}: {problem}"));
         }
         good &= summary.bad == 0;
+        matched += summary.shown;
+        records += summary.lines.saturating_sub(summary.bad);
     }
+    nothing(&args.wanted, matched, records);
     Ok(exit(good))
 }
 
 fn stats(args: &StatsArgs) -> Result<u8> {
     let filter = args.wanted.filter()?;
-    let mut stats = Stats::default();
+    let (mut stats, mut good) = (Stats::default(), true);
     for input in args.sources.inputs(&filter)? {
-        stats.add(input?.lines, &filter)?;
+        let input = input?;
+        let (read, lines) = (stats.read, stats.lines);
+        stats.add(input.lines, &filter)?;
+        if stats.read == read && stats.lines > lines {
+            super::say(&format!("{}: none of its {} is a record of rex", input.name, counted(stats.lines - lines, "line")));
+            good = false;
+        }
     }
+    nothing(&args.wanted, stats.matched(), stats.read);
     let text = if args.json { format!("{}\n", stats.json(args.top)) } else { stats.human(args.top) };
-    Ok(super::show(&text))
+    let shown = super::show(&text);
+    Ok(if good { shown } else { exit(false) })
+}
+
+/// Says that nothing was wanted, and why that may be.
+fn nothing(wanted: &Wanted, matched: u64, records: u64) {
+    if matched > 0 || records == 0 {
+        return;
+    }
+    super::say(&format!("rex: none of {} fits what was asked for", counted(records, "record")));
+    if let Some(action) = &wanted.action {
+        let word = action.rsplit("::").next().unwrap_or(action).trim_matches('"');
+        let (asks, _) = crate::functions::vocabulary();
+        let known = || asks.iter().chain(crate::policy::schema::VERBS).map(|ask| ask.name);
+        if !known().any(|known| known == word) {
+            let near = crate::functions::value::nearest(word, known()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            super::say(&format!("rex: there is no action `{}`{near}", crate::invocation::words::shown(word)));
+        }
+    }
 }
 
 /// All inputs one after another: a run can be spread over files.
@@ -111,10 +140,27 @@ fn none_of(run: &str) -> Error {
     Error::new(Kind::NotFound, format!("there is no record of a run `{}`", run.escape_debug()))
 }
 
+/// The run that had this denial.
+fn run_of(sources: &args::Sources, reference: &str) -> Result<String> {
+    for input in sources.inputs(&Filter { reference: Some(reference.to_owned()), ..Filter::default() })? {
+        if let Some(record) = find_denial(input?.lines, reference, None)?
+            && let Some(run) = record.get("run").and_then(serde_json::Value::as_str)
+        {
+            return Ok(run.to_owned());
+        }
+    }
+    Err(Error::new(Kind::NotFound, format!("no record has the reference `{}`", reference.escape_debug())))
+}
+
 fn replay(args: &ReplayArgs) -> Result<u8> {
-    let told = timeline(joined(&args.sources, &args.run)?, &args.run, &mut Stdout)?;
+    // The reference of a denial is as good as the run that it was of.
+    let run = match args.run.starts_with("d-") {
+        true => run_of(&args.sources, &args.run)?,
+        false => args.run.clone(),
+    };
+    let told = timeline(joined(&args.sources, &run)?, &run, &mut Stdout)?;
     if told.records == 0 {
-        return Err(none_of(&args.run));
+        return Err(none_of(&run));
     }
     if !told.others.is_empty() {
         super::say(&format!("rex: further runs begin like that: {}", told.others.join(", ")));

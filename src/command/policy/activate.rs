@@ -2,7 +2,7 @@
 
 use super::super::{say, show};
 use crate::audit::{Audit, Event, PolicyChange};
-use crate::error::{Error, Exit, Kind, Result};
+use crate::error::{Error, Exit, Kind, Result, counted};
 use crate::os::process::Credentials;
 use crate::os::swap::Place;
 use crate::os::trusted::{Owner, Trusted};
@@ -81,9 +81,9 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
     let tests =
         set.iter().filter(|(name, _)| is_test(name)).map(|(name, bytes)| named(&folder.join(name), bytes)).collect::<Result<Vec<_>>>()?;
     let config = files.config()?;
-    let tests = tested::tried(&sources, &tests, files, &config)?;
+    let tests = tested::tried(&sources, &tests, files, &config, folder)?;
     if same(files, &set) {
-        return Ok(show(&format!("already in force: {} policies, digest {}\n", new.total, new.digest)));
+        return Ok(show(&format!("already in force: {}, digest {}\n", policies(new.total), new.digest)));
     }
     super::check::show_findings(&sources, Some(&files.config))?;
     let staged = place.stage(&set)?;
@@ -95,7 +95,7 @@ fn activate(files: &OwnersFiles, place: &Place, folder: &Path, before: &str) -> 
     record(files, "activated", before, &new.digest)?;
     let kept = staged.put_in_force()?;
     verify(files, place, &new.digest, kept)?;
-    show(&format!("in force: {} policies, digest {} ({tests} tests passed)\n", new.total, new.digest));
+    show(&format!("in force: {}, digest {} ({} passed)\n", policies(new.total), new.digest, counted(tests, "test")));
     if kept {
         show(&format!("kept: {}; `rex policy activate --rollback` puts it in force again\n", place.previous_path().display()));
     }
@@ -111,7 +111,7 @@ fn roll_back(files: &OwnersFiles, place: &Place, before: &str) -> Result<u8> {
     record(files, "rolled_back", before, &old.digest)?;
     place.swap_with_previous()?;
     verify(files, place, &old.digest, true)?;
-    Ok(show(&format!("in force again: {} policies, digest {}\n", old.total, old.digest)))
+    Ok(show(&format!("in force again: {}, digest {}\n", policies(old.total), old.digest)))
 }
 
 /// Whether sessions find this set now, by the way they go; if not, what was in force before is again.
@@ -133,6 +133,10 @@ fn verify(files: &OwnersFiles, place: &Place, expected: &str, kept: bool) -> Res
             Err(Error::new(Kind::Config, format!("sessions could not use it: {why}")))
         }
     }
+}
+
+fn policies(count: usize) -> String {
+    if count == 1 { "1 policy".to_owned() } else { format!("{count} policies") }
 }
 
 fn digest(policies: &Result<Policies>) -> Option<String> {

@@ -83,7 +83,7 @@ fn look(args: &CheckArgs) -> Result<Report> {
             Err(error) => {
                 let (offset, bytes) = (error.utf8_error().valid_up_to(), error.into_bytes());
                 let source = Source { name, text: String::from_utf8_lossy(&bytes).into_owned() };
-                faults.push(Finding::at(&source, "untrusted", offset, "this byte is not UTF-8 text".to_owned()));
+                faults.push(Finding::at(&source, "syntax", offset, "this byte is not UTF-8 text".to_owned()));
             }
         }
     }

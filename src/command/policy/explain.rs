@@ -113,6 +113,9 @@ fn try_run(args: &ExplainArgs) -> Result<u8> {
             changed(args, of_record(&record, start.as_ref())?)?
         }
     };
+    if args.policy.is_empty() && asked.principal.groups.is_empty() {
+        tell_groups(&files, &asked.principal.name);
+    }
     let answered = answer(&asked, &local::sources(&args.policy, &files)?, &files, &config)?;
     let shown = Shown { asked: &asked, answered: &answered };
     let form = match args.output_format {
@@ -122,6 +125,14 @@ fn try_run(args: &ExplainArgs) -> Result<u8> {
     };
     let _ = write(form, &shown.text(), &shown.value());
     Ok((if answered.explanation.why.is_none() { Exit::Ok } else { Exit::Denied }) as u8)
+}
+
+/// Says which groups principals.toml gives the principal: a question without them is easily asked by mistake.
+fn tell_groups(files: &OwnersFiles, name: &str) {
+    let Ok(principals) = files.principals() else { return };
+    let Some(person) = principals.people().find(|person| person.name == name && !person.groups.is_empty()) else { return };
+    let options = person.groups.iter().map(|group| format!("--group {group}")).collect::<Vec<_>>().join(" ");
+    crate::command::say(&format!("rex: principals.toml has {name} in {}: add {options}", person.groups.join(", ")));
 }
 
 /// The answer of these policies.

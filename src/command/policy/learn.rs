@@ -2,7 +2,7 @@
 
 use super::records::RecordArgs;
 use crate::config::Config;
-use crate::error::{Error, Exit, Kind, Result};
+use crate::error::{Error, Exit, Kind, Result, counted};
 use crate::os::trusted::{NewFile, Owner};
 use crate::policy::learn::{Learner, Noted, Proposal, Wanted, is_learned};
 use crate::policy::{ClosedTo, Open, Replay, Source};
@@ -179,8 +179,8 @@ fn try_run(args: &LearnArgs) -> Result<u8> {
         create(path, &proposal.policy)?;
         create(tests, &tests_text(&proposal, path))?;
         super::super::say(&format!(
-            "{} permits written to {name}, their tests to {tests_name}; review them, then move them to the policies",
-            proposal.permits
+            "{} written to {name}, their tests to {tests_name}; review them, then move them to the policies",
+            counted(proposal.permits, "permit")
         ));
     }
     let file = args.output.clone().unwrap_or_else(|| PathBuf::from("learned.cedar"));

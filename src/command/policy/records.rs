@@ -1,7 +1,7 @@
 //! The records that `rex policy learn`, `unused` and `diff --records` read: which files, which records of them, and who asked in each.
 
 use crate::audit::{each_record, reader};
-use crate::error::{Error, Kind, Result, Why};
+use crate::error::{Error, Kind, Result, Why, counted};
 use crate::os::trusted::Owner;
 use crate::policy::{Asked, Caller, Told};
 use crate::terms::OwnersFiles;
@@ -87,8 +87,12 @@ impl Looked {
             (Some(first), Some(last)) => format!(", {first:.0} to {last:.0} ({:.1} days)", self.days()),
             _ => String::new(),
         };
-        let bad = if self.malformed > 0 { format!("; {} lines are no records", self.malformed) } else { String::new() };
-        format!("{} records of {} runs{span}{bad}", self.records, self.runs)
+        let bad = if self.malformed > 0 {
+            format!("; {} no records", if self.malformed == 1 { "1 line is".to_owned() } else { format!("{} lines are", self.malformed) })
+        } else {
+            String::new()
+        };
+        format!("{} of {}{span}{bad}", counted(self.records, "record"), counted(self.runs, "run"))
     }
     pub fn json(&self) -> Value {
         let time = |time: Option<jiff::Timestamp>| time.map(|time| time.to_string());
@@ -99,7 +103,7 @@ impl Looked {
 /// A moment: RFC 3339, or a time ago.
 pub fn moment(text: &str, option: &str) -> Result<jiff::Timestamp> {
     let wrong = || Error::new(Kind::Usage, format!("{option} takes a time such as 2026-01-31T14:00:00Z, or a time ago such as 7d or 12h"));
-    if let Ok(time) = text.parse() {
+    if let Ok(time) = crate::audit::moment(text, jiff::Timestamp::now()) {
         return Ok(time);
     }
     let ago: jiff::Span = text.trim_start_matches('-').parse().map_err(|_| wrong())?;

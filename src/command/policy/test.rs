@@ -2,7 +2,7 @@
 
 use super::super::{say, show};
 use crate::config::Config;
-use crate::error::{Error, Exit, Kind, Result};
+use crate::error::{Error, Exit, Kind, Result, counted};
 use crate::os::trusted::Owner;
 use crate::policy::suite::{self, Outcome, Report};
 use crate::policy::{Policies, Scope, Source};
@@ -117,7 +117,7 @@ fn leaf(path: &str) -> &str {
 }
 
 fn as_text(report: &Report, args: &TestArgs, failed: usize, good: bool, all: usize) -> String {
-    let mut text = format!("running {} tests\n", report.outcomes.len());
+    let mut text = format!("running {}\n", counted(report.outcomes.len(), "test"));
     for outcome in &report.outcomes {
         let word = if outcome.passed() { "ok" } else { "FAILED" };
         text.push_str(&format!("test {}::{} ... {word}\n", leaf(&outcome.file), outcome.name));

@@ -2,7 +2,7 @@
 
 use super::learn::Present;
 use super::records::{Looked, RecordArgs};
-use crate::error::{Error, Exit, Kind, Result};
+use crate::error::{Error, Exit, Kind, Result, counted};
 use crate::policy::Whole;
 use clap::Args;
 use serde_json::json;
@@ -107,10 +107,15 @@ fn tell(whole: &Whole, named: &Named, looked: &Looked, as_json: bool) -> u8 {
             _ => {}
         }
     }
-    let mut caveats = vec![
-        "a rule that decided nothing yet may be meant for rare days: emergencies, ends of months, a break-glass group".to_owned(),
-        "a forbid that decided nothing was not tried; that is no reason to remove it".to_owned(),
-    ];
+    let mut caveats = Vec::new();
+    if !never.is_empty() {
+        caveats.push(
+            "a rule that decided nothing yet may be meant for rare days: emergencies, ends of months, a break-glass group".to_owned(),
+        );
+    }
+    if never.iter().any(|(_, permit, _)| !permit) {
+        caveats.push("a forbid that decided nothing was not tried; that is no reason to remove it".to_owned());
+    }
     if looked.malformed > 0 {
         caveats.push(format!("{} lines are no records and were passed over", looked.malformed));
     }
@@ -147,7 +152,13 @@ fn tell(whole: &Whole, named: &Named, looked: &Looked, as_json: bool) -> u8 {
         });
         return super::super::show(&format!("{value:#}\n"));
     }
-    let mut text = format!("looked at {}, {} decisions; {} rules, set {}\n", looked.told(), named.decisions, whole.len(), whole.digest);
+    let mut text = format!(
+        "looked at {}, {}; {}, set {}\n",
+        looked.told(),
+        counted(named.decisions, "decision"),
+        counted(whole.len(), "rule"),
+        whole.digest
+    );
     text.push_str(if never.is_empty() { "every rule decided something\n" } else { "\ndecided nothing in these records:\n" });
     for (name, permit, place) in &never {
         text.push_str(&format!("  {} {name}  ({place})\n", effect(*permit)));
@@ -155,7 +166,7 @@ fn tell(whole: &Whole, named: &Named, looked: &Looked, as_json: bool) -> u8 {
     if !before.is_empty() {
         text.push_str("\ndecided something under earlier sets alone:\n");
         for (name, permit, place, count) in &before {
-            text.push_str(&format!("  {} {name}  ({place}), {count} decisions\n", effect(*permit)));
+            text.push_str(&format!("  {} {name}  ({place}), {}\n", effect(*permit), counted(*count, "decision")));
         }
     }
     if !shadowed.is_empty() {
@@ -164,7 +175,9 @@ fn tell(whole: &Whole, named: &Named, looked: &Looked, as_json: bool) -> u8 {
             text.push_str(&format!("  {name}  {why}\n"));
         }
     }
-    text.push_str("\nconsider:\n");
+    if !caveats.is_empty() {
+        text.push_str("\nconsider:\n");
+    }
     for caveat in &caveats {
         text.push_str(&format!("  {caveat}\n"));
     }

@@ -312,7 +312,11 @@ fn text(permits: &[Permit], proposal: &Proposal, asked: u64) -> String {
         let reference =
             first.and_then(|seen| seen.reference.as_deref()).map_or_else(String::new, |reference| format!(", e.g. {reference}"));
         let run = first.map_or("", |seen| seen.caller.run.as_str());
-        text.push_str(&comment(&format!("Asked {count} times by {} (run {run}{reference}).", functions.join(", "))));
+        text.push_str(&comment(&format!(
+            "Asked {} by {} (run {run}{reference}).",
+            crate::error::counted(count, "time"),
+            functions.join(", ")
+        )));
         let nearest: BTreeSet<&str> = permit
             .of
             .iter()

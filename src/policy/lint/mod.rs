@@ -18,6 +18,7 @@ use super::possible::Work;
 use super::schema;
 use super::shape::{self, Shape, Verb};
 use super::slice::{self, Place, Reach, Rule};
+use super::suite::Vocabulary;
 use super::words::{Ask, Noun};
 use crate::error::Result;
 use cedar_policy_core::ast::Expr;
@@ -209,6 +210,7 @@ struct View<'a> {
     items: Vec<Item<'a>>,
     sources: &'a [&'a Source],
     verbs: Vec<Verb>,
+    vocabulary: Vocabulary,
     around: Surroundings<'a>,
     work: Work,
 }
@@ -225,14 +227,15 @@ pub fn check(sources: &[Source], asks: &[Ask], nouns: &[Noun], around: Surroundi
     let schema = schema::render(asks, nouns);
     load::on_big_stack(|| {
         let examined = load::look_through(&sorted, &schema)?;
-        let mut report = look(&examined, &sorted, shape::verbs(asks, nouns), around);
+        let vocabulary = Vocabulary { asks: asks.to_vec() };
+        let mut report = look(&examined, &sorted, shape::verbs(asks, nouns), vocabulary, around);
         report.digest = digest;
         Ok(report)
     })?
 }
 
 /// Runs every lint.
-fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surroundings<'_>) -> Report {
+fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, vocabulary: Vocabulary, around: Surroundings<'_>) -> Report {
     let work = Work::new(WORK);
     let mut items: Vec<Item<'_>> = Vec::with_capacity(examined.placed.len());
     for placed in &examined.placed {
@@ -243,7 +246,7 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
         let shape = Shape::new(&rule, &principal, &verbs, &work);
         items.push(Item { number: items.len(), placed, text: &source.text, rule, principal, shape });
     }
-    let view = View { items, sources, verbs, around, work };
+    let view = View { items, sources, verbs, vocabulary, around, work };
     // By rule: what was found in it.
     let mut notes: Vec<Vec<Note>> = view.items.iter().map(|item| each(&view, item)).collect();
     conflicts::among(&view, &mut notes);
@@ -260,7 +263,11 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
         let known = fault.lint == "never-matches" && list.iter().any(|note| note.lint == "never-matches");
         if !known && !invalid.get(item.number).copied().unwrap_or(false) {
             let message = fault.message.replace(&format!("for policy `{}`, ", item.rule.name), "");
-            list.push(Note::new(fault.lint, message).at((fault.end > fault.offset).then_some((fault.offset, fault.end))));
+            let (message, help) = match scope_never(item, &view.verbs).filter(|_| fault.lint == "never-matches") {
+                Some((why, help)) => (why, Some(help)),
+                None => (message, None),
+            };
+            list.push(Note { help, ..Note::new(fault.lint, message) }.at((fault.end > fault.offset).then_some((fault.offset, fault.end))));
         }
     }
     let mut report = Report { policies: view.items.len(), ..Report::default() };
@@ -294,6 +301,40 @@ fn look(examined: &Examined, sources: &[&Source], verbs: Vec<Verb>, around: Surr
     report
 }
 
+/// Why the scope of a rule fits nothing that is ever asked, and what would be right.
+fn scope_never(item: &Item<'_>, verbs: &[Verb]) -> Option<(String, String)> {
+    if let Reach::Exactly(kind, id) = &item.principal
+        && kind != "User"
+    {
+        let message = format!("who asks is a User, never a {kind}, so this never matches anything");
+        let help = match kind.as_str() {
+            "Group" => format!("write principal in Group::\"{}\"", id.escape_debug()),
+            _ => "write principal == User::\"…\" or principal in Group::\"…\"".to_owned(),
+        };
+        return Some((message, help));
+    }
+    let kind = match &item.rule.reach {
+        Reach::Kind(kind) | Reach::Exactly(kind, _) | Reach::KindWithin(kind, _, _) => kind.as_str(),
+        Reach::Anything | Reach::Within(..) => return None,
+    };
+    let named = item.rule.verbs.as_ref()?;
+    let about: Vec<&Verb> = verbs.iter().filter(|verb| named.iter().any(|uid| verb.uid == *uid || verb.groups.contains(uid))).collect();
+    if about.iter().any(|verb| verb.kinds.contains(&kind)) {
+        return None;
+    }
+    let mut kinds: Vec<&str> = about.iter().flat_map(|verb| verb.kinds.iter().copied()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let words = named.iter().map(|uid| format!("`{}::\"{}\"`", uid.kind, uid.id)).take(3).collect::<Vec<_>>().join(", ");
+    let of_kind = verbs.iter().filter(|verb| verb.kinds.contains(&kind)).map(|verb| verb.uid.kind.as_str().trim_end_matches("::Action"));
+    let spaces: std::collections::BTreeSet<&str> = of_kind.collect();
+    let also = match spaces.into_iter().collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        spaces => format!("; what is done to a {kind} is of {}", spaces.join(", ")),
+    };
+    Some((format!("{words} is never done to a {kind}, so this never matches anything"), format!("it is for {}{also}", kinds.join(", "))))
+}
+
 /// Whether the lint could find anything here.
 fn looked(name: &str, around: Surroundings<'_>) -> bool {
     lint(name).is_some_and(|lint| match lint.needs {
@@ -306,7 +347,7 @@ fn looked(name: &str, around: Surroundings<'_>) -> bool {
 /// The lints that look at one rule.
 fn each(view: &View<'_>, item: &Item<'_>) -> Vec<Note> {
     let mut notes = Vec::new();
-    notes::look(item, &mut notes);
+    notes::look(view, item, &mut notes);
     broad::look(view, item, &mut notes);
     patterns::look(view, item, &mut notes);
     places::look(view, item, &mut notes);

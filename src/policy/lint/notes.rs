@@ -1,10 +1,11 @@
 //! Lints of annotations: misspelt ones, hints that nobody will see, rules without an id, and what `@allow` silences.
 
-use super::{Item, LINTS, Level, Note, Span, lint};
+use super::{Item, LINTS, Level, Note, Span, View, lint};
 use crate::policy::load::{ANNOTATIONS, place_of_annotation};
 use crate::policy::slice::Reveal;
+use crate::policy::suite::faults_of_annotation;
 
-pub(super) fn look(item: &Item<'_>, notes: &mut Vec<Note>) {
+pub(super) fn look(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     let policy = &item.placed.policy;
     let mut named = false;
     for (name, _) in policy.annotations() {
@@ -24,9 +25,24 @@ pub(super) fn look(item: &Item<'_>, notes: &mut Vec<Note>) {
         notes.push(Note::new("no-id", "this rule has no id of its own").help(help));
     }
     unseen(item, notes);
+    let tests = policy.annotations().find(|(name, _)| AsRef::<str>::as_ref(*name) == "test");
+    for wrong in
+        tests.iter().flat_map(|(_, test)| faults_of_annotation(&item.rule.name, item.rule.permit, test.val.as_str(), &view.vocabulary))
+    {
+        let help = "sessions ignore it unless rex.toml has policy_tests, but `rex policy test` and `activate` refuse the set";
+        notes.push(Note::new("bad-test", wrong).at(at(item, "test")).help(help));
+    }
 }
 
 fn unseen(item: &Item<'_>, notes: &mut Vec<Note>) {
+    let empty = |(name, value): &(&cedar_policy_core::ast::AnyId, &cedar_policy_core::ast::Annotation)| {
+        AsRef::<str>::as_ref(*name) == "hint" && value.val.trim().is_empty()
+    };
+    if item.placed.policy.annotations().any(|pair| empty(&pair)) {
+        let message = "this `@hint` says nothing";
+        notes.push(Note::new("hint-unseen", message).at(at(item, "hint")).help("give it a text: @hint(\"only nginx may be restarted\")"));
+        return;
+    }
     let has = |key: &str| item.placed.policy.annotations().any(|(name, _)| AsRef::<str>::as_ref(name) == key);
     if item.rule.permit && item.rule.condition.is_none() {
         // A permit is told of only where its condition failed.

@@ -26,6 +26,7 @@ type Named = (String, Option<&'static str>, Option<Span>);
 pub(super) fn look(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     let mut paths: Vec<Named> = Vec::new();
     super::broad::entities(item, &mut |uid, place| {
+        letters(uid, place, notes);
         let kind = match uid.entity_type().to_string().as_str() {
             "file_system::File" => "file_system::File",
             "file_system::Dir" => "file_system::Dir",
@@ -59,10 +60,50 @@ pub(super) fn look(view: &View<'_>, item: &Item<'_>, notes: &mut Vec<Note>) {
     for (path, kind, place) in paths {
         if let Some(right) = canonical(&path) {
             let message = format!("`{}` is no canonical path, so {}", path.escape_debug(), never(item));
-            notes.push(Note::new("not-canonical", message).at(place).help(format!("write \"{}\"", right.escape_debug())));
+            notes.push(Note::new("not-canonical", message).at(place).help(instead(&path, &right)));
         } else if let Some(found) = view.around.host.and_then(|host| host.look(&path)) {
             here(view, item, &path, kind, place, &found, notes);
         }
+    }
+}
+
+/// What to write in place of a path that is not canonical.
+fn instead(path: &str, right: &str) -> String {
+    if path.starts_with('~') {
+        "write the whole path, beginning with `/`; `~` is not expanded".to_owned()
+    } else if path.contains('\\') || path.chars().nth(1) == Some(':') {
+        "write a path of this host, beginning with `/`, with `/` between its parts".to_owned()
+    } else if path.is_empty() {
+        "write the whole path; the folder of all is \"/\"".to_owned()
+    } else {
+        format!("write \"{}\"", right.escape_debug())
+    }
+}
+
+/// Ids in which a wildcard is meant, and units without their kind.
+fn letters(uid: &cedar_policy_core::ast::EntityUID, place: Option<Span>, notes: &mut Vec<Note>) {
+    let (kind, id) = (uid.entity_type().to_string(), AsRef::<str>::as_ref(uid.eid()));
+    if id.contains('*') {
+        let message = format!("`*` in `{}` is a letter, not a wildcard: the name of one thing is meant", id.escape_debug());
+        let help = match kind.as_str() {
+            "file_system::File" => {
+                let folder = id.split('*').next().unwrap_or("").rsplit_once('/').map_or("", |(folder, _)| folder);
+                let folder = if folder.is_empty() { "/" } else { folder };
+                format!(
+                    "write resource in file_system::Dir::\"{}\", and when {{ resource.path like \"{}\" }}",
+                    folder.escape_debug(),
+                    id.escape_debug()
+                )
+            }
+            "User" | "Group" => "name each, or put them in one group".to_owned(),
+            _ => format!("only `like` has wildcards: resource is {kind}, and when {{ … like \"{}\" }}", id.escape_debug()),
+        };
+        notes.push(Note::new("literal-wildcard", message).at(place).help(help));
+    }
+    if matches!(kind.as_str(), "systemd::Service" | "systemd::Unit") && !id.contains(['.', '*']) && !id.is_empty() {
+        let message = format!("`{}` is no name of a unit: units are asked about with their kind", id.escape_debug());
+        let help = format!("write {kind}::\"{}.service\"", id.escape_debug());
+        notes.push(Note::new("unit-kind", message).at(place).help(help));
     }
 }
 
@@ -109,6 +150,10 @@ fn like(view: &View<'_>, item: &Item<'_>, part: &Expr, pattern: &cedar_policy_co
     } else if relative {
         let message = format!("a canonical path begins with `/`, so {}", never(item));
         notes.push(Note::new("not-canonical", message).at(place_of(part)).help("write the whole path, or begin with `*`"));
+    } else if text.contains('?') || text.split_once('[').is_some_and(|(_, rest)| rest.contains(']')) {
+        let message = "only `*` is a wildcard of `like`; `?` and `[…]` are letters";
+        let help = "write `*`, or name each text: like \"…\" || like \"…\"";
+        notes.push(Note::new("literal-wildcard", message).at(place_of(part)).help(help));
     } else if let Some(host) = view.around.host
         && let Some((folder, rest)) = begins.rsplit_once('/')
         && !folder.is_empty()

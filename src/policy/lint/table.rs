@@ -72,7 +72,7 @@ const fn note(name: &'static str, finds: &'static str, wrong: &'static str, righ
 pub const LINTS: &[Lint] = &[
     fault(
         "untrusted",
-        "A file that a session would refuse: somebody else than root can change it or a folder above it, it cannot be read, or it is no UTF-8 text.",
+        "A file that a session would refuse: somebody else than root can change it or a folder above it, or it cannot be read.",
         "",
         "",
         "",
@@ -85,7 +85,13 @@ pub const LINTS: &[Lint] = &[
         "",
     ),
     fault("too-large", "More than 4 MiB in a file, 64 levels of nesting, or 1,000 operators in a rule.", "", "", ""),
-    fault("syntax", "Text that is not Cedar.", "", "permit(principal, action resource);", "permit(principal, action, resource);"),
+    fault(
+        "syntax",
+        "Text that is not Cedar, or not UTF-8.",
+        "",
+        "permit(principal, action resource);",
+        "permit(principal, action, resource);",
+    ),
     fault(
         "invalid",
         "What strict validation refuses: an action, entity type or attribute that there is not, a comparison of unlike things, an optional attribute without `has`.",
@@ -219,6 +225,18 @@ pub const LINTS: &[Lint] = &[
         "permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/var/log/\");",
         "permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/var/log\");",
     ),
+    warning(
+        "literal-wildcard",
+        "A `*` outside of `like`, or `?` and `[…]` in a `like` of paths: they are letters there.",
+        "permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource == file_system::File::\"/var/log/*.log\");",
+        "permit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/var/log\")\nwhen { resource.path like \"/var/log/*.log\" && !(resource.path like \"/var/log/*/*.log\") };",
+    ),
+    warning(
+        "unit-kind",
+        "A unit of systemd without its kind, such as `.service`.",
+        "permit(principal in Group::\"ops\", action == systemd::Action::\"restart\", resource == systemd::Service::\"nginx\");",
+        "permit(principal in Group::\"ops\", action == systemd::Action::\"restart\", resource == systemd::Service::\"nginx.service\");",
+    ),
     Lint {
         needs: Needs::Host,
         ..warning(
@@ -257,6 +275,12 @@ pub const LINTS: &[Lint] = &[
         "A hint that nobody will ever see: of a permit without a condition, or beside `@reveal(\"none\")`.",
         "@hint(\"only nginx\")\npermit(principal in Group::\"ops\", action == systemd::Action::\"restart\", resource == systemd::Service::\"nginx.service\");",
         "@hint(\"only nginx\")\npermit(principal in Group::\"ops\", action == systemd::Action::\"restart\", resource is systemd::Service)\nwhen { resource.name == \"nginx.service\" };",
+    ),
+    warning(
+        "bad-test",
+        "An `@test` that is no test: `rex policy test` and `activate` refuse the set.",
+        "@test(\"lena read /etc/motd\")\npermit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource == file_system::File::\"/etc/motd\");",
+        "@test(\"lena in ops read /etc/motd = allow\")\npermit(principal in Group::\"ops\", action == file_system::Action::\"read\", resource == file_system::File::\"/etc/motd\");",
     ),
     warning(
         "odd-characters",

@@ -43,7 +43,11 @@ pub(super) fn read(source: &Source, vocabulary: &Vocabulary, faults: &mut Vec<St
     let document = match DeTable::parse(&source.text) {
         Ok(document) => document,
         Err(error) => {
-            let message = error.message().trim().replace('\n', ", ");
+            let mut message = error.message().trim().replace('\n', ", ");
+            let place = error.span().map_or(0, |span| span.start);
+            if let Some(question) = unquoted(&source.text, place) {
+                message = format!("a question is in quotes: \"{question}\" = \"allow\"");
+            }
             faults.push(at((error.span().map_or(0, |span| span.start), message)));
             return Vec::new();
         }
@@ -135,6 +139,14 @@ impl File {
         }
         Ok(())
     }
+}
+
+/// The line at a byte, if it is a question that lacks its quotes.
+fn unquoted(text: &str, place: usize) -> Option<String> {
+    let line = text.lines().nth(position(text, place).0 - 1)?.trim();
+    let question = line.split_once(" = ").map_or(line, |(question, _)| question).trim();
+    let bare = !question.starts_with(['"', '\'', '[', '#']) && !question.contains('"');
+    (bare && question.split_whitespace().count() >= 3).then(|| shown(question))
 }
 
 fn unknown(key: &str, known: &[&str]) -> String {

@@ -146,7 +146,14 @@ pub(super) fn run(cases: &[Case], sources: &[Source], bench: &Bench<'_>) -> Resu
             }
         };
         let known = |id: &str| by_name.get(id).is_some_and(|rule| key.0.contains(&rule.file.as_str()));
-        let outcome = ask(case, &policies, bench, &known)?;
+        let mut outcome = ask(case, &policies, bench, &known)?;
+        if !outcome.passed()
+            && outcome.why == Some("not_permitted")
+            && case.expect.allow
+            && let Some(book) = books.get(&key.0)
+        {
+            outcome.details.extend(would_do(case, &policies, book, bench, &known)?);
+        }
         // A permit decides where it permits, a forbid where it forbids.
         let deciding = outcome.by.iter().filter_map(|name| by_name.get(name.as_str())).filter(|rule| rule.permit == outcome.allowed);
         decided.extend(deciding.map(|rule| rule.name.as_str()));
@@ -159,6 +166,44 @@ pub(super) fn run(cases: &[Case], sources: &[Source], bench: &Bench<'_>) -> Resu
         .collect();
     report.rules = everything.len();
     Ok(report)
+}
+
+/// Groups that are tried for a hint.
+const GROUPS: usize = 20;
+
+/// What small change of the question would be permitted: the folder for the file, one more group.
+fn would_do(
+    case: &Case,
+    policies: &Arc<Policies>,
+    book: &Book<'_>,
+    bench: &Bench<'_>,
+    known: &dyn Fn(&str) -> bool,
+) -> Result<Vec<String>> {
+    let mut details = Vec::new();
+    let with = |case: &Case, policies: &Arc<Policies>| -> Result<Option<String>> {
+        let outcome = ask(case, policies, bench, known)?;
+        Ok(outcome.allowed.then(|| outcome.by.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")))
+    };
+    let folder = || bench.vocabulary.question(&format!("{}::{}", case.ask.namespace, case.ask.name), &format!("{}/", case.id)).ok();
+    if case.noun.name == "file_system::File"
+        && let Some(question) = folder()
+        && let Some(by) = with(&Case { noun: question.noun, ask: question.ask, ..case.clone() }, policies)?
+    {
+        details.push(format!("`{0}` is taken for a file; the folder, which {by} permits, is written `{0}/`", case.id));
+    }
+    for group in book.groups().into_iter().filter(|group| !case.principal.groups.contains(group)).take(GROUPS) {
+        let mut groups = case.principal.groups.clone();
+        groups.push(group.clone());
+        let scope = Scope { name: case.principal.name.clone(), groups: groups.clone() };
+        let mut member = case.clone();
+        member.principal.groups = groups;
+        if let Some(by) = with(&member, &Arc::new(book.policies(&scope)))? {
+            let (name, group) = (&case.principal.name, group.escape_debug());
+            details
+                .push(format!("{by} would permit it to the group `{group}`, which `{name}` is not in here: write `{name} in {group} …`"));
+        }
+    }
+    Ok(details)
 }
 
 fn ask(case: &Case, policies: &Arc<Policies>, bench: &Bench<'_>, known: &dyn Fn(&str) -> bool) -> Result<Outcome> {
