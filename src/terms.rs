@@ -237,8 +237,15 @@ impl OwnersFiles {
     /// The folder of the policy cache that belongs to this configuration.
     #[must_use]
     pub fn cache(&self) -> Cache {
-        let folder = if self.config == Path::new(CONFIG) { PathBuf::from(CACHE) } else { self.folder().join("cache") };
-        Cache(CacheFolder::new(folder, self.rule))
+        Cache(CacheFolder::new(self.cache_folder(), self.rule))
+    }
+    /// The same for policies that the owner tries out: they push nothing out that is in force.
+    #[must_use]
+    pub fn cache_of_tries(&self) -> Cache {
+        Cache(CacheFolder::new(self.cache_folder().join("tried"), self.rule))
+    }
+    fn cache_folder(&self) -> PathBuf {
+        if self.config == Path::new(CONFIG) { PathBuf::from(CACHE) } else { self.folder().join("cache") }
     }
 }
 

@@ -83,8 +83,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
         // Under one rule more than the set has, the set's tests say nothing.
         Some(learning) => terms::load_policies(&learning.with_rule(&sources, &identity.name), &identity, None),
         None if args.policy.is_empty() => terms::accept(&sources, &files, &config, &identity),
-        // What is tried out does not push out of the cache what is in force.
-        None => terms::load_policies(&sources, &identity, None),
+        None => terms::load_policies(&sources, &identity, Some(&files.cache_of_tries())),
     });
     let policies = policies.inspect_err(|error| run::refuse(&audit, "policy", error))?;
     audit.set_policy(&policies.digest);
