@@ -213,7 +213,7 @@ fn records_go_beside_rex_toml_wherever_a_session_begins() {
     assert_eq!(std::fs::read_dir(rex.path("elsewhere")).unwrap().count(), 0);
     let config = rex.config_file();
     let stats = rex.finish(rex.command(&["audit", "stats", "--config", config.to_str().unwrap()]), b"");
-    assert!(stats.ends(0).stdout.contains("1 changes done, 0 failed, 0 withheld by dry runs"), "{stats:#?}");
+    assert!(stats.ends(0).stdout.contains("1 change done, 0 failed, 0 withheld by dry runs"), "{stats:#?}");
     let script = format!("write({:?}, \"x\")", file.to_str().unwrap());
     let run = rex.finish(rex.session_command(None, &["--principal", "reader"], Some("rex")), script.as_bytes());
     assert_eq!(run.code, 77, "rex's own file: {run:#?}");

@@ -50,7 +50,7 @@ fn a_set_is_put_in_force_and_can_be_taken_back() {
     let new = set(&rex, "new", &[("others.cedar", OTHERS), ("README", "no policy"), (".hidden.cedar", "nonsense")]);
     let done = activate(&rex, &[&new]);
     done.ends(0);
-    assert!(done.stdout.contains("in force: 1 policies") && done.stdout.contains("--rollback"), "{}", done.stdout);
+    assert!(done.stdout.contains("in force: 1 policy") && done.stdout.contains("--rollback"), "{}", done.stdout);
     assert_eq!(may(&rex), "b");
     // Only what is a set was copied.
     let mut names: Vec<String> =

@@ -42,7 +42,7 @@ fn ss(call: &Call<'_>, options: SocketOptions) -> Result<Array> {
 
 const NETSTAT: Function = Function {
     name: "netstat",
-    doc: "The sockets of this network namespace and of this host: a map with `internet` and `unix`, each an array of maps as [ss] gives them.\n\nAsks to read `/proc/net/tcp`, `tcp6`, `udp`, `udp6` and `unix`.",
+    doc: "The sockets of this network namespace and of this host: a map of two arrays.\n\n`internet` and `unix` hold maps as [ss] gives them.\n\nAsks to read `/proc/net/tcp`, `tcp6`, `udp`, `udp6` and `unix`.",
     body: &with1(netstat, [param("options", "")]),
     asks: &[ask::<Read>()],
     fails: &[Kind::BadData, Kind::Unsupported, Kind::Permission],

@@ -163,7 +163,7 @@ fn a_bastion_names_only_whom_it_may() {
 #[test]
 fn mistakes_are_named_with_line_and_column() {
     for (text, place, what) in [
-        ("default = \"maybe\"\n", "1:11", "maybe"),
+        ("default = \"maybe\"\n", "1:11", "`default` is \"refuse\" or \"pass\""),
         ("\n  defualt = \"pass\"\n", "2:3", "unknown field `defualt`"),
         ("[[principal]]\nname = \"a\"\ngroup = [\"g\"]\n", "3:1", "unknown field `group`"),
         ("[[principal]]\ngroups = []\n", "1:1", "missing field `name`"),
