@@ -121,6 +121,25 @@ impl Site {
         self.all("etc/ssh/sshd_config", SSHD_CONFIG);
         self.all("etc/rex/rex.toml", "identity = [\"auth-info\"]\n[audit]\nfile = \"/var/log/rex/rex.jsonl\"\n");
     }
+    /// One more account on a host; its lines are added to those that every host has.
+    pub fn account(&self, host: &str, name: &str, id: usize, shell: &str) {
+        self.append(host, "etc/passwd", &format!("{name}:x:{id}:{id}::/home/{name}:{shell}\n"));
+        self.append(host, "etc/shadow", &format!("{name}:*:19000:0:99999:7:::\n"));
+        self.group(host, name, id, "");
+    }
+    /// A group on a host; of two lines for one group the first counts, so this one goes in front.
+    pub fn group(&self, host: &str, name: &str, id: usize, members: &str) {
+        let rest = self.now(host, "etc/group");
+        self.only(host, "etc/group", &format!("{name}:x:{id}:{members}\n{rest}"));
+    }
+    fn append(&self, host: &str, path: &str, text: &str) {
+        self.only(host, path, &format!("{}{text}", self.now(host, path)));
+    }
+    /// What a file of a host is so far.
+    fn now(&self, host: &str, path: &str) -> String {
+        let own = fs::read_to_string(self.folder.join("only").join(host).join(path));
+        own.or_else(|_| fs::read_to_string(self.folder.join("all").join(path))).unwrap_or_default()
+    }
     /// A host with an sshd, as its first process, with the block for rex; its key is certified for its name.
     fn daemon(&self, host: &str) {
         self.only(host, "etc/rc", &format!("{RC}echo >/run/up; exec /usr/sbin/sshd -D -E /var/log/sshd.log\n"));
@@ -174,7 +193,6 @@ fn put(file: &Path, text: &str) {
     }
 }
 
-impl std::fmt::Debug for Fleet { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { for (n,p) in &self.pids { writeln!(f, "{n} {p}")?; } Ok(()) } }
 /// Hosts that are up. All of them are gone when this is, or the test, however it ends.
 pub struct Fleet {
     outer: Child,
@@ -196,6 +214,14 @@ impl Fleet {
         let listens = |log: String| log.is_empty() && name == "control" || log.contains("Server listening");
         let ready = until(60.0, || self.file(name, "/run/up").exists() && listens(self.read(name, "/var/log/sshd.log")));
         assert!(ready, "host {name} does not come up: {}{}{}", said(self), self.read(name, "/run/rc.log"), self.read(name, "/var/log/sshd.log"));
+    }
+    /// The first process of a host, as the machine numbers it.
+    pub fn pid(&self, host: &str) -> u32 {
+        self.pids[host]
+    }
+    /// What becomes of all hosts when whoever holds them is killed outright.
+    pub fn kill(&mut self) {
+        self.outer.kill().unwrap();
     }
     /// Where a file of a host is for the test.
     pub fn file(&self, host: &str, path: &str) -> PathBuf {
@@ -234,7 +260,7 @@ impl Fleet {
     /// The same from `control` as a person types it.
     #[track_caller]
     pub fn control(&self, line: &str) -> Run {
-        self.sh("control", line)
+        self.sh("control", &format!("cd && {line}"))
     }
     /// The host loses its power; its address stays, and nothing answers there.
     pub fn stop(&self, host: &str) {
