@@ -152,6 +152,10 @@ impl Site {
         let lines = "HostKey /etc/ssh/host\nHostCertificate /etc/ssh/host-cert.pub\nLogLevel VERBOSE\nMaxStartups 100\n";
         self.only(host, "etc/ssh/sshd_config.d/00-host.conf", lines);
     }
+    /// The public key of a host, a line.
+    pub fn host_key(&self, host: &str) -> String {
+        self.now(host, "etc/ssh/host.pub")
+    }
     /// A host where the account `agent` is alice for rex: sshd's block as it is shipped, and these policies.
     pub fn asks_rex(&self, host: &str, policies: &str) {
         self.only(host, "etc/ssh/sshd_config.d/rex.conf", &shipped("config/sshd_config.d/rex.conf"));
