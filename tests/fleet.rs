@@ -80,6 +80,8 @@ fn twenty_hosts_behind_a_bastion_answer_in_groups_and_the_tools_tell_who_refused
         assert_eq!(run.code, code, "{line}: {run:#?}");
         has(&run, &["release 7"]);
     }
+    let run = fleet.control("clush -w web[01-02] -L rex -o json < version.rhai");
+    has(&run, &["web01: {\"schema\":", "web02: {\"schema\":"]);
 }
 
 #[test]
