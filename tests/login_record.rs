@@ -165,6 +165,7 @@ fn a_neighbour_with_a_shell_on_the_same_uid_is_only_ever_himself() {
     );
 
     // Alice is logged in meanwhile, so that there is a record of hers to get at.
+    assert!(until(10.0, || host.recorded().is_empty()));
     let alice = host.sshd.begin(&host.account.name, &host.alice, &[], &["sleep", "60"]);
     assert!(until(10.0, || !host.recorded().is_empty()));
     let hers = host.recorded().remove(0);
@@ -231,15 +232,16 @@ fn what_outlives_its_login_or_is_of_another_uid_is_nobody() {
     assert!(said.contains("done 77") && !said.contains("s3cret"), "{said}");
 
     // sshd is killed: nobody takes the record away, and it counts no more.
-    let request = format!("{} sleep 60", fill(late));
+    assert!(until(10.0, || host.recorded().is_empty()));
+    fs::write(host.rex.path("late"), "").unwrap();
+    let request = fill(&format!("echo up >{{data}}/late; {late} sleep 60"));
     let alice = host.sshd.begin(&host.account.name, &host.alice, &[], &[&request]);
-    assert!(until(10.0, || !host.recorded().is_empty()));
+    assert!(until(10.0, || host.rex.read("late").contains("up")));
     let left = host.recorded().remove(0);
     let login: serde_json::Value = serde_json::from_slice(&fs::read(&left).unwrap()).unwrap();
     let sshd = i32::try_from(login["sshd"]["pid"].as_i64().unwrap()).unwrap();
-    fs::write(host.rex.path("late"), "").unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(sshd).unwrap(), rustix::process::Signal::KILL).unwrap();
-    assert!(until(20.0, || host.rex.read("late").contains("done")));
+    assert!(until(20.0, || host.rex.read("late").contains("done")), "{:?} {}", host.rex.read("late"), host.sshd.log());
     let said = host.rex.read("late");
     assert!(said.contains("done 77") && said.contains("over"), "{said}");
     assert!(left.exists());
