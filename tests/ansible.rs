@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const POLICY: &str = r#"@id("look") permit(principal in Group::"oncall", action in file_system::Action::"view", resource in file_system::Dir::"/srv/app");"#;
+const POLICY: &str =
+    r#"@id("look") permit(principal in Group::"oncall", action in file_system::Action::"view", resource in file_system::Dir::"/srv/app");"#;
 const MORE: &str = r#"@id("name") permit(principal in Group::"oncall", action == sysinfo::Action::"list", resource);"#;
 
 /// A bare host that root reaches by key, and `control` with the role and a program to install.
@@ -23,7 +24,11 @@ fn bare() -> Fleet {
     let config = "[defaults]\ninventory = /root/hosts\nroles_path = /root/roles\nnocows = 1\nretry_files_enabled = false\n[ssh_connection]\npipelining = true\nssh_args = -o ControlMaster=auto -o ControlPersist=60s\n";
     site.only("control", "root/ansible.cfg", config);
     let key = site.agent.fingerprint();
-    site.only("control", "root/site.yml", &common::shipped("packaging/ansible/site.yml").replace("SHA256:0123456789012345678901234567890123456789012", &key));
+    site.only(
+        "control",
+        "root/site.yml",
+        &common::shipped("packaging/ansible/site.yml").replace("SHA256:0123456789012345678901234567890123456789012", &key),
+    );
     site.only("control", "root/agent.pub", &format!("{}\n", site.agent.public));
     site.only("control", "root/policies/base.cedar", POLICY);
     let role = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/ansible/rex");
@@ -58,7 +63,10 @@ fn the_role_makes_a_host_that_asks_rex_a_second_run_changes_nothing_and_what_is_
     let ask = |request: &str| fleet.control(&format!("ssh -l agent web01 {request}"));
     // A dry run says so, and does nothing.
     let dry = play(&fleet, "--check");
-    assert!(changed(&dry) > 0 && !fleet.file("web01", "/usr/bin/rex").exists() && !fleet.read("web01", "/etc/group").contains("rexusers"), "{dry:#?}");
+    assert!(
+        changed(&dry) > 0 && !fleet.file("web01", "/usr/bin/rex").exists() && !fleet.read("web01", "/etc/group").contains("rexusers"),
+        "{dry:#?}"
+    );
     assert!(changed(&play(&fleet, "")) > 5);
     let run = ask("\"rex -e 'cat(\\\"/srv/app/version\\\")'\"");
     assert_eq!(run.ends(0).stdout, "release 7\n");

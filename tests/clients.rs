@@ -4,7 +4,8 @@
 mod common;
 use common::{Fleet, Run, Site};
 
-const LOOK: &str = r#"@id("look") permit(principal == User::"alice", action in file_system::Action::"view", resource in file_system::Dir::"/srv/app");"#;
+const LOOK: &str =
+    r#"@id("look") permit(principal == User::"alice", action in file_system::Action::"view", resource in file_system::Dir::"/srv/app");"#;
 
 /// Two hosts, the second of which permits nothing of use; `control` stands beside them, and behind the bastion too.
 fn hosts() -> Fleet {
@@ -31,7 +32,12 @@ fn hosts() -> Fleet {
 #[track_caller]
 fn refusal(fleet: &Fleet) -> String {
     let records = fleet.records("web01");
-    records.iter().rev().find(|record| record["event"] == "refused").map(|record| record["message"].as_str().unwrap().to_owned()).unwrap_or_default()
+    records
+        .iter()
+        .rev()
+        .find(|record| record["event"] == "refused")
+        .map(|record| record["message"].as_str().unwrap().to_owned())
+        .unwrap_or_default()
 }
 
 #[track_caller]
@@ -43,7 +49,12 @@ fn says(run: &Run, code: i32, text: &str) {
 fn openssh_with_its_options_runs_what_is_a_request_and_shows_why_not() {
     needs_namespaces!();
     let fleet = hosts();
-    for line in ["ssh -T agent@web01 rex < v.rhai", "ssh -t agent@web01 rex < v.rhai", "ssh agent@web01 < v.rhai", "ssh -s agent@web01 rex < v.rhai | grep -o 'release 7' | uniq"] {
+    for line in [
+        "ssh -T agent@web01 rex < v.rhai",
+        "ssh -t agent@web01 rex < v.rhai",
+        "ssh agent@web01 < v.rhai",
+        "ssh -s agent@web01 rex < v.rhai | grep -o 'release 7' | uniq",
+    ] {
         let run = fleet.control(line);
         assert_eq!((run.code, run.stdout.as_str()), (0, "release 7\n"), "{line}: {run:#?}");
     }
@@ -65,7 +76,8 @@ fn openssh_with_its_options_runs_what_is_a_request_and_shows_why_not() {
 fn programs_for_files_and_shells_get_one_line_and_their_own_failure() {
     needs_namespaces!();
     let fleet = hosts();
-    let line = |program: &str| format!("this account accepts only rex requests, and `{program}` is none; `rex help` lists what can be asked");
+    let line =
+        |program: &str| format!("this account accepts only rex requests, and `{program}` is none; `rex help` lists what can be asked");
     let before = fleet.control("ls -R /root").stdout;
     for (command, code, said, record) in [
         ("ssh agent@web01 id", 2, line("id"), "id"),
@@ -76,17 +88,36 @@ fn programs_for_files_and_shells_get_one_line_and_their_own_failure() {
         // sshd keeps what a subsystem says to itself; the record has it.
         ("echo ls | sftp -b - agent@web01", 255, "Connection closed".to_owned(), "/usr/lib/openssh/sftp-server"),
         ("scp v.rhai agent@web01:/tmp/", 255, "Connection closed".to_owned(), "/usr/lib/openssh/sftp-server"),
-        ("curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 sftp://agent@web01/srv/app/version", 28, "timed out".to_owned(), "/usr/lib/openssh/sftp-server"),
+        (
+            "curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 sftp://agent@web01/srv/app/version",
+            28,
+            "timed out".to_owned(),
+            "/usr/lib/openssh/sftp-server",
+        ),
         // curl calls it a success; nothing came.
-        ("curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 scp://agent@web01/srv/app/version", 0, String::new(), "scp"),
-        ("curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 -T v.rhai scp://agent@web01/tmp/x", 0, String::new(), "scp"),
+        (
+            "curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 scp://agent@web01/srv/app/version",
+            0,
+            String::new(),
+            "scp",
+        ),
+        (
+            "curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 -T v.rhai scp://agent@web01/tmp/x",
+            0,
+            String::new(),
+            "scp",
+        ),
     ] {
         let refused = fleet.records("web01").len();
         let run = fleet.control(command);
         // mosh shows on standard output what ssh said on standard error.
         let shown = if record == "mosh-server" { &run.stdout } else { &run.stderr };
         assert!(run.code == code && shown.contains(&said) && (record == "mosh-server" || run.stdout.is_empty()), "{command}: {run:#?}");
-        assert!(fleet.records("web01").len() > refused && refusal(&fleet).contains(&format!("`{record}` is none")), "{command}: {}", refusal(&fleet));
+        assert!(
+            fleet.records("web01").len() > refused && refusal(&fleet).contains(&format!("`{record}` is none")),
+            "{command}: {}",
+            refusal(&fleet)
+        );
     }
     assert!(!fleet.file("web01", "/tmp/v.rhai").exists() && !fleet.file("web01", "/tmp/x").exists());
     assert_eq!(fleet.control("ls -R /root").stdout, before);
@@ -118,8 +149,10 @@ fn dropbear_and_putty_run_scripts_and_pass_the_code_on() {
 fn the_programs_of_the_page_run_scripts_and_tell_refusals_from_failures() {
     needs_namespaces!();
     let fleet = hosts();
-    let paramiko = "# with_paramiko.py HOST KEY SCRIPT: runs the script on the host, through the bastion; prints the JSON result; ends as it ended.";
-    let asyncssh = "# with_asyncssh.py KEY SCRIPT HOST …: runs the script on all hosts at once; one line for each; ends with the largest code.";
+    let paramiko =
+        "# with_paramiko.py HOST KEY SCRIPT: runs the script on the host, through the bastion; prints the JSON result; ends as it ended.";
+    let asyncssh =
+        "# with_asyncssh.py KEY SCRIPT HOST …: runs the script on all hosts at once; one line for each; ends with the largest code.";
     fleet.write("control", "/root/with_paramiko.py", &common::block("docs/clients.md", paramiko));
     fleet.write("control", "/root/with_asyncssh.py", &common::block("docs/clients.md", asyncssh));
     fleet.write("control", "/root/big.rhai", "for i in 0..30000 { print(\"0123456789\"); }\n");

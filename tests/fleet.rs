@@ -6,7 +6,8 @@ use common::{Fleet, Key, Run, Site, until};
 use std::fs;
 
 /// What alice may see on most hosts.
-const LOOK: &str = r#"@id("look") permit(principal == User::"alice", action in file_system::Action::"view", resource in file_system::Dir::"/srv/app");"#;
+const LOOK: &str =
+    r#"@id("look") permit(principal == User::"alice", action in file_system::Action::"view", resource in file_system::Dir::"/srv/app");"#;
 /// On one host she may only ask how it is called.
 const NAME_ONLY: &str = r#"@id("name") permit(principal == User::"alice", action == sysinfo::Action::"list", resource);"#;
 
@@ -89,7 +90,8 @@ fn ansible_runs_requests_raw_once_it_asks_for_no_terminal() {
     needs_namespaces!();
     let fleet = fleet(4);
     fleet.stop("web04");
-    let raw = |hosts: &str, more: &str| fleet.control(&format!("ansible '{hosts}' {more} -m raw -a \"rex -e 'cat(\\\"/srv/app/version\\\")'\""));
+    let raw =
+        |hosts: &str, more: &str| fleet.control(&format!("ansible '{hosts}' {more} -m raw -a \"rex -e 'cat(\\\"/srv/app/version\\\")'\""));
     let run = raw("web01", "");
     assert_eq!(run.code, 0, "{run:#?}");
     has(&run, &["web01 | CHANGED | rc=0", "release 7"]);
@@ -190,7 +192,11 @@ fn a_certificate_of_the_authority_names_the_person_on_every_host() {
         assert!(run.code == 255 && run.stderr.contains("Permission denied"), "{run:#?}");
         assert_eq!(fleet.records(host).len(), before);
         let start = &fleet.records(host)[0];
-        assert_eq!((&start["principal"], &start["facts"]["certificate"]["key_id"]), (&"alice".into(), &"alice@laptop".into()), "{start:#?}");
+        assert_eq!(
+            (&start["principal"], &start["facts"]["certificate"]["key_id"]),
+            (&"alice".into(), &"alice@laptop".into()),
+            "{start:#?}"
+        );
     }
 }
 
@@ -252,7 +258,9 @@ fn the_bastion_names_its_user_by_its_own_key_alone() {
     let fleet = the_bastion("");
     let through = |user: &str, options: &str| {
         let options = format!("{options} -o BatchMode=yes -o SendEnv=LC_*");
-        fleet.control(&format!("echo 'cat(\"/srv/app/version\")' | LC_BASTION=alice ssh {options} {user}@bastion -- agent@web01 -- rex -o json"))
+        fleet.control(&format!(
+            "echo 'cat(\"/srv/app/version\")' | LC_BASTION=alice ssh {options} {user}@bastion -- agent@web01 -- rex -o json"
+        ))
     };
     let run = through("alice", "");
     assert_eq!(run.ends(0).value(), "release 7\n");
@@ -317,12 +325,19 @@ fn a_proxy_that_logs_in_as_the_person_is_told_by_the_account() {
     // What Warpgate's client sends (client/channel_session.rs): the variables of its user as they are, the request, the bytes, their end.
     let through = |user: &str| {
         let variables = "LC_BASTION=alice WARPGATE_USERNAME=alice";
-        fleet.control(&format!("echo 'cat(\"/srv/app/version\")' | {variables} ssh -o BatchMode=yes -o SendEnv=LC_* -o SendEnv=WARPGATE_* {user}@web01 rex"))
+        fleet.control(&format!(
+            "echo 'cat(\"/srv/app/version\")' | {variables} ssh -o BatchMode=yes -o SendEnv=LC_* -o SendEnv=WARPGATE_* {user}@web01 rex"
+        ))
     };
     assert_eq!(through("alice").ends(0).stdout, "release 7\n");
     let run = through("bob");
     assert_eq!((run.code, run.stdout.as_str()), (77, ""), "{run:#?}");
-    let who: Vec<String> = fleet.records("web01").iter().filter(|record| record["event"] == "run_start").map(|record| record["principal"].to_string()).collect();
+    let who: Vec<String> = fleet
+        .records("web01")
+        .iter()
+        .filter(|record| record["event"] == "run_start")
+        .map(|record| record["principal"].to_string())
+        .collect();
     assert_eq!(who, ["\"alice\"", "\"bob\""]);
 }
 

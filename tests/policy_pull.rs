@@ -27,10 +27,15 @@ impl Site {
         site.git(&["init", "-q", "-b", "main", site.path("work").as_str()]);
         // The program under test is what the script finds as `rex`.
         fs::create_dir_all(site.file("bin")).unwrap();
-        let script = common::shipped("packaging/fleet/rex-policy-pull").replace("PATH=/usr/sbin", &format!("PATH={}:/usr/sbin", site.path("bin")));
+        let script =
+            common::shipped("packaging/fleet/rex-policy-pull").replace("PATH=/usr/sbin", &format!("PATH={}:/usr/sbin", site.path("bin")));
         fs::hard_link(site.rex.program(), site.file("bin/rex")).unwrap();
         fs::write(site.file("pull"), script).unwrap();
-        fs::write(site.rex.policy_file(), "@id(\"old\") permit(principal == User::\"carol\", action == sysinfo::Action::\"list\", resource);\n").unwrap();
+        fs::write(
+            site.rex.policy_file(),
+            "@id(\"old\") permit(principal == User::\"carol\", action == sysinfo::Action::\"list\", resource);\n",
+        )
+        .unwrap();
         site
     }
     fn file(&self, name: &str) -> PathBuf {
@@ -114,7 +119,11 @@ fn a_signed_set_counts_and_the_next_one_after_it() {
     // What becomes permitted and what no more is said before it is.
     assert!(run.stderr.contains("first") && run.stderr.contains("old"), "{run:#?}");
     let status = fs::read_to_string(site.file("state/status")).unwrap();
-    let checked: serde_json::Value = serde_json::from_str(&common::run(site.rex.command(&["policy", "check", "--json", "--config", site.rex.config_file().to_str().unwrap()]), b"", 60).stdout).unwrap();
+    let checked: serde_json::Value = serde_json::from_str(
+        &common::run(site.rex.command(&["policy", "check", "--json", "--config", site.rex.config_file().to_str().unwrap()]), b"", 60)
+            .stdout,
+    )
+    .unwrap();
     assert_eq!(status, format!("commit={first}\nsigner=releases@example\ndigest={}\n", checked["digest"].as_str().unwrap()));
     // Again: nothing to do, nothing on record.
     let run = site.pull();
@@ -144,7 +153,8 @@ fn what_is_not_signed_by_somebody_who_may_is_refused() {
     site.put("policies/test.cedar", "permit(principal, action, resource);\n");
     site.git(&["add", "-A"]);
     let tree = site.git(&["write-tree"]);
-    let forged = text.lines().map(|line| if line.starts_with("tree ") { format!("tree {tree}\n") } else { format!("{line}\n") }).collect::<String>();
+    let forged =
+        text.lines().map(|line| if line.starts_with("tree ") { format!("tree {tree}\n") } else { format!("{line}\n") }).collect::<String>();
     fs::write(site.file("forged"), forged).unwrap();
     let forged = site.git(&["hash-object", "-t", "commit", "-w", &site.path("forged")]);
     site.git(&["update-ref", "refs/heads/main", &forged]);
@@ -262,7 +272,10 @@ fn the_unit_pulls_within_its_own_walls_under_a_real_systemd() {
         .replace("/usr/lib/rex/rex-policy-pull", &format!("/bin/sh {} {}", site.path("pull"), site.path("pull.conf")))
         .replace("ConditionPathExists=/etc/rex/policy-pull.conf\n", "")
         .replace("After=network-online.target\nWants=network-online.target\n", "")
-        .replace("ReadWritePaths=/etc/rex -/var/log/rex", &format!("ReadWritePaths={} {} {}", site.path("etc"), site.path("audit"), site.path("state")));
+        .replace(
+            "ReadWritePaths=/etc/rex -/var/log/rex",
+            &format!("ReadWritePaths={} {} {}", site.path("etc"), site.path("audit"), site.path("state")),
+        );
     fs::create_dir_all(site.file("state")).unwrap();
     let timer = common::shipped("packaging/fleet/rex-policy-pull.timer");
     let systemd = Systemd::boot(&site.rex, &[("rex-policy-pull.service", &unit), ("rex-policy-pull.timer", &timer)]);

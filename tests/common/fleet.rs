@@ -38,7 +38,8 @@ pub fn shipped(path: &str) -> String {
 #[track_caller]
 pub fn block(document: &str, first: &str) -> String {
     let text = shipped(document);
-    let mut blocks = text.split("\n```").filter_map(|block| Some(block.split_once('\n')?.1)).filter(|block| block.lines().next() == Some(first));
+    let mut blocks =
+        text.split("\n```").filter_map(|block| Some(block.split_once('\n')?.1)).filter(|block| block.lines().next() == Some(first));
     let found = blocks.next().unwrap_or_else(|| panic!("{document} has no block that begins with `{first}`"));
     assert!(blocks.next().is_none(), "{document} has two blocks that begin with `{first}`");
     format!("{found}\n")
@@ -217,7 +218,13 @@ impl Fleet {
         self.pids.insert(name.to_owned(), pid);
         let listens = |log: String| log.is_empty() && name == "control" || log.contains("Server listening");
         let ready = until(60.0, || self.file(name, "/run/up").exists() && listens(self.read(name, "/var/log/sshd.log")));
-        assert!(ready, "host {name} does not come up: {}{}{}", said(self), self.read(name, "/run/rc.log"), self.read(name, "/var/log/sshd.log"));
+        assert!(
+            ready,
+            "host {name} does not come up: {}{}{}",
+            said(self),
+            self.read(name, "/run/rc.log"),
+            self.read(name, "/var/log/sshd.log")
+        );
     }
     /// The first process of a host, as the machine numbers it.
     pub fn pid(&self, host: &str) -> u32 {
