@@ -218,3 +218,23 @@ fn each_symptom_of_troubleshooting_is_what_rex_says_and_has_its_exit_code() {
     );
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+#[test]
+fn the_book_has_every_page() {
+    let summary = page("SUMMARY.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut missing = Vec::new();
+    for (folder, prefix) in [(docs.clone(), ""), (docs.join("decisions"), "decisions/")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") && name != "SUMMARY.md" && !summary.contains(&format!("({prefix}{name})")) {
+                missing.push(format!("{prefix}{name}"));
+            }
+        }
+    }
+    missing.sort();
+    assert!(missing.is_empty(), "docs/SUMMARY.md lacks {missing:?}");
+    for target in summary.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).filter(|target| !target.is_empty()) {
+        assert!(docs.join(target).exists(), "{target}");
+    }
+}
