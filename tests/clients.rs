@@ -9,11 +9,19 @@ const LOOK: &str =
 
 /// Two hosts, the second of which permits nothing of use; `control` stands beside them, and behind the bastion too.
 fn hosts() -> Fleet {
+    hosts_with("")
+}
+
+fn hosts_with(settings: &str) -> Fleet {
     let mut site = Site::behind_a_bastion(&["web01", "web02"]);
     site.wire("control", "inside", "10.77.0.2/24");
     for (host, policy) in [("web01", LOOK), ("web02", "forbid(principal, action, resource);")] {
         site.asks_rex(host, policy);
-        site.only(host, "etc/rex/rex.toml", "identity = [\"auth-info\"]\nread_timeout = 2\n[audit]\nfile = \"/var/log/rex/rex.jsonl\"\n");
+        site.only(
+            host,
+            "etc/rex/rex.toml",
+            &format!("identity = [\"auth-info\"]\n{settings}\n[audit]\nfile = \"/var/log/rex/rex.jsonl\"\n"),
+        );
     }
     site.all("srv/app/version", "release 7\n");
     let mut known = format!("@cert-authority * {}\n", site.host_authority.public);
@@ -89,20 +97,20 @@ fn programs_for_files_and_shells_get_one_line_and_their_own_failure() {
         ("echo ls | sftp -b - agent@web01", 255, "Connection closed".to_owned(), "/usr/lib/openssh/sftp-server"),
         ("scp v.rhai agent@web01:/tmp/", 255, "Connection closed".to_owned(), "/usr/lib/openssh/sftp-server"),
         (
-            "curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 sftp://agent@web01/srv/app/version",
+            "curl -sS --max-time 10 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 sftp://agent@web01/srv/app/version",
             28,
             "timed out".to_owned(),
             "/usr/lib/openssh/sftp-server",
         ),
         // curl calls it a success; nothing came.
         (
-            "curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 scp://agent@web01/srv/app/version",
+            "curl -sS --max-time 10 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 scp://agent@web01/srv/app/version",
             0,
             String::new(),
             "scp",
         ),
         (
-            "curl -sS --max-time 3 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 -T v.rhai scp://agent@web01/tmp/x",
+            "curl -sS --max-time 10 --pubkey .ssh/id_ed25519.pub --key .ssh/id_ed25519 -T v.rhai scp://agent@web01/tmp/x",
             0,
             String::new(),
             "scp",
@@ -174,7 +182,7 @@ fn the_programs_of_the_page_run_scripts_and_tell_refusals_from_failures() {
 #[test]
 fn an_input_that_is_not_ended_or_closed_whole_runs_nothing() {
     needs_namespaces!();
-    let fleet = hosts();
+    let fleet = hosts_with("read_timeout = 5");
     let python = |end: &str, request: &str| {
         let text = format!(
             "import paramiko, sys, time\nclient = paramiko.SSHClient()\nclient.load_system_host_keys()\n\

@@ -294,12 +294,16 @@ fn a_script_whose_sender_died_reaches_the_host_cut_and_ended_so_it_must_be_decla
         let fleet = the_bastion(settings);
         let line = ["ssh", "-o", "BatchMode=yes", "alice@bastion", "--", "agent@web01", "--", request];
         let mut ssh = fleet.begin("control", &line);
-        ssh.send(b"print(\"the first half\");\n");
+        let comment = format!("// {}\n", "x".repeat(97)).repeat(4000);
+        ssh.send(format!("print(\"the first half\");\n{comment}").as_bytes());
         assert!(until(20.0, || fleet.read("web01", "/var/log/sshd.log").contains("Starting session")));
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        // All of it has arrived: as much was read by a rex there.
+        let line = "for pid in $(pgrep -x rex); do sed -n 's/^rchar: //p' /proc/$pid/io; done";
+        let arrived = || fleet.sh("web01", line).stdout.lines().any(|bytes| bytes.parse().is_ok_and(|bytes: usize| bytes >= comment.len()));
+        let over = |record: &serde_json::Value| record["event"] == "run_end" || record["event"] == "refused";
+        assert!(until(20.0, || arrived() || fleet.records("web01").iter().any(over)), "{:#?}", fleet.records("web01"));
         // What is not declared is refused without being waited for; then there is no client any more.
         fleet.control("pkill -KILL -x ssh");
-        let over = |record: &serde_json::Value| record["event"] == "run_end" || record["event"] == "refused";
         assert!(until(20.0, || fleet.records("web01").iter().any(over)), "{}", fleet.read("web01", "/var/log/sshd.log"));
         // rex sees a clean end of the script: what tells the two apart on a direct way is gone behind a second client.
         assert_eq!(ends(&fleet, "web01"), if runs { vec![0] } else { vec![] }, "{settings} {request}: {:#?}", fleet.records("web01"));
