@@ -14,6 +14,7 @@ pub mod datetime;
 pub mod digest;
 pub mod dir;
 pub mod disks;
+pub mod dns;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
 pub mod exec;
@@ -42,6 +43,9 @@ pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
+pub mod http;
+pub mod probes;
+pub mod reach;
 pub mod say;
 pub mod signals;
 pub mod search;
@@ -99,6 +103,9 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
+    ("http", "HTTP", http::FUNCTIONS),
+    ("probes", "What answers on the network", probes::FUNCTIONS),
+    ("dns", "Looking names up", dns::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
