@@ -61,11 +61,18 @@ impl Action for ConnectSocket {
     const NAME: &'static str = "connect";
     const APPLIES_TO: &'static [&'static str] = &["file_system::File"];
     const GROUPS: &'static [&'static str] = &[];
-    const DOC: &'static str = "Talk HTTP to whoever listens at this socket, with whatever power that one has (a container engine is as good as root).";
+    const DOC: &'static str =
+        "Talk HTTP to whoever listens at this socket, with whatever power that one has (a container engine is as good as root).";
     const ACCESS: Access = Access::Change;
     const CONTEXT: &'static [Attribute] = &[
         Attribute { name: "method", cedar: "String", required: true, fixed: false, doc: "GET, POST …" },
-        Attribute { name: "path", cedar: "String", required: true, fixed: false, doc: "The path that is asked for, in one spelling and without the query." },
+        Attribute {
+            name: "path",
+            cedar: "String",
+            required: true,
+            fixed: false,
+            doc: "The path that is asked for, in one spelling and without the query.",
+        },
         Attribute { name: "query", cedar: "String", required: true, fixed: false, doc: "What stands behind the `?`, as given." },
     ];
     const NEEDS_OPEN: bool = true;
@@ -73,15 +80,8 @@ impl Action for ConnectSocket {
 
 const ALL: &[Ask] =
     &[ask::<Get>(), ask::<Head>(), ask::<Options>(), ask::<Post>(), ask::<Put>(), ask::<Patch>(), ask::<Delete>(), ask::<ConnectSocket>()];
-const FAILS: &[Kind] = &[
-    Kind::BadData,
-    Kind::NotFound,
-    Kind::TooLarge,
-    Kind::Timeout,
-    Kind::Unavailable,
-    Kind::Unsupported,
-    Kind::Permission,
-];
+const FAILS: &[Kind] =
+    &[Kind::BadData, Kind::NotFound, Kind::TooLarge, Kind::Timeout, Kind::Unavailable, Kind::Unsupported, Kind::Permission];
 
 options! {
     /// Options of HTTP requests.
@@ -118,11 +118,19 @@ const HTTP: Function = Function {
         Example { given: &[], script: r#"http("GET", server + "/status/404").status"#, gives: "404" },
         Example { given: &[], script: r#"http("HEAD", server + "/").text"#, gives: r#""""# },
         Example { given: &[], script: r#"http("OPTIONS", server + "/echo").text.contains("OPTIONS /echo")"#, gives: "true" },
-        Example { given: &[], script: r#"http("POST", server + "/echo", #{json: #{a: 1}, headers: #{"X-Reason": "test"}}).status"#, gives: "200" },
+        Example {
+            given: &[],
+            script: r#"http("POST", server + "/echo", #{json: #{a: 1}, headers: #{"X-Reason": "test"}}).status"#,
+            gives: "200",
+        },
         Example { given: &[], script: r#"http("PUT", server + "/echo", #{body: "text"}).text.ends_with("text")"#, gives: "true" },
         Example { given: &[], script: r#"http("PATCH", server + "/echo", #{body: "text"}).status"#, gives: "200" },
         Example { given: &[], script: r#"http("DELETE", server + "/echo").status"#, gives: "200" },
-        Example { given: &[], script: r#"http("GET", "http://engine/json", #{unix_socket: dir + "/server.sock"}).json.name"#, gives: r#""engine""# },
+        Example {
+            given: &[],
+            script: r#"http("GET", "http://engine/json", #{unix_socket: dir + "/server.sock"}).json.name"#,
+            gives: r#""engine""#,
+        },
     ],
 };
 const URL_DOC: &str = "An absolute URL of http or https. What readers of URLs differ on is refused: users in it, backslashes, numbers that are no plain address, letters beyond ASCII.";

@@ -28,6 +28,7 @@ pub mod follow;
 pub mod formats;
 pub mod function;
 pub mod gzip_text;
+pub mod interfaces;
 pub mod journal;
 pub mod kernel;
 pub mod launch;
@@ -106,6 +107,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("http", "HTTP", http::FUNCTIONS),
     ("probes", "What answers on the network", probes::FUNCTIONS),
     ("dns", "Looking names up", dns::FUNCTIONS),
+    ("interfaces", "Interfaces, addresses and routes", interfaces::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

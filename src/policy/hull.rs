@@ -181,7 +181,9 @@ fn ports_of(condition: &Expr) -> Option<BTreeSet<u16>> {
             };
             Some(then.union(&ports_of(else_expr)?).copied().collect())
         }
-        ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => one_port(arg1, arg2).or_else(|| one_port(arg2, arg1)).map(|port| [port].into()),
+        ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => {
+            one_port(arg1, arg2).or_else(|| one_port(arg2, arg1)).map(|port| [port].into())
+        }
         ExprKind::BinaryApp { op: BinaryOp::Contains, arg1, arg2 } => match arg1.expr_kind() {
             ExprKind::Set(items) => items.iter().map(|item| one_port(arg2, item)).collect(),
             _ => None,

@@ -211,8 +211,7 @@ const fn is_unreserved(byte: u8) -> bool {
 
 /// What may stand in a path without encoding: RFC 3986's `pchar` and the slash.
 const fn is_path(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/')
+    is_unreserved(byte) || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@' | b'/')
 }
 
 fn is_query(c: char) -> bool {

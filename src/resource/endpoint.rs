@@ -18,7 +18,13 @@ pub const URL: Noun = Noun {
         attribute("scheme", "String", true, false, "`http` or `https`; for a host `tcp`, `udp` or `icmp`."),
         attribute("host", "String", true, true, "The name in lower case, or the address."),
         attribute("port", "Long", true, false, "The port, also where the URL does not name it; 0 where there is none (icmp)."),
-        attribute("path", "String", true, true, "The path in one spelling: no `..`, nothing encoded without need; of a host the empty text."),
+        attribute(
+            "path",
+            "String",
+            true,
+            true,
+            "The path in one spelling: no `..`, nothing encoded without need; of a host the empty text.",
+        ),
         attribute("query", "String", true, false, "What stands behind the `?`, as given; the empty text where there is none."),
         attribute(
             "address",

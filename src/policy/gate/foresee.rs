@@ -34,8 +34,7 @@ impl Gate {
     /// Whether the answer to this question depends on the attribute `unknown`, which is not known yet. Nothing is recorded: the question is to be
     /// asked in either case.
     pub fn foresee<'a, A: Action>(&self, on: &'a A::On, context: &[(&'static str, Value)], unknown: &str) -> Prospect<'a, A> {
-        let open = self.depends::<A>(on, context, unknown)
-            || self.successor().is_some_and(|next| next.depends::<A>(on, context, unknown));
+        let open = self.depends::<A>(on, context, unknown) || self.successor().is_some_and(|next| next.depends::<A>(on, context, unknown));
         if open { Prospect::Open(Foreseen { on, verb: PhantomData }) } else { Prospect::Settled }
     }
 

@@ -65,9 +65,7 @@ impl Named<'_> {
         }
         let own = matches!(
             (self.noun.name, name),
-            ("file_system::File" | "file_system::Dir", "path")
-                | ("sysinfo::Hostname", "hostname")
-                | ("systemd::Service", "name")
+            ("file_system::File" | "file_system::Dir", "path") | ("sysinfo::Hostname", "hostname") | ("systemd::Service", "name")
         );
         own.then(|| Value::String(self.id.to_owned()))
     }

@@ -39,10 +39,26 @@ pub enum Data {
     Address(IpAddr),
     /// Of NS, CNAME and PTR.
     Name(String),
-    Mx { preference: u16, exchange: String },
+    Mx {
+        preference: u16,
+        exchange: String,
+    },
     Txt(Vec<u8>),
-    Srv { priority: u16, weight: u16, port: u16, target: String },
-    Soa { primary: String, mailbox: String, serial: u32, refresh: u32, retry: u32, expire: u32, minimum: u32 },
+    Srv {
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: String,
+    },
+    Soa {
+        primary: String,
+        mailbox: String,
+        serial: u32,
+        refresh: u32,
+        retry: u32,
+        expire: u32,
+        minimum: u32,
+    },
 }
 
 /// How a server answered.
@@ -285,7 +301,8 @@ mod tests {
         out
     }
     fn name(text: &str) -> Vec<u8> {
-        let mut out: Vec<u8> = text.split('.').flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat()).collect();
+        let mut out: Vec<u8> =
+            text.split('.').flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat()).collect();
         out.push(0);
         out
     }
@@ -335,7 +352,8 @@ mod tests {
 
     #[test]
     fn the_other_kinds_are_read() {
-        let one = |kind: Type, data: Vec<u8>| match answer(&reply("a.b", kind, FINE, &[(SELF.to_vec(), kind as u16, data)]), 7, "a.b", kind) {
+        let one = |kind: Type, data: Vec<u8>| match answer(&reply("a.b", kind, FINE, &[(SELF.to_vec(), kind as u16, data)]), 7, "a.b", kind)
+        {
             Some(Answer::Records(mut records)) => records.remove(0).1,
             other => panic!("{other:?}"),
         };

@@ -37,7 +37,9 @@ pub fn checked(fields: &[(String, String)]) -> Result<()> {
             return Err(bad_argument(format!("the header `{shown}` is set by rex itself")));
         }
         if value.len() > 16 << 10 || value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7F) {
-            return Err(bad_argument(format!("the value of the header `{shown}` holds a line end or another control character, or is too long")));
+            return Err(bad_argument(format!(
+                "the value of the header `{shown}` holds a line end or another control character, or is too long"
+            )));
         }
     }
     Ok(())
@@ -124,7 +126,8 @@ where
             }
         }
     };
-    let mut response = Response { status, fields, body: Vec::new(), tls: secured, first_byte: first_byte.unwrap_or_default(), whole: Duration::ZERO };
+    let mut response =
+        Response { status, fields, body: Vec::new(), tls: secured, first_byte: first_byte.unwrap_or_default(), whole: Duration::ZERO };
     response.body = body(&mut reader, request, &response)?;
     if !has_field(request.fields, "accept-encoding") {
         unpack(&mut response, request.max_bytes)?;
@@ -149,9 +152,12 @@ fn head(request: &Request<'_>) -> Vec<u8> {
         text.push_str(&url.query);
     }
     text.push_str(&format!(" HTTP/1.1\r\nHost: {}\r\n", url.authority()));
-    for (name, value) in
-        [("User-Agent", concat!("rex/", env!("CARGO_PKG_VERSION"))), ("Accept", "*/*"), ("Accept-Encoding", "gzip"), ("Connection", "close")]
-    {
+    for (name, value) in [
+        ("User-Agent", concat!("rex/", env!("CARGO_PKG_VERSION"))),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "gzip"),
+        ("Connection", "close"),
+    ] {
         if !has_field(request.fields, name) {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -199,7 +205,9 @@ fn answer_head(reader: &mut impl BufRead) -> Result<(u16, Fields)> {
     let mut parsed = httparse::Response::new(&mut fields);
     match parsed.parse(&bytes) {
         Ok(httparse::Status::Complete(_)) => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Error::new(Kind::TooLarge, format!("the answer has more than {FIELDS} headers"))),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Error::new(Kind::TooLarge, format!("the answer has more than {FIELDS} headers")));
+        }
         _ => return Err(bad("it is no HTTP/1.1")),
     }
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();

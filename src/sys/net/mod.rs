@@ -3,6 +3,7 @@
 pub mod dns;
 pub mod http;
 pub mod lookup;
+pub mod netlink;
 pub mod tls;
 
 use crate::error::{Error, Kind, Result};
@@ -145,10 +146,11 @@ impl<'a> Wire<'a> {
     fn open(to: SocketAddr, kind: SocketType, patience: Patience<'a>) -> Result<Self> {
         patience.check()?;
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).map_err(|errno| match errno {
-            Errno::AFNOSUPPORT => Error::new(Kind::Unavailable, "this host does not speak that protocol"),
-            errno => Error::os("socket", errno.raw_os_error()),
-        })?;
+        let socket =
+            rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).map_err(|errno| match errno {
+                Errno::AFNOSUPPORT => Error::new(Kind::Unavailable, "this host does not speak that protocol"),
+                errno => Error::os("socket", errno.raw_os_error()),
+            })?;
         match rustix::net::connect(&socket, &to) {
             Ok(()) => {}
             Err(Errno::INPROGRESS) => {

@@ -48,7 +48,11 @@ pub fn authorities(pem: &[u8]) -> Result<Arc<RootCertStore>> {
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let all = CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<Vec<_>, _>>();
     let all = all.map_err(|_| Error::new(Kind::BadData, "not PEM text"))?;
-    if all.is_empty() { Err(Error::new(Kind::BadData, "no certificate in it: it begins with -----BEGIN CERTIFICATE-----")) } else { Ok(all) }
+    if all.is_empty() {
+        Err(Error::new(Kind::BadData, "no certificate in it: it begins with -----BEGIN CERTIFICATE-----"))
+    } else {
+        Ok(all)
+    }
 }
 
 /// The bundle of the host, read when it is first needed.
@@ -64,7 +68,9 @@ fn of_host() -> Result<Arc<RootCertStore>> {
         (!store.is_empty()).then(|| Arc::new(store))
     };
     let bundle = BUNDLE.get_or_init(read);
-    bundle.clone().ok_or_else(|| Error::new(Kind::Unsupported, "this host has no bundle of authorities (ca-certificates)").with_hint("pass #{ca: …}"))
+    bundle
+        .clone()
+        .ok_or_else(|| Error::new(Kind::Unsupported, "this host has no bundle of authorities (ca-certificates)").with_hint("pass #{ca: …}"))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -77,7 +83,8 @@ fn internal(error: &impl std::fmt::Display) -> Error {
 }
 
 fn config(trust: &Trust) -> Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(|error| internal(&error))?;
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(|error| internal(&error))?;
     Ok(match trust {
         Trust::Host => builder.with_root_certificates(of_host()?).with_no_client_auth(),
         Trust::These(roots) => builder.with_root_certificates(Arc::clone(roots)).with_no_client_auth(),
@@ -92,7 +99,9 @@ fn config(trust: &Trust) -> Result<ClientConfig> {
 pub fn server_name(host: &Host) -> Result<ServerName<'static>> {
     match host {
         Host::Address(address) => Ok(ServerName::IpAddress((*address).into())),
-        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| crate::error::bad_argument("no name that a certificate can have")),
+        Host::Name(name) => {
+            ServerName::try_from(name.clone()).map_err(|_| crate::error::bad_argument("no name that a certificate can have"))
+        }
     }
 }
 
