@@ -58,6 +58,7 @@ pub mod sysctl;
 pub mod time;
 pub mod tree_change;
 pub mod usage;
+pub mod tls;
 pub mod transform;
 pub mod regexes;
 pub mod urls;
@@ -108,6 +109,7 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("probes", "What answers on the network", probes::FUNCTIONS),
     ("dns", "Looking names up", dns::FUNCTIONS),
     ("interfaces", "Interfaces, addresses and routes", interfaces::FUNCTIONS),
+    ("tls", "Certificates", tls::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

@@ -4,7 +4,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -94,6 +95,31 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+/// A certificate of its own for these names (`DNS:…,IP:…`), made by openssl(1): the files of certificate and key.
+pub fn certificate(folder: &Path, name: &str, names: &str, more: &[&str]) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj"]);
+    command.arg(format!("/CN={name}")).arg("-addext").arg(format!("subjectAltName={names}")).args(more);
+    let made = command.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().expect("openssl is installed");
+    assert!(made.status.success(), "{made:?}");
+    (certificate, key)
+}
+
+/// Speaks TLS with this certificate.
+pub fn secured((certificate, key): &(PathBuf, PathBuf), answer: impl Fn(&Request) -> Vec<u8> + Send + Sync + 'static) -> Server {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let config = Arc::new(config);
+    Server::wrapped(answer, move |stream| {
+        Box::new(rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), stream))
+    })
 }
 
 /// The same at a socket of the host. Ends with the process.

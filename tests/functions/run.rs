@@ -19,6 +19,8 @@ pub struct Host {
     root: tempfile::TempDir,
     /// For examples that talk to one: at a port, and at the socket `server.sock` of the folder.
     server: Option<Server>,
+    /// The same in TLS, with a certificate that nobody vouches for.
+    secured: Option<Server>,
 }
 
 /// What a run left behind.
@@ -36,8 +38,12 @@ impl Host {
     pub fn new(policy: &str, example: &Example) -> Self {
         // Below target/: rex takes no policy from a folder like /tmp, where anybody can write.
         let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let server = ["server", "port"].iter().any(|word| example.script.contains(word)).then(Server::new);
-        let host = Self { root, server };
+        let secured = example.script.contains("tls_port").then(|| {
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            server::secured(&server::certificate(folder.path(), "example", "IP:127.0.0.1", &[]), server::usual)
+        });
+        let server = ["server +", " port"].iter().any(|word| example.script.contains(word)).then(Server::new);
+        let host = Self { root, server, secured };
         for folder in ["etc/policies", "data"] {
             fs::create_dir_all(host.path(folder)).unwrap();
         }
@@ -98,6 +104,7 @@ impl Host {
             .args(options)
             .arg(format!("dir={}", self.path("data").display()))
             .args(self.server.iter().flat_map(|server| [format!("server={}", server.url("")), format!("port={}", server.port())]))
+            .args(self.secured.iter().map(|server| format!("tls_port={}", server.port())))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! Connections to what a policy let through: sockets that wait no longer than the run and the call allow, and end when the caller goes away.
 
+pub mod certificate;
 pub mod dns;
 pub mod http;
 pub mod lookup;
