@@ -31,7 +31,7 @@ impl Host {
         let inner = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']')).ok_or("a bracket without the other")?;
         if inner.len() != text.len() || inner.contains(':') {
             let address: Ipv6Addr = inner.parse().map_err(|_| "no IPv6 address")?;
-            return Ok(Self::Address(plain(address.into())));
+            return somewhere(plain(address.into())).map(Self::Address);
         }
         if !text.is_ascii() {
             return Err("a name with letters beyond ASCII; write it as it is in the DNS (xn--…)".to_owned());
@@ -41,7 +41,7 @@ impl Host {
         // Whatever ends like a number is an address to most readers (the URL standard calls it "ends in a number").
         if last.starts_with(|c: char| c.is_ascii_digit()) && (last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x")) {
             let address: Ipv4Addr = name.parse().map_err(|_| "a number that is no address in the form 192.0.2.1")?;
-            return Ok(Self::Address(address.into()));
+            return somewhere(address.into()).map(Self::Address);
         }
         let label = |label: &str| {
             !label.is_empty()
@@ -54,6 +54,15 @@ impl Host {
         }
         Ok(Self::Name(name))
     }
+}
+
+/// The unspecified addresses are nobody's; the kernel takes them for this host, which policies then would not know it by.
+fn somewhere(address: IpAddr) -> Result<IpAddr, String> {
+    let nowhere = match address {
+        IpAddr::V4(v4) => v4.octets()[0] == 0,
+        IpAddr::V6(v6) => v6.is_unspecified(),
+    };
+    if nowhere { Err("an address of no host".to_owned()) } else { Ok(address) }
 }
 
 /// An IPv4 address in IPv6 clothes is the IPv4 address: the kernel connects to the same.
@@ -333,6 +342,10 @@ mod tests {
             "http://0x7f.0.0.1/",
             "http://0177.0.0.1/",
             "http://127.1/",
+            "http://0.0.0.0/",
+            "http://0.1.2.3/",
+            "http://[::]/",
+            "http://[::ffff:0.0.0.0]/",
             "http://127.0.0.1.2/",
             "http://1.2.3.4.5./",
             "http://good.org\\@evil.org/",

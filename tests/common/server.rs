@@ -102,7 +102,8 @@ pub fn certificate(folder: &Path, name: &str, names: &str, more: &[&str]) -> (Pa
     let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj"]);
-    command.arg(format!("/CN={name}")).arg("-addext").arg(format!("subjectAltName={names}")).args(more);
+    command.arg(format!("/CN={name}")).arg("-addext").arg(format!("subjectAltName={names}"));
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]).args(more);
     let made = command.arg("-keyout").arg(&key).arg("-out").arg(&certificate).output().expect("openssl is installed");
     assert!(made.status.success(), "{made:?}");
     (certificate, key)

@@ -149,6 +149,8 @@ fn why(error: &rustls::Error) -> String {
         C::Revoked => "it is revoked",
         C::BadSignature => "its signature is wrong",
         C::InvalidPurpose | C::InvalidPurposeContext { .. } => "it is not for servers",
+        // A self-signed one, as openssl(1) makes them; webpki tells it in its own error only.
+        C::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => "it is that of an authority, not of a server",
         _ => "it cannot be verified",
     }
     .to_owned()
