@@ -14,6 +14,7 @@ pub mod datetime;
 pub mod digest;
 pub mod dir;
 pub mod disks;
+pub mod dns;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
 pub mod exec;
@@ -27,6 +28,7 @@ pub mod follow;
 pub mod formats;
 pub mod function;
 pub mod gzip_text;
+pub mod interfaces;
 pub mod journal;
 pub mod kernel;
 pub mod launch;
@@ -42,6 +44,9 @@ pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
+pub mod http;
+pub mod probes;
+pub mod reach;
 pub mod say;
 pub mod signals;
 pub mod search;
@@ -53,6 +58,7 @@ pub mod sysctl;
 pub mod time;
 pub mod tree_change;
 pub mod usage;
+pub mod tls;
 pub mod transform;
 pub mod regexes;
 pub mod urls;
@@ -99,6 +105,11 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
+    ("http", "HTTP", http::FUNCTIONS),
+    ("probes", "What answers on the network", probes::FUNCTIONS),
+    ("dns", "Looking names up", dns::FUNCTIONS),
+    ("interfaces", "Interfaces, addresses and routes", interfaces::FUNCTIONS),
+    ("tls", "Certificates", tls::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
