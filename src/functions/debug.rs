@@ -68,7 +68,7 @@ options! {
     /// Options of `core_dump`.
     CoreDumpOptions {
         variables: Vec<String> = Vec::new(), "Names whose values are wanted: a variable, or a way to a part of it such as `list->next` or `table[3].name`.";
-        thread: i64 = 1, "The thread (its `id`) in which they are looked up; 1 is the one that crashed.";
+        thread_id: i64 = 1, "The thread (its `id`) in which they are looked up; 1 is the one that crashed.";
         frame: i64 = 0, "The frame in which they are looked up; 0 is the innermost.";
         locals: bool = true, "Tell the arguments and local variables of every frame too.";
         frames: u64 = 100, "Calls of one thread that are told, at most 1000; the innermost come first.";
@@ -181,7 +181,7 @@ fn core_dump(call: &Call<'_>, program: AbsPath, core: AbsPath, options: CoreDump
     let mut values = Vec::new();
     if options.locals || !options.variables.is_empty() {
         let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
-        let at = (number(options.thread), number(options.frame));
+        let at = (number(options.thread_id), number(options.frame));
         let names = (options.variables.as_slice(), at);
         values = debugger::variables((&program, &dump), &mut threads, options.locals, names, options.timeout, &check)?;
     }

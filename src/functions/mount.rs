@@ -59,6 +59,10 @@ fn unmount(call: &Call<'_>, path: AbsPath, options: UnmountOptions) -> Result<Ma
     // Not looked at: a dead file server would hold the call up, and a handle on it would keep it busy.
     let shown = path.shown();
     let granted = call.permit_with::<Unmount>(File::unvisited_dir(path), vec![("lazy", Value::Bool(options.lazy))])?;
+    if granted.held() {
+        // In a dry run the fence has nothing of what unmounting needs, what is mounted among it.
+        return Err(call.withhold(&granted, "", None)?);
+    }
     let nothing =
         || Error::new(Kind::NotFound, "nothing is mounted there").with_path(&shown).with_hint("the path has to be as `mounts()` tells it");
     let mount = unmount::at(&granted)?.ok_or_else(nothing)?;

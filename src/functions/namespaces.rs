@@ -45,7 +45,10 @@ const NSENTER: Function = Function {
     examples: &[Example { given: &[], script: "nsenter(1, #{mount: true, net: true}, || 1)", gives: "" }],
 };
 
-fn nsenter(call: &Call<'_>, pid: i64, options: NsenterOptions, _closure: FnPtr) -> Result<Dynamic> {
+fn nsenter(call: &Call<'_>, pid: i64, options: NsenterOptions, closure: Option<FnPtr>) -> Result<Dynamic> {
+    if closure.is_none() {
+        return Err(bad_argument("nsenter: `closure` is missing: expected a closure"));
+    }
     if !options.mount && !options.net {
         return Err(bad_argument("nsenter: which namespace? `#{mount: true}`, `#{net: true}` or both"));
     }

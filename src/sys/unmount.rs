@@ -123,8 +123,10 @@ pub fn now<A: Action<On = File>>(granted: &Granted<A>, mount: &Mount, lazy: bool
         }
     }
     let Some((errno, _)) = wire::receive::<i32>(&socket)? else { return Err(gone()) };
+    if errno == 0 {
+        return Ok(());
+    }
     match Errno::from_raw_os_error(errno) {
-        _ if errno == 0 => Ok(()),
         Errno::STALE => Err(Error::new(Kind::Changed, "something else is mounted there by now; nothing was done").with_path(shown())),
         Errno::INVAL => Err(Error::new(Kind::NotFound, "nothing is mounted there").with_path(shown())),
         Errno::BUSY => Err(Error::new(Kind::Busy, "it is in use").with_path(shown()).with_hint(

@@ -358,7 +358,8 @@ fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {
         all(&[libc::SYS_umount2, libc::SYS_fchdir, libc::SYS_chdir]);
     }
     if calls.clock {
-        all(&[libc::SYS_adjtimex]);
+        // The C libraries differ in which of the two they make of it.
+        all(&[libc::SYS_adjtimex, libc::SYS_clock_adjtime]);
     }
     if calls.unix_sockets || calls.programs || calls.debugs || calls.unmounts {
         // Whom it goes to stands in memory, so where nothing needs it there is none of it.

@@ -149,7 +149,9 @@ impl Plan {
         }
         let some = |namespace: &str, name: &str| !of(namespace, name).is_empty();
         let any = |namespace: &str| policies.verbs().any(|(space, name)| space == namespace && some(space, name));
-        if any("process_system") || any("sysinfo") || any("sysctl") || any("network") {
+        // To be asked about, a process has to be seen, in a dry run too.
+        let asked = policies.verbs().any(|(space, name)| space == "process_system" && !policies.hull(space, name).is_empty());
+        if asked || any("sysinfo") || any("sysctl") || any("network") {
             plan.allow(Path::new("/proc"), Rights::READ);
             plan.allow(Path::new("/sys"), Rights::READ);
             ["/etc/os-release", "/usr/lib/os-release", "/etc/hostname", "/etc/timezone", "/run/utmp", "/run/mount"]
@@ -180,8 +182,8 @@ impl Plan {
         };
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
         plan.powers = powers(plan.calls, reads);
-        // Asked for as `/proc/mounts`, read where the kernel says more of the same.
-        if read.iter().any(|bound| matches!(bound, Bound::Exactly(id) if id == "/proc/mounts")) {
+        // Asked for as `/proc/mounts`, read where the kernel says more of the same; what is mounted where is looked up before it is unmounted, too.
+        if plan.calls.unmounts || read.iter().any(|bound| matches!(bound, Bound::Exactly(id) if id == "/proc/mounts")) {
             let own = rustix::process::getpid().as_raw_nonzero();
             plan.allow(Path::new(&format!("/proc/{own}/mountinfo")), Rights::READ_FILE);
         }

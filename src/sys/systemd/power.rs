@@ -151,6 +151,10 @@ impl Systemd<'_> {
         R: serde::de::DeserializeOwned + zbus::Type,
     {
         let call = bus::call_to(self.bus.connection, LOGIN, method, body);
-        self.bus.wait(Duration::from_secs(25), call)
+        self.bus.wait(Duration::from_secs(25), call).map_err(|error| match error.kind {
+            // The bus would have systemd start it, and there is no unit for it.
+            Kind::NotFound => Error { kind: Kind::Unsupported, message: "there is no logind on this host".into(), ..error },
+            _ => error,
+        })
     }
 }
