@@ -179,6 +179,28 @@ fn a_process_that_may_not_be_traced_is_not_stopped() {
     assert_eq!(switches(), before, "it was woken");
 }
 
+#[test]
+fn the_debugger_ends_with_the_run_and_the_process_goes_on() {
+    needs_root!();
+    let held = Held::sleeping(Stdio::null(), None);
+    let pid = held.pid();
+    let debuggers = || {
+        let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+        all.filter(|line| String::from_utf8_lossy(line).contains(&format!("-p\0{pid}\0"))).count()
+    };
+    let rex = Rex::new().policy(TRACE);
+    // Time is up in the middle of it, first the call's, then the run's.
+    let run = rex.run(&format!("stacks({pid}, #{{kernel: false, timeout: 0.01}})"));
+    assert_eq!(kind(&run), "timeout", "{run:#?}");
+    // The next question gets its own answer.
+    let run = rex.run(&format!("try {{ stacks({pid}, #{{kernel: false, timeout: 0.01}}) }} catch (e) {{}} stacks({pid}).name"));
+    run.gives("sleep");
+    let limited = Rex::new().policy(TRACE).config("[limits]\nwall = 1\n");
+    let run = limited.run(&format!("while true {{ try {{ stacks({pid}, #{{kernel: false}}) }} catch (e) {{}} }}"));
+    run.ends(124);
+    assert!(until(5.0, || debuggers() == 0 && held.status("TracerPid:") == "0" && held.status("State:").starts_with('S')));
+}
+
 /// A program with two threads that ends in abort(3), and its core dump, made by gdb so that no setting of the kernel matters.
 fn crashed(rex: &Rex) -> (String, String) {
     let source = "#include <pthread.h>\n#include <stdlib.h>\n#include <unistd.h>\nstruct node { int value; struct node *next; };\n\
@@ -392,7 +414,7 @@ fn settings_of_files_are_loaded_where_each_of_them_may_be_written() {
     assert!(run.json()["would_change_count"].as_u64() > Some(0), "{run:#?}");
     assert_eq!(now(&run), [0, 0, 0, 0, 64]);
     // Without the verb itself, and with a file that may not be read, nothing.
-    let rex = rex.policy(&may("").replace("sysctl::Action::\"load\"", "sysctl::Action::\"load\"").replacen("permit", "forbid", 1));
+    let rex = rex.policy(&may("").replacen("permit", "forbid", 1));
     let run = apart(&rex, NET, start, "sysctl_load(\"{data}/good.conf\")", show, &[]);
     run.is_denied();
     assert_eq!(now(&run), [0, 0, 0, 0, 64]);
@@ -544,6 +566,52 @@ fn the_environment_of_a_service_is_that_of_its_main_process() {
     systemd.run(&rex, script).gives("tell-nobody");
     let rex = rex.policy(r#"permit(principal, action == process_system::Action::"list_environment", resource);"#);
     systemd.run(&rex, "env_of_service(\"rextest-env\")").is_denied();
+}
+
+/// logind as the distribution has it, without what belongs to a whole machine.
+const LOGIN: &str = "[Unit]\nAfter=dbus.service\n[Service]\nType=notify\nBusName=org.freedesktop.login1\nExecStart=/lib/systemd/systemd-logind\nRuntimeDirectory=systemd/sessions systemd/seats systemd/users systemd/inhibit systemd/shutdown\nRuntimeDirectoryPreserve=yes\n";
+
+const BLOCK: &str =
+    "[Service]\nExecStart=/usr/bin/systemd-inhibit --what=shutdown --who=backup --why=running --mode=block sleep infinity\n";
+
+#[test]
+fn logind_is_asked_where_there_is_one_and_who_blocks_it_is_obeyed() {
+    needs_namespaces!();
+    if !Path::new("/lib/systemd/systemd-logind").exists() {
+        eprintln!("skipped: this host has no logind");
+        return;
+    }
+    let rex = Rex::new().policy(r#"permit(principal, action == systemd::Action::"reboot", resource);"#);
+    let systemd = Systemd::boot(
+        &rex,
+        &[("systemd-logind.service", LOGIN), ("dbus-org.freedesktop.login1.service", LOGIN), ("rextest-block.service", BLOCK)],
+    );
+    systemd.exec(&["systemctl", "start", "systemd-logind"]).ends(0);
+    let pid = systemd.pid();
+    let run = systemd.run(&rex, "let c = reboot(#{check: true}); [c.possible, c.by, c.inhibitors.len()]");
+    run.gives(json!(["yes", "logind", 0]));
+    // Scheduled, and taken back.
+    let run = systemd
+        .run(&rex, "let r = reboot(#{delay: 3600}); [r.by, r.changed, (r.at.epoch_seconds() - now().epoch_seconds() - 3600).abs() < 60]");
+    run.gives(json!(["logind", true, true]));
+    assert!(systemd.exec(&["cat", "/run/systemd/shutdown/scheduled"]).stdout.contains("MODE=reboot"));
+    systemd.run(&rex, "[reboot(#{cancel: true}).changed, reboot(#{cancel: true}).changed]").gives(json!([true, false]));
+    // Somebody blocks it, root or not.
+    systemd.exec(&["systemctl", "start", "rextest-block"]).ends(0);
+    let blocked = |count: u32| until(10.0, || systemd.run(&rex, "reboot(#{check: true}).inhibitors.len()").value() == count);
+    assert!(blocked(1));
+    systemd.run(&rex, "reboot(#{check: true}).inhibitors.map(|i| [i.who, i.why, i.mode])").gives(json!([["backup", "running", "block"]]));
+    let run = systemd.run(&rex, "reboot()");
+    assert_eq!(kind(&run), "busy", "{run:#?}");
+    assert!(common::alive(pid));
+    systemd.exec(&["systemctl", "stop", "rextest-block"]).ends(0);
+    assert!(blocked(0));
+    let (program, config, policy) = (rex.program().to_str().unwrap(), rex.config_file(), rex.policy_file());
+    rex.finish(
+        systemd.command(&[program, "run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap()]),
+        b"reboot().by",
+    );
+    assert!(until(60.0, || !common::alive(pid)), "it still runs");
 }
 
 /// What any policy for services may hold, and all groups: none of it is a permit to end the machine.

@@ -79,6 +79,11 @@ impl By {
 /// A row of `ListInhibitors`: what, who, why, mode, user, process.
 type Row = (String, String, String, String, u32, u32);
 
+/// Whether it is about the end of the machine, and not about sleep or a key.
+fn concerns(row: &Row) -> bool {
+    row.0.split(':').any(|what| what == "shutdown")
+}
+
 impl Systemd<'_> {
     /// Asks whether it could be done, and who stands in the way. Changes nothing.
     ///
@@ -97,26 +102,28 @@ impl Systemd<'_> {
             Err(error) => return Err(error),
         };
         let rows: Vec<Row> = self.login("ListInhibitors", &())?;
-        let concerns = |row: &Row| row.0.split(':').any(|what| what == "shutdown");
         let inhibitor = |(_, who, why, mode, uid, pid)| Inhibitor { who, why, mode, uid, pid };
         Ok(Possible { answer, by: By::Logind, inhibitors: rows.into_iter().filter(concerns).map(inhibitor).collect() })
     }
 
-    /// Does it now. Who blocks it holds root back too.
+    /// Does it now, unless somebody blocks it.
     ///
     /// # Errors
     /// [`Kind::Busy`] when somebody blocks it, [`Kind::Permission`], and those of the bus.
     pub fn power<A: Action<On = Manager>>(&self, manager: &Granted<A>, power: Power) -> Result<By> {
         manager.to_be_done()?;
+        // logind itself lets a user pass who holds the lock, and an older one lets root pass: a backup that root started would not count.
+        let rows = match self.login::<_, Vec<Row>>("ListInhibitors", &()) {
+            Err(error) if error.kind == Kind::Unsupported => Vec::new(),
+            rows => rows?,
+        };
+        if rows.iter().any(|row| row.3 == "block" && concerns(row)) {
+            return Err(Error::new(Kind::Busy, "somebody blocks it; `check: true` tells who"));
+        }
         match self.login::<_, ()>(&format!("{}WithFlags", power.method()), &CHECK_INHIBITORS) {
             Ok(()) => return Ok(By::Logind),
             Err(error) if error.kind == Kind::Unsupported => {}
             Err(error) => return Err(error),
-        }
-        // An older logind, which does not ask whether root is blocked.
-        let blocked = self.login::<_, Vec<Row>>("ListInhibitors", &());
-        if blocked.is_ok_and(|rows| rows.iter().any(|row| row.3 == "block" && row.0.split(':').any(|what| what == "shutdown"))) {
-            return Err(Error::new(Kind::Busy, "somebody blocks it; `check: true` tells who"));
         }
         match self.login::<_, ()>(power.method(), &false) {
             Ok(()) => return Ok(By::Logind),
