@@ -197,6 +197,11 @@ fn calls(plan: &Plan) -> String {
         ("local", calls.local),
         ("programs", calls.programs),
         ("inspects", calls.inspects),
+        ("debugs", calls.debugs),
+        ("stacks", calls.stacks),
+        ("unmounts", calls.unmounts),
+        ("unmounting", calls.unmounting),
+        ("clock", calls.clock),
     ];
     named.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
 }
@@ -264,7 +269,11 @@ fn a_permit_for_one_kind_of_thing_opens_nothing_for_others() {
     assert_eq!((named.as_str(), paths.len()), ("", 3), "{paths:?}");
     assert_eq!(of("resource is network::url").0, "network names");
     assert_eq!(of("resource is sysinfo::Hostname").0, "names interfaces");
-    assert_eq!(of("resource is process_system::Process").0, "signals inspects");
+    assert_eq!(of("resource is process_system::Process").0, "signals inspects debugs stacks");
+    assert_eq!(of("resource is sysinfo::Sysinfo").0, "clock");
+    // Unmounting, cores and files are about things of one kind; the helpers are there where some policy may permit them.
+    let (named, _, _) = of("resource == file_system::Dir::\"/mnt\"");
+    assert!(named.split(' ').any(|word| word == "unmounts") && !named.contains("unmounting"), "{named}");
     assert_eq!(of("resource is sysctl::Sysctl").0, "");
 }
 

@@ -8,8 +8,10 @@ pub mod archive;
 pub mod compress;
 pub mod convert;
 pub mod copy;
+pub mod cron;
 pub mod control;
 pub mod data;
+pub mod debug;
 pub mod datetime;
 pub mod digest;
 pub mod dir;
@@ -17,6 +19,7 @@ pub mod disks;
 pub mod dns;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
+pub mod environment;
 pub mod exec;
 pub mod edit;
 pub mod fields;
@@ -28,6 +31,7 @@ pub mod follow;
 pub mod formats;
 pub mod function;
 pub mod gzip_text;
+pub mod host;
 pub mod interfaces;
 pub mod journal;
 pub mod kernel;
@@ -36,9 +40,13 @@ pub mod lines;
 pub mod logs;
 pub mod machine;
 pub mod manual;
+pub mod mount;
+pub mod namespaces;
 pub mod net_sockets;
+pub mod open_files;
 pub mod paths;
 pub mod order;
+pub mod power;
 pub mod process;
 pub mod processes;
 #[cfg(test)]
@@ -55,7 +63,9 @@ pub mod xattrs;
 pub mod service;
 pub mod source;
 pub mod sysctl;
+pub mod sysctl_load;
 pub mod time;
+pub mod top;
 pub mod tree_change;
 pub mod usage;
 pub mod tls;
@@ -98,11 +108,21 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("process", "One process", process::FUNCTIONS),
+    ("top", "What uses most", top::FUNCTIONS),
+    ("open_files", "Who has what open", open_files::FUNCTIONS),
+    ("environment", "Environments", environment::FUNCTIONS),
+    ("debug", "What programs are in the middle of", debug::FUNCTIONS),
+    ("namespaces", "Namespaces", namespaces::FUNCTIONS),
     ("signals", "Signals to processes", signals::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("host", "More about the machine", host::FUNCTIONS),
     ("kernel", "What the kernel says", kernel::FUNCTIONS),
     ("disks", "Disks", disks::FUNCTIONS),
+    ("mount", "Taking filesystems away", mount::FUNCTIONS),
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
+    ("sysctl_load", "Settings from files", sysctl_load::FUNCTIONS),
+    ("cron", "What cron starts", cron::FUNCTIONS),
+    ("power", "Reboot and shutdown", power::FUNCTIONS),
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
     ("http", "HTTP", http::FUNCTIONS),

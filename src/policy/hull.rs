@@ -24,6 +24,20 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// Whether something of this entity type and id can lie within: for whoever does the deed, and asks no policy again.
+    #[must_use]
+    pub fn may_hold(&self, kind: &str, id: &str) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Kind(known) => known == kind,
+            Self::Begins(start) => id.starts_with(start.as_str()),
+            Self::Within(_, folder) => {
+                folder == "/" || id.strip_prefix(folder.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Exactly(exact) => exact == id,
+        }
+    }
+
     /// The narrower, the greater.
     fn nearness(&self) -> (u8, usize) {
         match self {

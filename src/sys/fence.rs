@@ -52,9 +52,27 @@ pub fn arm(plan: &Plan) -> Result<Vec<&'static str>> {
     Ok(layers)
 }
 
-/// Every layer but Landlock, for the process that looks at others in /proc: the calls that read, and what root needs for it.
-pub(super) fn arm_for_inspection() -> Result<()> {
-    let plan = Plan::of_inspector();
+/// Every layer but Landlock, for the process that looks at others in /proc: the calls that read, and what root needs for it. `stacks`: where in the kernel
+/// they are, too.
+pub(super) fn arm_for_inspection(stacks: bool) -> Result<()> {
+    let plan = Plan::of_inspector(stacks);
+    powers::drop_all_but(plan.powers)?;
+    calls::restrict(&plan, &[]).map(drop)
+}
+
+/// For the process that starts gdb: the system calls of programs, and those that look at a process. gdb itself gets less, see [`super::debugger`].
+pub(super) fn arm_for_debugging() -> Result<()> {
+    refuse_calls_of_programs(&plan_of_debugger())
+}
+
+/// What gdb may reach when it looks at files, besides what it needs to start.
+pub(super) fn plan_of_debugger() -> Plan {
+    Plan::of_debugger()
+}
+
+/// For the process that unmounts: what it needs for that, and no call that changes anything else. No Landlock: behind it nothing is unmounted.
+pub(super) fn arm_for_unmounting() -> Result<()> {
+    let plan = Plan::of_unmount();
     powers::drop_all_but(plan.powers)?;
     calls::restrict(&plan, &[], &[]).map(drop)
 }

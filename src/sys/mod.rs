@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compress;
 pub mod confine;
 pub mod copy;
+pub mod debugger;
 pub mod decompress;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
@@ -42,5 +43,6 @@ pub mod systemd;
 pub mod tar;
 pub mod text;
 pub mod transfer;
+pub mod unmount;
 pub mod write;
 pub mod zip;

@@ -233,6 +233,8 @@ const NO_PROGRAM: &[i64] = &[
     libc::SYS_fanotify_init,
     libc::SYS_lookup_dcookie,
 ];
+/// What of these a debugger needs.
+const DEBUGGER: &[i64] = &[libc::SYS_ptrace, libc::SYS_process_vm_readv];
 /// A new user namespace, which would give a process capabilities of its own (clone(2)).
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 
@@ -249,7 +251,7 @@ const X32_REFUSED: &[i64] = &[521, 528, 539, 540];
 pub(super) fn of_program(plan: &Plan) -> Result<Filters> {
     let Some(arch) = target() else { return Ok(None) };
     let mut refused = Rules::new();
-    for call in NO_PROGRAM {
+    for call in NO_PROGRAM.iter().filter(|call| !plan.calls.debugs || !DEBUGGER.contains(call)) {
         refused.insert(*call, Vec::new());
     }
     refused.insert(libc::SYS_clone, vec![when(vec![is(0, Op::MaskedEq(CLONE_NEWUSER), CLONE_NEWUSER)?])?]);
@@ -354,7 +356,14 @@ fn rules(calls: Calls, pid: u64, records: &[i32], sockets: &[i32]) -> Result<Rul
     if calls.signals {
         all(SIGNALS);
     }
-    if calls.unix_sockets || calls.programs {
+    if calls.unmounting {
+        all(&[libc::SYS_umount2, libc::SYS_fchdir, libc::SYS_chdir]);
+    }
+    if calls.clock {
+        // The C libraries differ in which of the two they make of it.
+        all(&[libc::SYS_adjtimex, libc::SYS_clock_adjtime]);
+    }
+    if calls.unix_sockets || calls.programs || calls.debugs || calls.unmounts {
         // Whom it goes to stands in memory, so where nothing needs it there is none of it.
         all(&[libc::SYS_sendmsg]);
     }

@@ -7,7 +7,7 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Everything of it that is known here; on an older kernel what that has (best effort), and the name of the layer only if it has any.
@@ -63,6 +63,11 @@ pub(super) fn and_read(rules: &RulesetCreated, folder: Option<OwnedFd>) -> Resul
         Some(handle) => rules.add_rule(PathBeneath::new(handle, of(Rights::READ))).map_err(failed),
         None => Ok(rules),
     }
+}
+
+/// The same rules and one more: this file may be read.
+pub(super) fn and_read_file(rules: RulesetCreated, file: BorrowedFd<'_>) -> Result<RulesetCreated> {
+    rules.add_rule(PathBeneath::new(file, of(Rights::READ_FILE))).map_err(failed)
 }
 
 /// Whether the kernel holds it.
