@@ -28,6 +28,7 @@ pub mod formats;
 pub mod function;
 pub mod gzip_text;
 pub mod journal;
+pub mod journal_follow;
 pub mod kernel;
 pub mod launch;
 pub mod lines;
@@ -35,6 +36,7 @@ pub mod logs;
 pub mod machine;
 pub mod manual;
 pub mod net_sockets;
+pub mod packages;
 pub mod paths;
 pub mod order;
 pub mod process;
@@ -52,6 +54,8 @@ pub mod source;
 pub mod sysctl;
 pub mod time;
 pub mod tree_change;
+pub mod unit_files;
+pub mod units;
 pub mod usage;
 pub mod transform;
 pub mod regexes;
@@ -100,7 +104,11 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
+    ("unit_files", "Files of services", unit_files::FUNCTIONS),
+    ("units", "Timers, dependencies, the start of the machine", units::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
+    ("journal_follow", "Logs that grow", journal_follow::FUNCTIONS),
+    ("packages", "Packages", packages::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
     ("logs", "Lines of logs", logs::FUNCTIONS),

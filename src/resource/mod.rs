@@ -4,6 +4,7 @@ pub mod closed;
 pub mod file;
 pub mod journal;
 pub mod machine;
+pub mod package;
 pub mod path;
 pub mod process;
 pub mod service;

@@ -27,6 +27,7 @@ pub mod name;
 pub mod naming;
 pub mod opener;
 pub mod overflow;
+pub mod packages;
 pub mod pipes;
 pub mod proc;
 pub mod redact;

@@ -94,6 +94,8 @@ pub struct Own<'a> {
 const EVERY_RUN: &[&str] = &["/etc/passwd", "/etc/group", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/proc/self"];
 /// The journal reads these, in any order of boots (systemd-journald.service(8)).
 const JOURNAL: &[&str] = &["/var/log/journal", "/run/log/journal", "/etc/machine-id"];
+/// Where its files are.
+const JOURNAL_FILES: &[&str] = &["/var/log/journal", "/run/log/journal"];
 
 impl Plan {
     #[must_use]
@@ -147,9 +149,17 @@ impl Plan {
         if any("journal") {
             JOURNAL.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
         }
+        if any("package_system") {
+            crate::sys::packages::FILES.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
+            crate::sys::packages::logs().for_each(|path| plan.allow(Path::new(&path), Rights::READ_FILE));
+        }
+        let vacuums = some("journal", "vacuum");
+        if vacuums {
+            JOURNAL_FILES.iter().for_each(|path| plan.allow(Path::new(path), Rights::REMOVE_FILE));
+        }
         let changes = |name: &str| !hull(name).is_empty();
         plan.calls = Calls {
-            change: ["write", "create", "delete", "move"].into_iter().any(changes),
+            change: vacuums || ["write", "create", "delete", "move"].into_iter().any(changes),
             chmod: changes("chmod"),
             chown: changes("chown"),
             moves: changes("move"),
