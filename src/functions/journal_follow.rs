@@ -71,10 +71,7 @@ impl FromScript for How {
 const JOURNAL_FOLLOW: Function = Function {
     name: "journal_follow",
     doc: "Waits for entries of the journal and gives each to the closure, as `journalctl -f` does.\n\nEntries are maps as [journal] gives them, and the policy is asked as by [journal], when it begins and whenever the policies change. It ends after `seconds`, after `max_entries`, or when the closure returns `false`.\n\nA map: `entries` (how many), `stopped` (`seconds`, `limit` or `closure`), and `cursor`, from which another call goes on without a gap.",
-    body: &with2(
-        journal_follow,
-        [param("options", ""), param("each", "Called with each entry; ends the call by returning `false`.")],
-    ),
+    body: &with2(journal_follow, [param("options", ""), param("each", "Called with each entry; ends the call by returning `false`.")]),
     asks: &[ask::<ReadLog>()],
     fails: &[Kind::Permission, Kind::Unsupported],
     examples: &[

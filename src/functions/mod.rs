@@ -8,6 +8,7 @@ pub mod archive;
 pub mod compress;
 pub mod convert;
 pub mod copy;
+pub mod containers;
 pub mod control;
 pub mod data;
 pub mod datetime;
@@ -39,6 +40,7 @@ pub mod net_sockets;
 pub mod packages;
 pub mod paths;
 pub mod order;
+pub mod probes;
 pub mod process;
 pub mod processes;
 #[cfg(test)]
@@ -109,6 +111,8 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("journal", "Logs", journal::FUNCTIONS),
     ("journal_follow", "Logs that grow", journal_follow::FUNCTIONS),
     ("packages", "Packages", packages::FUNCTIONS),
+    ("containers", "Containers", containers::FUNCTIONS),
+    ("probes", "Checks that the owner declares", probes::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
     ("logs", "Lines of logs", logs::FUNCTIONS),

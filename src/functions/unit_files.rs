@@ -63,7 +63,11 @@ const SERVICE_DISABLE: Function = Function {
     body: &with2(service_disable, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Disable>()],
     fails: FAILS,
-    examples: &[Example { given: &[], script: r#"service_disable("systemd-tmpfiles-clean.timer", #{runtime: true}).unit_file_state"#, gives: "" }],
+    examples: &[Example {
+        given: &[],
+        script: r#"service_disable("systemd-tmpfiles-clean.timer", #{runtime: true}).unit_file_state"#,
+        gives: "",
+    }],
 };
 
 const SERVICE_MASK: Function = Function {
@@ -164,14 +168,17 @@ fn unit_file(call: &Call<'_>, name: String) -> Result<Map> {
     for path in paths {
         let asked = AbsPath::new(path.as_str())?;
         let bytes = sight(call, File::locate(&asked)?)?.opened()?.bytes(None, LONGEST, &call.host.watch)?;
-        let text = String::from_utf8(bytes).map_err(|_| {
-            crate::error::Error::new(Kind::NotText, "the bytes are not UTF-8 text").with_path(asked.shown())
-        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| crate::error::Error::new(Kind::NotText, "the bytes are not UTF-8 text").with_path(asked.shown()))?;
         if !whole.is_empty() {
             whole.push('\n');
         }
         whole.push_str(&format!("# {path}\n{text}"));
         files.push(record([("path", path.into_script()), ("text", text.into_script())]));
     }
-    Ok(record([("unit", unit.into_script()), ("files", Dynamic::from_array(files.into_iter().map(IntoScript::into_script).collect())), ("text", whole.into_script())]))
+    Ok(record([
+        ("unit", unit.into_script()),
+        ("files", Dynamic::from_array(files.into_iter().map(IntoScript::into_script).collect())),
+        ("text", whole.into_script()),
+    ]))
 }

@@ -95,9 +95,11 @@ mod tests {
 
     #[test]
     fn names_are_names_of_packages_and_of_nothing_else() {
-        for (text, name, architecture) in
-            [("libc6", "libc6", None), ("libstdc++6:i386", "libstdc++6", Some("i386")), ("linux-image-6.1.0-9", "linux-image-6.1.0-9", None)]
-        {
+        for (text, name, architecture) in [
+            ("libc6", "libc6", None),
+            ("libstdc++6:i386", "libstdc++6", Some("i386")),
+            ("linux-image-6.1.0-9", "linux-image-6.1.0-9", None),
+        ] {
             let package = Package::of(text).unwrap();
             assert_eq!((package.name(), package.architecture()), (name, architecture));
         }

@@ -310,12 +310,10 @@ fn folder_at(path: &Path) -> Result<Option<OwnedFd>> {
         Ok(folder) => Ok(Some(folder)),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         // A folder whose list may not be read can still hold a file that may.
-        Err(rustix::io::Errno::ACCESS) => {
-            match rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(folder) => Ok(Some(folder)),
-                Err(errno) => Err(Error::os("open", errno.raw_os_error())),
-            }
-        }
+        Err(rustix::io::Errno::ACCESS) => match rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(errno) => Err(Error::os("open", errno.raw_os_error())),
+        },
         Err(errno) => Err(Error::os("open", errno.raw_os_error())),
     }
 }

@@ -65,6 +65,8 @@ pub struct Calls {
     pub inspects: bool,
     /// Asks the broker to start programs.
     pub programs: bool,
+    /// Opens stream sockets of this host and connects them: processes beside the fence that are there for it.
+    pub connects: bool,
 }
 
 /// What the fence lets through.
@@ -165,6 +167,7 @@ impl Plan {
             moves: changes("move"),
             inspects: some("process_system", "list") || some("process_system", "list_fds"),
             programs: changes("execute"),
+            connects: false,
             xattr: changes("set_x_attr"),
             unix_sockets: any("systemd"),
             network: any("network"),
@@ -199,6 +202,12 @@ impl Plan {
             path.parent().into_iter().for_each(|folder| plan.allow(folder, *rights));
         }
         plan
+    }
+
+    /// Of the process that speaks to the container engine: its socket has a path, which Landlock lets be connected to.
+    pub(super) fn of_connector() -> Self {
+        let calls = Calls { connects: true, ..Calls::default() };
+        Self { calls, ..Self::nothing() }
     }
 
     /// Of the process that asks getent(1): the sockets that name services need.

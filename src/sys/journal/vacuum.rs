@@ -48,7 +48,8 @@ pub fn vacuum<A: Action<On = Log>>(granted: &Granted<A>, bounds: Bounds, check: 
 
 fn vacuum_below(root: &Path, bounds: Bounds, check: &dyn Fn() -> Result<()>) -> Result<Removed> {
     let machine = std::fs::read_to_string(root.join("etc/machine-id")).ok().and_then(|text| parse_id(text.trim()));
-    let machine = machine.map(|id| hex_id(&id)).ok_or_else(|| Error::new(Kind::Unsupported, "this host has no machine id, so no journal"))?;
+    let machine =
+        machine.map(|id| hex_id(&id)).ok_or_else(|| Error::new(Kind::Unsupported, "this host has no machine id, so no journal"))?;
     let (mut folders, mut archived) = (Vec::new(), Vec::new());
     for place in ["run/log/journal", "var/log/journal"] {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -226,9 +226,7 @@ pub(super) fn owners(root: &Path, installed: &[Installed], path: &[u8], check: C
         let Some(list) = read_in(&folder, OsStr::new(name))? else { continue };
         let (package, architecture) = of_list(name, installed);
         let counts = |line: &[u8]| {
-            wanted.iter().any(|(path, by, only_by)| {
-                line == path.as_slice() && by.as_ref().is_none_or(|by| (*by == package) == *only_by)
-            })
+            wanted.iter().any(|(path, by, only_by)| line == path.as_slice() && by.as_ref().is_none_or(|by| (*by == package) == *only_by))
         };
         if lines(&list).any(counts) {
             owners.push((package, architecture));

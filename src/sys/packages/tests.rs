@@ -33,10 +33,16 @@ fn dpkg() -> tempfile::TempDir {
         ("var/lib/dpkg/info/tool.list", "/.\n/usr\n/usr/bin\n/usr/bin/tool\n/bin/t\n/etc/tool.conf\n"),
         ("var/lib/dpkg/info/libx:amd64.list", "/.\n/usr\n/usr/lib/libx.so\n"),
         ("var/lib/dpkg/info/libx:i386.list", "/.\n/usr\n/usr/lib/i386/libx.so\n"),
-        ("var/lib/dpkg/info/tool.md5sums", "00000000000000000000000000000001  usr/bin/tool\n00000000000000000000000000000002  usr/share/two words\n"),
+        (
+            "var/lib/dpkg/info/tool.md5sums",
+            "00000000000000000000000000000001  usr/bin/tool\n00000000000000000000000000000002  usr/share/two words\n",
+        ),
         ("var/lib/dpkg/diversions", "/usr/bin/tool\n/usr/bin/tool.real\nother\n"),
         ("var/lib/dpkg/info/other.list", "/.\n/usr/bin/tool\n"),
-        ("var/lib/apt/extended_states", "Package: libx\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: tool\nArchitecture: amd64\nAuto-Installed: 0\n"),
+        (
+            "var/lib/apt/extended_states",
+            "Package: libx\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: tool\nArchitecture: amd64\nAuto-Installed: 0\n",
+        ),
     ])
 }
 

@@ -181,7 +181,9 @@ pub fn failure(error: &zbus::Error) -> Error {
             "NoSuchUnit" => of(Kind::NotFound, "there is no such unit"),
             "UnitExists" | "UnitLinked" => of(Kind::Exists, "something else is in the place of a link that this needs"),
             "UnitGenerated" => of(Kind::JobFailed, "the unit file is made by a generator"),
-            "BadInstallSetting" | "NoInstallInfo" | "UnitBadSetting" => of(Kind::BadData, "what the unit file says in [Install] cannot be used"),
+            "BadInstallSetting" | "NoInstallInfo" | "UnitBadSetting" => {
+                of(Kind::BadData, "what the unit file says in [Install] cannot be used")
+            }
             "UnitMasked" => of(Kind::JobFailed, "the unit is masked"),
             "LoadFailed" | "BadUnitSetting" => of(Kind::BadData, "the unit file cannot be loaded"),
             "OnlyByDependency" => of(Kind::JobFailed, "the unit may only be started or stopped through another"),

@@ -246,8 +246,15 @@ fn timer(row: Listed, every: &Properties, own: &Properties, (realtime, monotonic
 
 /// A span as systemd.time(7) writes it: `1h 30min`.
 fn span(us: u64) -> String {
-    const UNITS: &[(u64, &str)] =
-        &[(604_800_000_000, "w"), (86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1000, "ms"), (1, "us")];
+    const UNITS: &[(u64, &str)] = &[
+        (604_800_000_000, "w"),
+        (86_400_000_000, "d"),
+        (3_600_000_000, "h"),
+        (60_000_000, "min"),
+        (1_000_000, "s"),
+        (1000, "ms"),
+        (1, "us"),
+    ];
     let mut left = us;
     let mut parts = Vec::new();
     for (size, name) in UNITS {
@@ -265,7 +272,9 @@ mod tests {
 
     #[test]
     fn spans_are_written_as_systemd_writes_them() {
-        for (us, text) in [(0, "0"), (900_000_000, "15min"), (5_400_000_000, "1h 30min"), (604_800_000_001, "1w 1us"), (1_500_000, "1s 500ms")] {
+        for (us, text) in
+            [(0, "0"), (900_000_000, "15min"), (5_400_000_000, "1h 30min"), (604_800_000_001, "1w 1us"), (1_500_000, "1s 500ms")]
+        {
             assert_eq!(span(us), text);
         }
     }
