@@ -13,7 +13,7 @@ use crate::resource::package::{DATABASE, Database, PACKAGE, Package};
 use crate::resource::path::AbsPath;
 use crate::sys::packages::{Installed, Packages, is_as_installed};
 
-pub const FUNCTIONS: &[Function] = &[PACKAGE_, PACKAGES, PACKAGE_OWNER, PACKAGE_FILES, PACKAGE_VERIFY, PACKAGE_HISTORY];
+pub const FUNCTIONS: &[Function] = &[PACKAGE_INFO, PACKAGES, PACKAGE_OWNER, PACKAGE_FILES, PACKAGE_VERIFY, PACKAGE_HISTORY];
 
 const LOOK: &[&str] = &["view"];
 
@@ -57,13 +57,13 @@ const NAME: &str = "Its name; where there are several architectures that of the 
 const FAILS: &[Kind] = &[Kind::NotFound, Kind::Unsupported, Kind::Permission, Kind::BadData];
 const FAILS_ALL: &[Kind] = &[Kind::Unsupported, Kind::Permission, Kind::BadData];
 
-const PACKAGE_: Function = Function {
-    name: "package",
+const PACKAGE_INFO: Function = Function {
+    name: "package_info",
     doc: "An installed package: a map.\n\n`name`, `version`, `architecture`, `status` (`installed`; while dpkg is not done with it `unpacked`, `half-configured` …; `config-files` where only its configuration is left), `held` (kept from being upgraded), `automatic` (came along with another; `()` where nobody knows), `essential`, `section`, `priority`, `maintainer`, `homepage`, `source` (where it has another name), `installed_size` (bytes), `summary`, `description`, `depends`, `pre_depends`, `recommends`, `suggests`, `enhances`, `breaks`, `conflicts`, `replaces`, `provides` (arrays), `conffiles` (paths), `manager` (`dpkg` or `apk`). What is not known is `()`. A host of rpm ends in `unsupported`.",
-    body: &with1(package, [param("name", NAME)]),
+    body: &with1(package_info, [param("name", NAME)]),
     asks: &[ask::<Inspect>()],
     fails: FAILS,
-    examples: &[Example { given: &[], script: r#"package("dpkg").status"#, gives: "" }],
+    examples: &[Example { given: &[], script: r#"package_info("dpkg").status"#, gives: "" }],
 };
 
 options! {
@@ -78,7 +78,7 @@ options! {
 
 const PACKAGES: Function = Function {
     name: "packages",
-    doc: "The installed packages, by name.\n\nEach is a map with `name`, `version`, `architecture`, `status`, `held`, `automatic`, `installed_size` and `summary` as in [package], and `available` with `upgradable`. Asks once, for the list as a whole.",
+    doc: "The installed packages, by name.\n\nEach is a map with `name`, `version`, `architecture`, `status`, `held`, `automatic`, `installed_size` and `summary` as in [package_info], and `available` with `upgradable`. Asks once, for the list as a whole.",
     body: &with1(packages, [param("options", "")]),
     asks: &[ask::<List>()],
     fails: FAILS_ALL,
@@ -146,7 +146,7 @@ fn text(value: &str) -> Dynamic {
     if value.is_empty() { Dynamic::UNIT } else { value.into_script() }
 }
 
-fn package(call: &Call<'_>, name: String) -> Result<Map> {
+fn package_info(call: &Call<'_>, name: String) -> Result<Map> {
     let granted = call.permit::<Inspect>(Package::of(&name)?)?;
     let one = Packages::of(&granted, &|| call.check())?;
     let about = one.about()?;
