@@ -56,7 +56,7 @@ const FAILS_LOGS: &[Kind] = &[
 options! {
     /// Options of `containers`.
     ContainersOptions {
-        state: Vec<String> = Vec::new(), "Only those in one of these states: `running`, `exited`, `paused`, `created` …";
+        state: Vec<String> = Vec::new(), "Only those in one of these states: `running`, `exited`, `paused`, `created` and so on.";
         pattern: Vec<String> = Vec::new(), "Only those whose names match one of these patterns (`*`, `?`, `[…]`).";
         limit: u64 = 10_000, "Stop after so many.";
     }

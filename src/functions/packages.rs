@@ -96,7 +96,7 @@ const PACKAGE_OWNER: Function = Function {
 
 const PACKAGE_FILES: Function = Function {
     name: "package_files",
-    doc: "The files and folders that came with a package: an array of paths. Asks about the package only; the files are not looked at.",
+    doc: "The files and folders that came with a package: an array of paths.\n\nAsks about the package only; the files are not looked at.",
     body: &with1(package_files, [param("name", NAME)]),
     asks: &[ask::<Inspect>()],
     fails: FAILS,
@@ -113,13 +113,13 @@ options! {
 
 const PACKAGE_VERIFY: Function = Function {
     name: "package_verify",
-    doc: "Whether the files of a package are as they were installed, by the digests that the package manager keeps.\n\nA map: `package`, `ok` (nothing but configuration files differs), `checked` (how many), `changed` and `missing` (paths), `changed_conffiles` and `missing_conffiles` (configuration, which may be changed), `unread`. Owners and modes are not kept by dpkg and not compared. The digests are MD5 (dpkg) or SHA-1 (apk) and lie on the same disk: they show accidents and carelessness, and no attacker who is root. Asks about the package, and to read each file; where one is denied the call is, unless `keep_going`.",
+    doc: "Whether the files of a package are as they were installed, by the digests that the package manager keeps.\n\nA map: `name`, `ok` (nothing but configuration files differs), `checked` (how many), `changed` and `missing` (paths), `changed_conffiles` and `missing_conffiles` (configuration, which may be changed), `unread`. Owners and modes are not kept by dpkg and not compared. The digests are MD5 (dpkg) or SHA-1 (apk) and lie on the same disk: they show accidents and carelessness, and no attacker who is root. Asks about the package, and to read each file; where one is denied the call is, unless `keep_going`.",
     body: &with2(package_verify, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Inspect>(), ask::<Read>()],
     fails: &[Kind::NotFound, Kind::Unsupported, Kind::Permission, Kind::BadData, Kind::Io],
     examples: &[
         Example { given: &[], script: r#"package_verify("hostname").checked"#, gives: "" },
-        Example { given: &[], script: r#"package_verify("hostname", #{keep_going: true}).package"#, gives: "" },
+        Example { given: &[], script: r#"package_verify("hostname", #{keep_going: true}).name"#, gives: "" },
     ],
 };
 
@@ -127,7 +127,7 @@ options! {
     /// Options of `package_history`.
     HistoryOptions {
         since: Option<Moment> = None, "Only from this moment on.";
-        package: Vec<String> = Vec::new(), "Only these packages.";
+        name: Vec<String> = Vec::new(), "Only these packages.";
         action: Vec<String> = Vec::new(), "Only `install`, `upgrade`, `remove` or `purge`.";
         limit: u64 = 10_000, "The last so many.";
     }
@@ -258,7 +258,7 @@ fn package_verify(call: &Call<'_>, name: String, options: VerifyOptions) -> Resu
     let [changed, changed_conffiles] = changed;
     let [missing, missing_conffiles] = missing;
     Ok(record([
-        ("package", one.about()?.name.as_str().into_script()),
+        ("name", one.about()?.name.as_str().into_script()),
         ("ok", (changed.is_empty() && missing.is_empty() && unread.is_empty()).into_script()),
         ("checked", checked.into_script()),
         ("changed", changed.into_script()),
@@ -281,7 +281,7 @@ fn package_history(call: &Call<'_>, options: HistoryOptions) -> Result<Vec<Map>>
     let steps: Vec<_> = steps
         .into_iter()
         .filter(|step| step.time_ms >= since)
-        .filter(|step| options.package.is_empty() || options.package.contains(&step.name))
+        .filter(|step| options.name.is_empty() || options.name.contains(&step.name))
         .filter(|step| options.action.is_empty() || options.action.contains(&step.action))
         .collect();
     let skipped = steps.len().saturating_sub(usize::try_from(options.limit).unwrap_or(usize::MAX));

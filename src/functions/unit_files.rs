@@ -59,7 +59,7 @@ const SERVICE_ENABLE: Function = Function {
 
 const SERVICE_DISABLE: Function = Function {
     name: "service_disable",
-    doc: "Have a unit no longer started with the machine. It goes on running. The result is as for [service_enable], without `installable`.",
+    doc: "Have a unit no longer started with the machine. It goes on running.\n\nThe result is as for [service_enable], without `installable`.",
     body: &with2(service_disable, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Disable>()],
     fails: FAILS,
@@ -72,7 +72,7 @@ const SERVICE_DISABLE: Function = Function {
 
 const SERVICE_MASK: Function = Function {
     name: "service_mask",
-    doc: "Have a unit not started at all, by nobody and nothing, until [service_unmask]. It goes on running. The result is as for [service_enable], without `installable`. A unit whose own file is where the link would be is the error `exists`.",
+    doc: "Have a unit not started at all, by nobody and nothing, until [service_unmask].\n\nIt goes on running. The result is as for [service_enable], without `installable`. A unit whose own file is where the link would be is the error `exists`.",
     body: &with2(service_mask, [param("name", NAME), param("options", "")]),
     asks: &[ask::<Mask>()],
     fails: FAILS,

@@ -31,7 +31,7 @@ const TIMERS: Function = Function {
 
 const SOCKETS: Function = Function {
     name: "sockets",
-    doc: "The socket units that systemd has loaded, by name: what it listens on for services. (Sockets of all programs: [ss].)\n\nEach is a map: `name`, `description`, `listen` (maps with `kind`, e.g. `Stream`, and `address`), `activates` (units), `active_state`, `sub_state`, `accept` (an instance of the service for each connection), `connections` and `accepted` (now, and since it listens). Asks once, for the list as a whole.",
+    doc: "The socket units that systemd has loaded, by name: what it listens on for services.\n\n[ss] gives the sockets of all programs. Each is a map: `name`, `description`, `listen` (maps with `kind`, e.g. `Stream`, and `address`), `activates` (units), `active_state`, `sub_state`, `accept` (an instance of the service for each connection), `connections` and `accepted` (now, and since it listens). Asks once, for the list as a whole.",
     body: &with1(sockets, [param("options", "")]),
     asks: &[ask::<List>()],
     fails: FAILS_LOOK,

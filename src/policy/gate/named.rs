@@ -1,6 +1,7 @@
 //! Things that are known by their name only: the folder of a thing, and what somebody asks about beforehand.
 
 use crate::error::{Error, Kind, Result};
+use crate::policy::kinds;
 use crate::policy::slice::Thing;
 use crate::policy::words::{Attribute, Noun, Value};
 
@@ -62,11 +63,8 @@ impl Named<'_> {
     pub(super) fn value(&self, name: &str) -> Option<Value> {
         let own = matches!(
             (self.noun.name, name),
-            ("file_system::File" | "file_system::Dir", "path")
-                | ("network::url", "url")
-                | ("sysinfo::Hostname", "hostname")
-                | ("systemd::Service", "name")
-        );
+            ("file_system::File" | "file_system::Dir", "path") | ("network::url", "url") | ("sysinfo::Hostname", "hostname")
+        ) || (name == "name" && kinds::is_name(self.noun.name));
         own.then(|| Value::String(self.id.to_owned()))
     }
 }
@@ -79,6 +77,9 @@ impl Thing for Named<'_> {
         self.id
     }
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str)) {
+        if let Some((kind, id)) = kinds::whole_of(self.noun.name, self.id) {
+            return visit(kind, id);
+        }
         if !self.noun.parents.contains(&FOLDER.name) {
             return;
         }
