@@ -16,6 +16,7 @@ pub mod datetime;
 pub mod digest;
 pub mod dir;
 pub mod disks;
+pub mod dns;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
 pub mod environment;
@@ -31,6 +32,7 @@ pub mod formats;
 pub mod function;
 pub mod gzip_text;
 pub mod host;
+pub mod interfaces;
 pub mod journal;
 pub mod kernel;
 pub mod launch;
@@ -50,6 +52,9 @@ pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
+pub mod http;
+pub mod probes;
+pub mod reach;
 pub mod say;
 pub mod signals;
 pub mod search;
@@ -63,6 +68,7 @@ pub mod time;
 pub mod top;
 pub mod tree_change;
 pub mod usage;
+pub mod tls;
 pub mod transform;
 pub mod regexes;
 pub mod urls;
@@ -119,6 +125,11 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("power", "Reboot and shutdown", power::FUNCTIONS),
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
+    ("http", "HTTP", http::FUNCTIONS),
+    ("probes", "What answers on the network", probes::FUNCTIONS),
+    ("dns", "Looking names up", dns::FUNCTIONS),
+    ("interfaces", "Interfaces, addresses and routes", interfaces::FUNCTIONS),
+    ("tls", "Certificates", tls::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

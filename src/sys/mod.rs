@@ -26,6 +26,7 @@ pub mod journal;
 pub mod memory;
 pub mod name;
 pub mod naming;
+pub mod net;
 pub mod opener;
 pub mod overflow;
 pub mod pipes;

@@ -3,7 +3,7 @@
 use crate::policy::{Bound, Policies};
 use crate::resource::path::from_id;
 use rustix::thread::CapabilitySet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What may be done below a path, in the terms of landlock(7).
@@ -61,6 +61,12 @@ pub struct Calls {
     pub signals: bool,
     /// Sockets of the internet.
     pub network: bool,
+    /// Questions to name servers.
+    pub names: bool,
+    /// Asks the kernel about its interfaces, routes and neighbours (rtnetlink(7)).
+    pub interfaces: bool,
+    /// Connects to sockets of this host that policy names.
+    pub local: bool,
     /// Looks at other processes, which is done beside the fence ([`crate::sys::proc::inspector`]).
     pub inspects: bool,
     /// Asks the broker to start programs.
@@ -85,6 +91,8 @@ pub struct Plan {
     /// Files that policy names one by one, with what may be done to the contents: what takes their place is opened by [`crate::sys::opener`].
     pub named: BTreeMap<PathBuf, Rights>,
     pub calls: Calls,
+    /// The ports that connections may go to; nothing where policy does not bound them.
+    pub ports: Option<BTreeSet<u16>>,
     /// What root keeps.
     pub powers: CapabilitySet,
 }
@@ -102,6 +110,10 @@ pub struct Own<'a> {
 
 /// Names of users and groups, zones.
 const EVERY_RUN: &[&str] = &["/etc/passwd", "/etc/group", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/proc/self"];
+/// How names are looked up.
+const NAME_SERVICE: &[&str] = &["/etc/hosts", "/etc/resolv.conf"];
+/// The port of name servers.
+const DNS: u16 = 53;
 /// Verbs about processes that take a look at what the kernel hides behind Landlock.
 const INSPECTED: &[&str] = &["list", "list_fds", "trace", "list_environment", "read_environment"];
 /// The journal reads these, in any order of boots (systemd-journald.service(8)).
@@ -151,7 +163,7 @@ impl Plan {
         let any = |namespace: &str| policies.verbs().any(|(space, name)| space == namespace && some(space, name));
         // To be asked about, a process has to be seen, in a dry run too.
         let asked = policies.verbs().any(|(space, name)| space == "process_system" && !policies.hull(space, name).is_empty());
-        if asked || any("sysinfo") || any("sysctl") || any("network") {
+        if asked || any("sysinfo") || any("sysctl") {
             plan.allow(Path::new("/proc"), Rights::READ);
             plan.allow(Path::new("/sys"), Rights::READ);
             ["/etc/os-release", "/usr/lib/os-release", "/etc/hostname", "/etc/timezone", "/run/utmp", "/run/mount"]
@@ -178,8 +190,14 @@ impl Plan {
             xattr: changes("set_x_attr"),
             unix_sockets: any("systemd"),
             network: any("network"),
+            names: any("network") || some("sysinfo", "resolve_hostname"),
+            interfaces: some("sysinfo", "list"),
+            local: changes("connect"),
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
         };
+        if plan.calls.names {
+            plan.ports = plan.ports_of(policies, &some);
+        }
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
         plan.powers = powers(plan.calls, reads);
         // Asked for as `/proc/mounts`, read where the kernel says more of the same; what is mounted where is looked up before it is unmounted, too.
@@ -192,6 +210,24 @@ impl Plan {
             plan.powers |= CapabilitySet::SYSLOG;
         }
         plan
+    }
+
+    /// What connections need: the files that say how names are looked up and whose certificates are good; and where they may go.
+    fn ports_of(&mut self, policies: &Policies, some: &impl Fn(&str, &str) -> bool) -> Option<BTreeSet<u16>> {
+        let bundles = if self.calls.network { crate::sys::net::tls::BUNDLES } else { &[] };
+        for path in NAME_SERVICE.iter().chain(bundles) {
+            // All of these are links on some hosts, and a rule is about the thing itself.
+            if let Ok(path) = std::fs::canonicalize(path) {
+                self.allow(&path, Rights::READ_FILE);
+            }
+        }
+        // What does not fit into a datagram is asked for over a connection.
+        let mut ports = BTreeSet::from([DNS]);
+        let verbs = policies.verbs().filter(|(space, name)| *space == "network" && some(space, name));
+        for (_, name) in verbs {
+            ports.extend(policies.ports(name)?);
+        }
+        Some(ports)
     }
 
     /// Of the process that looks at others: no path of its own, no call that changes anything.
@@ -231,7 +267,7 @@ impl Plan {
     }
 
     fn nothing() -> Self {
-        Self { paths: BTreeMap::new(), named: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::empty() }
+        Self { paths: BTreeMap::new(), named: BTreeMap::new(), calls: Calls::default(), ports: None, powers: CapabilitySet::empty() }
     }
 
     /// Lets programs that run start these too.
