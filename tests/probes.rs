@@ -90,7 +90,7 @@ fn checks_tell_whether_all_is_well_and_nothing_else() {
     let mail = server(|mut stream| {
         let _ = stream.write_all(b"220 mail ready\r\n");
     });
-    let silent = server(|stream| std::mem::forget(stream));
+    let silent = server(std::mem::forget);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let rex = Rex::new().policy(r#"permit(principal, action in [probe_system::Action::"probe", probe_system::Action::"list"], resource);"#);
     let script = rex.config_file().with_file_name("check.sh");

@@ -56,7 +56,7 @@ pub fn container_name(text: &str) -> Result<&str> {
 pub struct Container {
     asked: String,
     name: String,
-    id: String,
+    own_id: String,
     image: Option<String>,
     why_not: Option<Error>,
 }
@@ -64,13 +64,13 @@ pub struct Container {
 impl Container {
     /// What the engine found for the name or id `asked`.
     #[must_use]
-    pub fn found(asked: String, name: String, id: String, image: Option<String>) -> Self {
-        Self { asked, name, id, image, why_not: None }
+    pub fn found(asked: String, name: String, own_id: String, image: Option<String>) -> Self {
+        Self { asked, name, own_id, image, why_not: None }
     }
     /// The container that would have this name, and why it cannot be used. The policy is asked first, and told nothing.
     #[must_use]
     pub fn absent(asked: String, why_not: Error) -> Self {
-        Self { name: asked.clone(), asked, id: String::new(), image: None, why_not: Some(why_not) }
+        Self { name: asked.clone(), asked, own_id: String::new(), image: None, why_not: Some(why_not) }
     }
     /// Its own name.
     #[must_use]
@@ -80,7 +80,7 @@ impl Container {
     /// What it is whatever it is called.
     #[must_use]
     pub fn own_id(&self) -> &str {
-        &self.id
+        &self.own_id
     }
 }
 
