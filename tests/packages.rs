@@ -1,0 +1,400 @@
+//! The packages: built from the program under test, put into a Debian of their own, used, upgraded, removed; the unit in a real systemd; the container's root without docker.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+
+mod common;
+use common::{Machine, Rex, Run, until};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A command of the tree, to its end; what it printed.
+#[track_caller]
+fn tool(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(Path::new(HERE).join(program)).args(arguments).env("SOURCE_DATE_EPOCH", "1700000000").output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// The program under test without what only a debugger reads, so that packages of it are made in a moment.
+#[track_caller]
+fn stripped(rex: &Rex) -> String {
+    let path = rex.root().join("stripped");
+    if !path.exists() {
+        let status = Command::new("strip").arg("-o").arg(&path).arg(common::binary()).status().unwrap();
+        assert!(status.success());
+    }
+    path.to_str().unwrap().to_owned()
+}
+
+/// The Debian package, in this folder.
+#[track_caller]
+fn deb(rex: &Rex, folder: &Path) -> PathBuf {
+    tool("packaging/deb/build", &["--binary", &stripped(rex), "--compression", "none", folder.to_str().unwrap()]).into()
+}
+
+/// A Debian with the package at hand as /mnt/rexsh.deb; nothing where there is no Debian to be had.
+fn debian() -> Option<(Rex, Machine)> {
+    let base = Machine::base()?;
+    let rex = Rex::new();
+    let machine = Machine::boot(&rex, &base);
+    let package = deb(&rex, &machine.shared());
+    fs::rename(package, machine.shared().join("rexsh.deb")).unwrap();
+    Some((rex, machine))
+}
+
+macro_rules! debian {
+    () => {{
+        needs_namespaces!();
+        let Some(debian) = debian() else {
+            eprintln!("skipped: this test needs a Debian to put packages into: tests/common/debian-root makes one");
+            return;
+        };
+        debian
+    }};
+}
+
+/// The next version of the package, with these texts in a file of its configuration in the place of those.
+#[track_caller]
+fn next_version(machine: &Machine, changes: &[(&str, &str, &str)]) {
+    machine.sh(
+        "rm -rf /tmp/next && dpkg-deb -R /mnt/rexsh.deb /tmp/next && sed -i 's/^Version: .*/Version: 99.0-1/' /tmp/next/DEBIAN/control",
+    );
+    for (file, from, to) in changes {
+        machine.sh(&format!("grep -q '{from}' /tmp/next/{file} && sed -i 's|{from}|{to}|' /tmp/next/{file}"));
+    }
+    machine.sh("dpkg-deb --root-owner-group -Znone --build /tmp/next /tmp/next.deb");
+}
+
+const INSTALL: &[&str] = &["dpkg", "-i", "/mnt/rexsh.deb"];
+const UPGRADE: &[&str] = &["dpkg", "--force-confdef", "--force-confold", "-i", "/tmp/next.deb"];
+
+/// Everything that says who may log in and what starts by itself.
+fn ways_in(machine: &Machine) -> String {
+    machine.sh(
+        "sshd -T -C user=root,host=x,addr=192.0.2.1 | sort; cat /etc/passwd | grep -v ^rex:; ls -lR /etc/ssh /etc/pam.d /etc/security /etc/sudoers.d /root/.ssh 2>&1 || true
+         cat /etc/ssh/sshd_config /etc/pam.d/*; find /etc/systemd /etc/rc*.d /etc/init.d /etc/cron* | sort; ls /proc/[0-9]*/exe | wc -l",
+    )
+}
+
+#[test]
+fn installing_lets_nobody_in_and_starts_nothing() {
+    let (_rex, machine) = debian!();
+    machine.sh("ssh-keygen -A >/dev/null");
+    let before = ways_in(&machine);
+    let accounts = machine.sh("cat /etc/group; cat /etc/shells");
+    let said = machine.does(INSTALL);
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(ways_in(&machine), before);
+    let now = machine.sh("cat /etc/group; cat /etc/shells");
+    let added: Vec<&str> =
+        now.lines().filter(|line| !accounts.lines().any(|old| old == *line)).map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(added, ["rexusers", "rex", "/usr/bin/rexsh"]);
+    let account = machine.sh("getent passwd rex");
+    assert!(account.ends_with(":/var/lib/rex:/usr/sbin/nologin\n"), "{account}");
+    assert!(machine.sh("grep ^rex: /etc/shadow").starts_with("rex:!"), "no password");
+    assert!(machine.sh("id -nG rex").split_whitespace().any(|group| group == "rexusers"));
+    // No policy, so nobody may do anything, root's sessions not excepted.
+    let session = machine.run(&["rex", "session"]);
+    assert_eq!(session.code, 78, "{session:#?}");
+    // What it made is as tmpfiles.d says, by whatever means.
+    let modes = machine.sh("stat -c '%a %U:%G %n' /etc/rex /etc/rex/policies /etc/rex/rex.toml /var/cache/rex /var/log/rex /run/rex /run/rex/runs /run/rex/denials");
+    let expected = "755 root:root /etc/rex\n755 root:root /etc/rex/policies\n644 root:root /etc/rex/rex.toml\n755 root:root /var/cache/rex\n\
+                    2770 root:rexusers /var/log/rex\n755 root:root /run/rex\n1770 root:rexusers /run/rex/runs\n3770 root:rexusers /run/rex/denials\n";
+    assert_eq!(modes, expected);
+}
+
+#[test]
+fn what_is_installed_is_roots_whole_and_runs() {
+    let (_rex, machine) = debian!();
+    machine.does(INSTALL);
+    let version = format!("rex {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(machine.does(&["rex", "--version"]), version);
+    machine.does(&["dpkg", "--verify", "rexsh"]);
+    let odd = machine.sh("dpkg -L rexsh | while read -r f; do [ -L \"$f\" ] || stat -c '%a %U:%G %n' \"$f\"; done | grep -vE '^(644|755) root:root ' || true");
+    assert_eq!(odd, "", "files that are not root's, or have an odd mode");
+    let named = machine.sh("dpkg -L rexsh");
+    for file in [
+        "/etc/logrotate.d/rex",
+        "/etc/rex/principals.toml",
+        "/usr/bin/rexsh",
+        "/usr/lib/systemd/system/rex.service",
+        "/usr/share/bash-completion/completions/rex",
+        "/usr/share/doc/rexsh/copyright",
+        "/usr/share/doc/rexsh/examples/sshd_config.d/rex.conf",
+        "/usr/share/man/man5/rex.toml.5.gz",
+        "/usr/share/rex/policies/oncall-read-only.cedar",
+    ] {
+        assert!(named.lines().any(|line| line == file), "{file} is missing");
+    }
+    let conffiles = machine.does(&["dpkg-query", "-W", "-f", "${Conffiles}", "rexsh"]);
+    let conffiles: Vec<&str> = conffiles.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    assert_eq!(conffiles, ["/etc/logrotate.d/rex", "/etc/rex/principals.toml", "/etc/rex/rex.toml"]);
+    // The settings are legal, the policies hold their tests, and the record can be turned.
+    machine.does(&["rex", "policy", "test", "/usr/share/rex/policies"]);
+    machine.sh("install -m 644 /usr/share/rex/policies/oncall-read-only.cedar /etc/rex/policies/ && rex policy check");
+    machine.sh("install -m 660 -g rexusers /dev/stdin /var/log/rex/rex.jsonl </etc/hostname && logrotate -f /etc/logrotate.d/rex && test -e /var/log/rex/rex.jsonl.1");
+    assert_eq!(machine.sh("stat -c '%a %U:%G %s' /var/log/rex/rex.jsonl"), "660 root:rexusers 0\n");
+}
+
+#[test]
+fn every_page_of_the_manual_is_set_without_a_warning() {
+    let (_rex, machine) = debian!();
+    machine.does(INSTALL);
+    let pages = machine.sh("dpkg -L rexsh | grep '/man/man./' | sort");
+    assert!(pages.lines().count() > 20, "{pages}");
+    let said = machine.sh("for page in $(dpkg -L rexsh | grep '/man/man./.'); do LC_ALL=C.UTF-8 MANWIDTH=80 man --warnings=w -l \"$page\" 2>&1 >/dev/null | sed \"s|^|$page: |\"; done");
+    assert_eq!(said, "");
+    machine.sh("mandb -q");
+    for (page, text) in [
+        ("rex", "EXIT STATUS"),
+        ("rex.toml", "identity"),
+        ("principals.toml", "[[principal]]"),
+        ("7 rex-functions", "cat(path, #{"),
+        ("rexsh", "rex session"),
+    ] {
+        let set = machine.sh(&format!("LC_ALL=C.UTF-8 MANWIDTH=200 man {page} | cat"));
+        assert!(set.contains(text), "{page}: {set}");
+    }
+    let all = machine.sh("whatis rex rex-run rex-policy-check rex.toml principals.toml rex-functions");
+    assert!(all.lines().count() >= 6 && !all.contains("nothing appropriate"), "{all}");
+}
+
+#[test]
+fn the_shells_complete_the_command_line() {
+    let (_rex, machine) = debian!();
+    machine.does(INSTALL);
+    let bash = "source /usr/share/bash-completion/bash_completion; _completion_loader rex; complete -p rex >&2; COMP_WORDS=(rex pol); COMP_CWORD=1; _rex rex pol rex; echo \"${COMPREPLY[@]}\"";
+    assert_eq!(machine.does(&["bash", "-c", bash]), "policy\n");
+    assert_eq!(
+        machine.does(&["zsh", "-fc", "autoload -U compinit && compinit -D -u && print $_comps[rex] && autoload +X _rex && print loaded"]),
+        "_rex\nloaded\n"
+    );
+    let fish = machine.does(&["fish", "-c", "complete -C 'rex pol'"]);
+    assert!(fish.starts_with("policy"), "{fish}");
+}
+
+/// Puts the examples in their places as docs/operations.md says, and an account of the group `oncall` whose key is /tmp/key.
+#[track_caller]
+fn open_for_agent(machine: &Machine) {
+    machine.sh(
+        r#"cp /usr/share/doc/rexsh/examples/sshd_config.d/rex.conf /etc/ssh/sshd_config.d/
+           install -m 644 /usr/share/rex/policies/oncall-read-only.cedar /etc/rex/policies/
+           printf '[audit]\nsyslog = false\njournald = false\nfile = "/var/log/rex/rex.jsonl"\n' >/etc/rex/rex.toml
+           printf 'default = "refuse"\n[[principal]]\nname = "agent"\ngroups = ["oncall"]\nunix_users = ["agent"]\n' >/etc/rex/principals.toml
+           useradd --no-create-home --shell /bin/sh --groups rexusers --password '*' agent
+           install -d -m 755 /home/agent
+           ssh-keygen -A >/dev/null
+           ssh-keygen -q -t ed25519 -N '' -f /tmp/key
+           install -m 644 /tmp/key.pub /etc/rex/keys/agent
+           echo "hello from the log" >/var/log/app.log
+           sshd -t"#,
+    );
+}
+
+/// A port of 127.0.0.1 that nobody listens on.
+fn spare_port() -> String {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Debian's own sshd in the machine; its port.
+#[track_caller]
+fn sshd(machine: &Machine) -> String {
+    for _ in 0..10 {
+        let port = spare_port();
+        machine.sh(&format!("/usr/sbin/sshd -p {port} -o ListenAddress=127.0.0.1 -E /tmp/sshd.log"));
+        if until(10.0, || machine.run(&["grep", "-q", "Server listening", "/tmp/sshd.log"]).code == 0) {
+            return port;
+        }
+        machine.sh("rm -f /tmp/sshd.log");
+    }
+    panic!("no sshd")
+}
+
+const SSH: &[&str] = &[
+    "ssh",
+    "-F",
+    "none",
+    "-i",
+    "/tmp/key",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "StrictHostKeyChecking=accept-new",
+    "-o",
+    "LogLevel=ERROR",
+    "-o",
+    "UserKnownHostsFile=/tmp/known",
+    "-o",
+    "ConnectTimeout=20",
+];
+
+fn ssh(machine: &Machine, port: &str, request: &str, stdin: &str) -> Run {
+    let words = [SSH, &["-p", port, "agent@127.0.0.1", request]].concat();
+    common::run(machine.command(&words), stdin.as_bytes(), 60)
+}
+
+#[test]
+fn with_the_examples_in_place_an_account_has_sessions_and_nothing_else() {
+    let (_rex, machine) = debian!();
+    machine.does(INSTALL);
+    open_for_agent(&machine);
+    let port = sshd(&machine);
+    let whoami = ssh(&machine, &port, "rex whoami", "");
+    assert!(whoami.code == 0 && whoami.stdout.starts_with("principal  User::\"agent\"\ngroups     Group::\"oncall\"\n"), "{whoami:#?}");
+    let allowed = ssh(&machine, &port, "rex", "cat(\"/var/log/app.log\")");
+    assert_eq!((allowed.code, allowed.stdout.as_str()), (0, "hello from the log\n"), "{allowed:#?}");
+    let denied = ssh(&machine, &port, "rex", "cat(\"/etc/shadow\")");
+    assert!(denied.code == 77 && denied.stdout.is_empty(), "{denied:#?}");
+    let written = ssh(&machine, &port, "rex", "write(\"/tmp/agent\", \"x\")");
+    assert_eq!(written.code, 77, "{written:#?}");
+    let shell = ssh(&machine, &port, "id > /tmp/agent", "");
+    assert_eq!(shell.code, 2, "{shell:#?}");
+    machine.sh("test ! -e /tmp/agent");
+    let records = machine.sh("rex audit verify /var/log/rex/rex.jsonl >/dev/null && rex audit --decision deny /var/log/rex/rex.jsonl");
+    for (word, what) in [("\"read\"", "/etc/shadow"), ("\"write\"", "/tmp/agent"), ("refused", "id > /tmp/agent")] {
+        assert!(records.lines().any(|line| line.contains(word) && line.contains(what)), "{what}: {records}");
+    }
+    // With the link as login shell the same line of sshd leads to the same session, and nothing else does.
+    machine.sh("usermod --shell /usr/bin/rexsh agent");
+    let login = ssh(&machine, &port, "rex", "cat(\"/var/log/app.log\")");
+    assert_eq!((login.code, login.stdout.as_str()), (0, "hello from the log\n"), "{login:#?}");
+    assert_eq!(ssh(&machine, &port, "id", "").code, 2);
+}
+
+#[test]
+fn an_upgrade_keeps_what_the_owner_changed_and_sessions_that_are_under_way() {
+    let (_rex, machine) = debian!();
+    machine.does(INSTALL);
+    open_for_agent(&machine);
+    machine.sh("echo '// mine' >/etc/rex/scripts/mine.rhai");
+    let owners = "cat /etc/rex/rex.toml /etc/rex/principals.toml /etc/rex/policies/*.cedar /etc/rex/scripts/* /etc/rex/keys/* /etc/ssh/sshd_config.d/rex.conf; getent passwd rex; getent group rexusers; cat /etc/shells";
+    let before = machine.sh(owners);
+    next_version(
+        &machine,
+        &[
+            ("etc/rex/rex.toml", "require_complete = \"none\"", "require_complete = \"end\""),
+            ("etc/logrotate.d/rex", "rotate 52", "rotate 53"),
+        ],
+    );
+    let port = sshd(&machine);
+    // A run that is waiting while the program is replaced; afterwards it still goes through the gate.
+    let words = [SSH, &["-p", &port, "agent@127.0.0.1", "rex"]].concat();
+    let mut running = common::Running::start(machine.command(&words));
+    running.send(b"print(\"begun\");\nfor i in 0..600 { if exists(\"/var/log/go.log\") { break; } sleep(0.1); }\nprint(cat(\"/var/log/app.log\"));\ntry { cat(\"/etc/shadow\") } catch (e) { print(e.kind); }\n");
+    running.end_input();
+    assert!(until(30.0, || machine.sh("cat /var/log/rex/rex.jsonl 2>/dev/null || true").contains("run_start")), "no run");
+    let said = machine.does(UPGRADE);
+    assert!(said.contains("99.0-1"), "{said}");
+    assert_eq!(machine.does(&["dpkg-query", "-W", "-f", "${Version}", "rexsh"]), "99.0-1");
+    machine.sh("touch /var/log/go.log");
+    let run = running.finish(60);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "begun\nhello from the log\n\ndenied\n"), "{run:#?}");
+    assert_eq!(machine.sh(owners), before);
+    // What the owner left alone is the new one; what the new version would have had instead lies beside the owner's.
+    assert!(machine.sh("cat /etc/logrotate.d/rex").contains("rotate 53"));
+    assert!(machine.sh("cat /etc/rex/rex.toml.dpkg-dist").contains("require_complete = \"end\""));
+    let after = ssh(&machine, &port, "rex", "cat(\"/var/log/app.log\")");
+    assert_eq!(after.code, 0, "{after:#?}");
+    machine.does(&["rex", "audit", "verify", "/var/log/rex/rex.jsonl"]);
+}
+
+#[test]
+fn removal_leaves_the_owners_files_and_purge_what_is_evidence() {
+    let (_rex, machine) = debian!();
+    machine.does(INSTALL);
+    open_for_agent(&machine);
+    let port = sshd(&machine);
+    assert_eq!(ssh(&machine, &port, "rex", "1").code, 0);
+    machine.sh("rex serve --config /etc/rex/rex.toml & sleep 0.1; kill $! 2>/dev/null || true; install -d -m 700 /var/lib/rex && echo key >/var/lib/rex/host_key; test -e /var/cache/rex");
+    machine.does(&["dpkg", "-r", "rexsh"]);
+    machine.sh("test ! -e /usr/bin/rex && test ! -e /usr/bin/rexsh && test -e /etc/rex/rex.toml && test -e /etc/rex/principals.toml && test -e /etc/rex/policies/oncall-read-only.cedar");
+    machine.sh("! grep rexsh /etc/shells && test -e /var/lib/rex/host_key && test -s /var/log/rex/rex.jsonl");
+    // The owner's block for sshd is still there: it names a program that is gone, and so lets nobody do anything.
+    let refused = ssh(&machine, &port, "id", "");
+    assert!(refused.code == 127 && refused.stdout.is_empty(), "{refused:#?}");
+    let said = machine.does(&["dpkg", "-P", "rexsh"]);
+    assert!(said.contains("records stay in /var/log/rex"), "{said}");
+    machine.sh("test ! -e /etc/rex/rex.toml && test ! -e /etc/rex/principals.toml && test ! -e /etc/logrotate.d/rex && test ! -e /var/lib/rex && test ! -e /var/cache/rex && test ! -e /run/rex");
+    machine.sh("test -s /var/log/rex/rex.jsonl && test -e /etc/rex/policies/oncall-read-only.cedar && test -e /etc/rex/keys/agent && test ! -e /etc/rex/scripts");
+    assert_eq!(machine.run(&["dpkg", "-s", "rexsh"]).code, 1);
+    // And it can come back.
+    machine.does(INSTALL);
+    machine.sh("grep -qx /usr/bin/rexsh /etc/shells && rex policy check");
+}
+
+#[test]
+fn two_builds_of_a_package_are_the_same_bytes() {
+    needs_root!();
+    let rex = Rex::new();
+    let (one, two) = (rex.root().join("one"), rex.root().join("two"));
+    for folder in [&one, &two] {
+        deb(&rex, folder);
+        if Path::new("/usr/bin/rpmbuild").exists() {
+            tool("packaging/rpm/build", &["--binary", &stripped(&rex), "--compression", "0.gzdio", folder.to_str().unwrap()]);
+        }
+    }
+    let names = |folder: &Path| -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&one), names(&two));
+    assert!(names(&one).iter().any(|name| name.ends_with(".deb")), "{:?}", names(&one));
+    for name in names(&one) {
+        assert!(fs::read(one.join(&name)).unwrap() == fs::read(two.join(&name)).unwrap(), "{name} differs");
+    }
+}
+
+#[test]
+fn the_rpm_package_holds_the_same_files_and_its_scripts_do_the_same() {
+    let (rex, machine) = debian!();
+    if !Path::new("/usr/bin/rpmbuild").exists() {
+        eprintln!("skipped: this test needs rpmbuild (rpm)");
+        return;
+    }
+    let rpm = tool("packaging/rpm/build", &["--binary", &stripped(&rex), "--compression", "0.gzdio", machine.shared().to_str().unwrap()]);
+    let ask =
+        |arguments: &[&str]| tool("/usr/bin/rpm", &[&["--dbpath", rex.root().join("db").to_str().unwrap()], arguments, &[&rpm]].concat());
+    // The same files, but for what each family of hosts keeps elsewhere.
+    let normal = |text: &str| -> Vec<String> {
+        let own = ["changelog", "copyright", "CHANGELOG", "/usr/share/licenses"];
+        let mut lines: Vec<String> = text
+            .lines()
+            .map(|line| line.replace("/zsh/site-functions", "/zsh/vendor-completions"))
+            .filter(|line| !own.iter().any(|word| line.contains(word)))
+            .collect();
+        lines.sort();
+        lines
+    };
+    let files = normal(&ask(&["-qlp"]));
+    let debian = machine.sh("dpkg-deb -c /mnt/rexsh.deb | awk '{print $6}' | sed 's|^\\.||'");
+    let ours = |line: &String| files.contains(line) || line.contains(".gz") || line.contains("rex");
+    let debian: Vec<String> = normal(&debian).into_iter().filter(|line| !line.ends_with('/')).filter(ours).collect();
+    let files: Vec<String> = files
+        .into_iter()
+        .filter(|line| {
+            !["/etc/rex", "/etc/rex/keys", "/etc/rex/policies", "/etc/rex/scripts", "/usr/share/doc/rexsh", "/usr/share/rex"]
+                .contains(&line.as_str())
+        })
+        .collect();
+    assert!(debian.iter().all(|line| files.contains(line)), "{debian:#?}\n{files:#?}");
+    assert_eq!(ask(&["-qcp"]), "/etc/logrotate.d/rex\n/etc/rex/principals.toml\n/etc/rex/rex.toml");
+    let owners = ask(&["-qp", "--qf", "[%{FILEUSERNAME}:%{FILEGROUPNAME}\n]"]);
+    assert!(owners.lines().all(|line| line == "root:root"), "{owners}");
+
+    let install = |flags: &[&str]| {
+        let words = [&["rpm", "--root", "{root}", "--dbpath", "/var/lib/rpm-test", "--nodeps"], flags].concat();
+        let run = machine.beside(&words);
+        assert_eq!(run.code, 0, "{words:?}: {run:#?}");
+    };
+    install(&["-i", &rpm]);
+    machine.sh("rex --version && grep -qx /usr/bin/rexsh /etc/shells && getent passwd rex && getent group rexusers && if rex session >/dev/null 2>&1; then exit 1; else test $? = 78; fi");
+    assert_eq!(machine.sh("stat -c '%a %U:%G' /var/log/rex /run/rex/runs"), "2770 root:rexusers\n1770 root:rexusers\n");
+    machine.sh("echo 'read_timeout = 31' >/etc/rex/rex.toml; touch /etc/rex/policies/mine.cedar");
+    install(&["-U", "--replacepkgs", &rpm]);
+    machine.sh("grep -q 'read_timeout = 31' /etc/rex/rex.toml && test \"$(grep -cx /usr/bin/rexsh /etc/shells)\" = 1");
+    install(&["-e", "rexsh"]);
+    machine.sh("test ! -e /usr/bin/rex && ! grep rexsh /etc/shells && test -e /etc/rex/policies/mine.cedar && grep -q 31 /etc/rex/rex.toml.rpmsave && test -d /var/log/rex && test ! -e /var/cache/rex");
+}
