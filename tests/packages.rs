@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod common;
-use common::{Machine, Rex, Run, until};
+use common::{Key, Machine, Rex, Run, Systemd, until};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -397,4 +398,115 @@ fn the_rpm_package_holds_the_same_files_and_its_scripts_do_the_same() {
     machine.sh("grep -q 'read_timeout = 31' /etc/rex/rex.toml && test \"$(grep -cx /usr/bin/rexsh /etc/shells)\" = 1");
     install(&["-e", "rexsh"]);
     machine.sh("test ! -e /usr/bin/rex && ! grep rexsh /etc/shells && test -e /etc/rex/policies/mine.cedar && grep -q 31 /etc/rex/rex.toml.rpmsave && test -d /var/log/rex && test ! -e /var/cache/rex");
+}
+
+/// What systemd says of the unit's walls, 0 (none is open) to 10. More is a step back.
+const EXPOSURE: &str = "20";
+
+#[test]
+fn the_unit_serves_behind_its_walls_in_a_real_systemd() {
+    needs_namespaces!();
+    let rex = Rex::new();
+    let port = spare_port();
+    let unit = fs::read_to_string(Path::new(HERE).join("packaging/rex.service")).unwrap();
+    let ours = unit.replace("/usr/bin/rex ", &format!("{} ", rex.program().display()));
+    assert_ne!(unit, ours);
+    let systemd = Systemd::boot(&rex, &[("rex.service", &ours)]);
+    let does = |words: &[&str]| {
+        let run = systemd.exec(words);
+        assert_eq!(run.code, 0, "{words:?}: {run:#?}");
+        run.stdout
+    };
+    // Its folders must not come into being on the machine that runs the tests.
+    let had_state = Path::new("/var/lib/rex").exists();
+    for folder in ["/var/lib", "/var/cache"] {
+        does(&["mount", "-t", "tmpfs", "none", folder]);
+    }
+    does(&["systemctl", "daemon-reload"]);
+    let here = |name: &str| Path::new(HERE).join(name).to_str().unwrap().to_owned();
+    does(&["systemd-sysusers", &here("packaging/sysusers.d/rex.conf")]);
+    does(&["systemd-tmpfiles", "--create", &here("packaging/tmpfiles.d/rex.conf")]);
+    let key = Key::new(&rex, "client");
+    let settings = format!(
+        "identity = [\"auth-info\"]\n[audit]\nfile = \"/var/log/rex/rex.jsonl\"\n[serve]\nlisten = [\"127.0.0.1:{port}\"]\nhost_key = \"/var/lib/rex/host_key\"\n"
+    );
+    for (name, text) in [
+        ("rex.toml", settings.as_str()),
+        ("authorized_keys", &key.public),
+        ("principals.toml", &common::mapped_key(&key, "agent")),
+        (
+            "policies/all.cedar",
+            "permit(principal, action, resource);\nforbid(principal, action, resource == file_system::File::\"/etc/shadow\");",
+        ),
+    ] {
+        let run = common::run(systemd.command(&["install", "-m", "644", "/dev/stdin", &format!("/etc/rex/{name}")]), text.as_bytes(), 30);
+        assert_eq!(run.code, 0, "{run:#?}");
+    }
+    let said = systemd.exec(&["systemd-analyze", "verify", "--man=no", "/etc/systemd/system/rex.service"]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:#?}");
+    let walls = systemd.exec(&[
+        "systemd-analyze",
+        "security",
+        "--offline=yes",
+        "--no-pager",
+        &format!("--threshold={EXPOSURE}"),
+        "/etc/systemd/system/rex.service",
+    ]);
+    assert_eq!(walls.code, 0, "{walls:#?}");
+
+    does(&["systemctl", "start", "rex.service"]);
+    let log = || systemd.exec(&["journalctl", "-u", "rex", "-o", "cat", "--no-pager"]).stdout;
+    assert!(until(20.0, || log().contains("listening on")), "{}", log());
+    let ssh = |request: &str, script: &str| {
+        let key = key.file.to_str().unwrap();
+        let words = [
+            "ssh",
+            "-F",
+            "none",
+            "-i",
+            key,
+            "-p",
+            &port,
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=accept-new",
+            "-o",
+            "LogLevel=ERROR",
+        ];
+        let words = [&words[..], &["-o", "UserKnownHostsFile=/tmp/known", "agent@127.0.0.1", request]].concat();
+        common::run(systemd.command(&words), script.as_bytes(), 60)
+    };
+    let whoami = ssh("rex whoami -o json", "");
+    assert_eq!(whoami.json()["missing_layers"], serde_json::json!([]), "{whoami:#?}");
+    let layers = whoami.json()["layers"].to_string();
+    for layer in ["no-new-privs", "rlimits", "landlock", "seccomp"] {
+        assert!(layers.contains(layer), "{layer} is kept out by the unit: {whoami:#?}");
+    }
+    let read = ssh("rex", "cat(\"/etc/hostname\")");
+    assert_eq!((read.code, read.stdout.trim()), (0, "rex-test"), "{read:#?}");
+    // The policy permits all, and so does the folder; the unit does not.
+    fs::set_permissions(rex.data(), fs::Permissions::from_mode(0o777)).unwrap();
+    let run = ssh("rex -o json", &rex.fill("write(\"{data}/made\", \"x\")"));
+    assert!(run.code == 1 && run.json()["error"]["kind"] == "read_only" && !rex.exists("made"), "{run:#?}");
+    let made = ssh("rex -o json", "write(\"/tmp/made\", \"x\"); exec(\"/usr/bin/id\", [\"-un\"]).stdout");
+    assert_eq!(made.json()["value"], "rex\n", "{made:#?}");
+    assert_eq!(systemd.exec(&["test", "-e", "/tmp/made"]).code, 1, "its /tmp is its own");
+    assert_eq!(
+        does(&["stat", "-c", "%a %U:%G", "/var/lib/rex", "/var/lib/rex/host_key", "/var/log/rex"]),
+        "700 rex:rex\n600 rex:rex\n2770 root:rexusers\n"
+    );
+    does(&[rex.program().to_str().unwrap(), "audit", "verify", "/var/log/rex/rex.jsonl"]);
+    // A denial is found again by who was told of it, so the folder for that is open to the unit.
+    let denied = ssh("rex -o json", "cat(\"/etc/shadow\")");
+    let reference = denied.json()["denials"][0]["ref"].as_str().unwrap().to_owned();
+    let why = ssh(&format!("rex why {reference}"), "");
+    assert!(why.code == 0 && why.stdout.contains("/etc/shadow"), "{why:#?}");
+    does(&["systemctl", "stop", "rex.service"]);
+    assert_eq!(does(&["systemctl", "show", "-P", "Result", "rex.service"]), "success\n");
+    assert!(log().contains("stopped"), "{}", log());
+    assert!(
+        !Path::new("/var/lib/rex/host_key").exists() || fs::metadata("/var/lib/rex/host_key").is_err(),
+        "it wrote to the machine's own folders"
+    );
 }
