@@ -510,3 +510,101 @@ fn the_unit_serves_behind_its_walls_in_a_real_systemd() {
         "it wrote to the machine's own folders"
     );
 }
+
+#[test]
+fn the_containers_root_serves_with_nothing_but_the_program_in_it() {
+    needs_namespaces!();
+    let rex = Rex::new();
+    let (root, volumes) = (rex.root().join("image"), rex.root().join("volumes"));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    tool("packaging/oci/root", &["--binary", &stripped(&rex), "--zoneinfo", "/usr/share/zoneinfo", &path(&root)]);
+    // Nothing else to start: no shell, no library.
+    let programs =
+        tool("/usr/bin/find", &[&path(&root), "-type", "f", "(", "-perm", "/111", "-o", "-name", "*.so*", ")", "-printf", "%P\n"]);
+    assert_eq!(programs, "usr/bin/rex");
+
+    let key = Key::new(&rex, "client");
+    for folder in ["etc/policies", "state", "records"] {
+        fs::create_dir_all(volumes.join(folder)).unwrap();
+    }
+    let policy = "permit(principal, action, resource);\nforbid(principal, action, resource == file_system::File::\"/etc/group\");\n";
+    let principals = common::mapped_key(&key, "agent");
+    fs::copy(root.join("etc/rex/rex.toml"), volumes.join("etc/rex.toml")).unwrap();
+    for (name, text) in [("authorized_keys", key.public.as_str()), ("principals.toml", &principals), ("policies/all.cedar", policy)] {
+        fs::write(volumes.join("etc").join(name), text).unwrap();
+    }
+    for own in ["state", "records"] {
+        std::os::unix::fs::chown(volumes.join(own), Some(65532), Some(65532)).unwrap();
+    }
+    let port = spare_port();
+    let mut command = Command::new("sh");
+    command.arg(Path::new(HERE).join("tests/common/container.sh")).arg(&root).arg(&volumes);
+    command.args(["/usr/bin/rex", "serve", "--config", "/etc/rex/rex.toml", "--listen", &format!("127.0.0.1:{port}")]);
+    let server = common::Running::start(command);
+    assert!(until(20.0, || std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()), "{:#?}", server.finish(1));
+
+    let ssh = |request: &str, script: &str| {
+        let mut command = Command::new("ssh");
+        command.args([
+            "-F",
+            "none",
+            "-i",
+            key.file.to_str().unwrap(),
+            "-p",
+            &port,
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=accept-new",
+        ]);
+        command
+            .args(["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-o"])
+            .arg(format!("UserKnownHostsFile={}/known", rex.root().display()));
+        common::run(
+            {
+                command.args(["agent@127.0.0.1", request]);
+                command
+            },
+            script.as_bytes(),
+            60,
+        )
+    };
+    let whoami = ssh("rex whoami -o json", "").json();
+    assert_eq!(
+        (whoami["identity"]["principal"].as_str(), &whoami["missing_layers"]),
+        (Some("agent"), &serde_json::json!([])),
+        "{whoami:#}"
+    );
+    for layer in ["no-new-privs", "landlock", "seccomp"] {
+        assert!(whoami["layers"].to_string().contains(layer), "{whoami:#}");
+    }
+    let shown =
+        ssh("rex", "stat(\"/etc/rex\").owner + \" \" + stat(\"/var/lib/rex\").owner + \" \" + in_zone(now(), \"Europe/Berlin\").zone");
+    assert_eq!((shown.code, shown.stdout.trim()), (0, "root rex Europe/Berlin"), "{shown:#?}");
+    // The server's own key is nobody's, though sessions are of its account and the policy permits all.
+    let stolen = ssh("rex -o json", "cat(\"/var/lib/rex/host_key\")");
+    assert!(stolen.code == 77 && !stolen.stdout.contains("PRIVATE"), "{stolen:#?}");
+    let denied = ssh("rex -o json", "cat(\"/etc/group\")");
+    assert_eq!(denied.code, 77, "{denied:#?}");
+    let reference = denied.json()["denials"][0]["ref"].as_str().unwrap().to_owned();
+    assert_eq!(ssh(&format!("rex why {reference}"), "").code, 0);
+    for place in ["/usr/made", "/tmp/made", "/made"] {
+        let run = ssh("rex -o json", &format!("write(\"{place}\", \"x\")"));
+        assert!(run.code == 1 && run.json()["error"]["kind"] == "read_only", "{run:#?}");
+    }
+    let key_file = fs::metadata(volumes.join("state/host_key")).unwrap();
+    assert_eq!((key_file.permissions().mode() & 0o777, std::os::unix::fs::MetadataExt::uid(&key_file)), (0o600, 65532));
+    let records = volumes.join("records/rex.jsonl");
+    assert!(fs::read_to_string(&records).unwrap().contains(&reference));
+    rex.finish(rex.command(&["audit", "verify", records.to_str().unwrap()]), b"").ends(0);
+    // Records that cannot be written, and nothing runs.
+    std::os::unix::fs::chown(&records, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&records, fs::Permissions::from_mode(0o644)).unwrap();
+    let unrecorded = ssh("rex", "print(\"ran\")");
+    assert!(unrecorded.code == 78 && unrecorded.stdout.is_empty(), "{unrecorded:#?}");
+    // docker stop.
+    let pid: i32 = fs::read_to_string(volumes.join("pid")).unwrap().trim().parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::TERM).unwrap();
+    let end = server.finish(30);
+    assert!(end.code == 0 && end.stderr.contains("stopped"), "{end:#?}");
+}
