@@ -512,6 +512,26 @@ fn the_unit_serves_behind_its_walls_in_a_real_systemd() {
 }
 
 #[test]
+fn the_profile_for_apparmor_is_one() {
+    let parser = Path::new("/usr/sbin/apparmor_parser");
+    if !parser.exists() {
+        eprintln!("skipped: this test needs apparmor_parser (apparmor)");
+        return;
+    }
+    // Compiled whole, and given to no kernel.
+    let compiles = |path: &Path| {
+        let output = Command::new(parser).args(["--skip-kernel-load", "--skip-cache"]).arg(path).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let profile = Path::new(HERE).join("packaging/apparmor/rex-serve");
+    let (compiled, said) = compiles(&profile);
+    assert!(compiled, "{said}");
+    let broken = tempfile::NamedTempFile::new().unwrap();
+    fs::write(broken.path(), fs::read_to_string(profile).unwrap().replace("network inet stream,", "network everything,")).unwrap();
+    assert!(!compiles(broken.path()).0);
+}
+
+#[test]
 fn the_containers_root_serves_with_nothing_but_the_program_in_it() {
     needs_namespaces!();
     let rex = Rex::new();
