@@ -8,6 +8,7 @@ mod demo;
 mod learning;
 mod local;
 mod man;
+mod pam_record;
 mod policy;
 mod serve;
 mod session;
