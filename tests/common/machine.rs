@@ -82,6 +82,16 @@ impl Machine {
     pub fn sh(&self, script: &str) -> String {
         self.does(&["sh", "-ec", script])
     }
+    /// Whether something is at this path inside.
+    pub fn has(&self, path: &str) -> bool {
+        fs::symlink_metadata(format!("/proc/{}/root{path}", self.pid)).is_ok()
+    }
+    /// All of the first are there, and none of the others.
+    #[track_caller]
+    pub fn has_but_lacks(&self, there: &[&str], gone: &[&str]) {
+        let wrong: Vec<&&str> = there.iter().filter(|path| !self.has(path)).chain(gone.iter().filter(|path| self.has(path))).collect();
+        assert!(wrong.is_empty(), "gone, or still there: {wrong:?}");
+    }
     /// A command with the host's own root, in the machine's mounts: `{root}` in its words is the machine's root.
     #[track_caller]
     pub fn beside(&self, words: &[&str]) -> Run {

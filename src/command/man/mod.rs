@@ -17,8 +17,11 @@ struct Entry {
 
 enum Source {
     Command(Box<clap::Command>),
-    Topic(fn(&str) -> String),
+    Topic(Write),
 }
+
+/// Writes the page of that name.
+type Write = fn(&str) -> String;
 
 impl Entry {
     /// `rex-run.1`, as its file is called.
@@ -35,7 +38,7 @@ impl Entry {
 
 /// Every page: topics first, because `functions` means the functions of scripts rather than the command that lists them.
 fn entries() -> Vec<Entry> {
-    let topics: [(&str, u8, fn(&str) -> String); 3] =
+    let topics: [(&str, u8, Write); 3] =
         [("rex.toml", 5, topics::settings), ("principals.toml", 5, topics::principals), ("rex-functions", 7, topics::functions)];
     let mut entries: Vec<Entry> =
         topics.into_iter().map(|(name, section, write)| Entry { name: name.to_owned(), section, source: Source::Topic(write) }).collect();
@@ -107,8 +110,10 @@ fn of_command(name: &str, command: &clap::Command) -> Result<String> {
 fn of_the_whole(page: &mut Page) {
     page.heading("SESSIONS");
     page.paragraph(
-        "`rex session [--config FILE] [--principal NAME] [--subsystem]` is what the owner of a host has sshd run: by `ForceCommand exec /usr/bin/rex session` under \
-         a `Match Group` of sshd_config(5), by `command=` of a key or certificate, or by `Subsystem rex /usr/bin/rex session --subsystem` beside one of these. With \
+        "`rex session [--config FILE] [--principal NAME] [--subsystem]` is what the owner of a host has sshd run: by `ForceCommand exec /usr/bin/rex \
+         session` under \
+         a `Match Group` of sshd_config(5), by `command=` of a key or certificate, or by `Subsystem rex /usr/bin/rex session --subsystem` beside one \
+         of these. With \
          `/usr/bin/rexsh`, a link to rex, as login shell of an account it needs no line. Nothing that a client sends is taken for one of those options.",
     );
     page.paragraph("What a client can ask is told by `ssh HOST rex help`.");

@@ -10,7 +10,8 @@ pub fn settings(name: &str) -> String {
     page.name(name, "the settings of rex on this host");
     page.heading("DESCRIPTION");
     page.paragraph(
-        "`/etc/rex/rex.toml` is a file of TOML. `--config` of the owner's line names another; principals.toml, `policies` and `scripts` then lie beside that. What the \
+        "`/etc/rex/rex.toml` is a file of TOML. `--config` of the owner's line names another; principals.toml, `policies` and `scripts` then lie \
+         beside that. What the \
          file leaves out is at its default, which is shown here; without a file all is.",
     );
     page.paragraph("An unknown key or a value out of range stops everything (exit 78). The file and every folder above it must be writable by root alone.");
@@ -22,7 +23,8 @@ pub fn settings(name: &str) -> String {
             page.heading(&format!("SETTINGS OF [{section}]"));
             if section == "limits" {
                 page.paragraph(
-                    "A group of principals.toml can have limits of its own, in `[groups.NAME.limits]`, higher or lower; what it leaves out is as in `[limits]`. \
+                    "A group of principals.toml can have limits of its own, in `[groups.NAME.limits]`, higher or lower; what it leaves out is as in \
+                     `[limits]`. \
                      When several groups of a caller set the same limit, the lowest holds.",
                 );
             }
@@ -96,8 +98,10 @@ pub fn functions(name: &str) -> String {
     page.name(name, "the functions of scripts");
     page.heading("DESCRIPTION");
     page.paragraph(
-        "Required arguments come first, options last, as a map: `find(\"/var/log\", #{name: \"*.gz\"})`. An option that does not exist is an error. A function that \
-         fails throws a map with `kind` and `message`; besides the kinds given with each, every function may throw `bad_argument`, and one that asks the policy may throw \
+        "Required arguments come first, options last, as a map: `find(\"/var/log\", #{name: \"*.gz\"})`. An option that does not exist is an error. A \
+         function that \
+         fails throws a map with `kind` and `message`; besides the kinds given with each, every function may throw `bad_argument`, and one that asks \
+         the policy may throw \
          `denied`. In the examples `dir` is a folder that holds the files named beside them.",
     );
     for (_, about, functions) in TOPICS {
