@@ -47,6 +47,23 @@ pub enum Exit {
     Cancelled = 130,
 }
 
+/// What each exit code means, for manuals.
+pub const EXITS: &[(Exit, &str)] = &[
+    (Exit::Ok, "ok"),
+    (Exit::ScriptFailed, "the script failed"),
+    (Exit::Usage, "bad request or usage"),
+    (Exit::DoesNotCompile, "the script does not compile"),
+    (Exit::FacilityMissing, "a facility of the host is missing"),
+    (Exit::Internal, "internal error"),
+    (Exit::Transient, "transient; try again"),
+    (Exit::Denied, "denied by policy"),
+    (Exit::ConfigInvalid, "policy or configuration invalid; nothing ran"),
+    (Exit::NeedsApproval, "needs approval"),
+    (Exit::Deadline, "time limit"),
+    (Exit::Limit, "another limit"),
+    (Exit::Cancelled, "cancelled: the caller went away, or a signal"),
+];
+
 /// One row of the table of kinds.
 struct Row {
     kind: Kind,

@@ -62,6 +62,14 @@ fn the_lints_are_current() {
 }
 
 #[test]
+fn the_exit_codes_of_the_readme_are_those_of_the_manual() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for (exit, meaning) in rexsh::error::EXITS {
+        assert!(page.contains(&format!("| {} | {meaning} |", *exit as u8)), "{} {meaning}", *exit as u8);
+    }
+}
+
+#[test]
 fn references_within_the_documents_lead_somewhere() {
     let functions = manual::markdown();
     let reference = manual::policy_reference();

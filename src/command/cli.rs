@@ -71,8 +71,15 @@ enum Command {
     Demo,
     /// Print completions for a shell.
     Completions { shell: clap_complete::Shell },
-    /// Print the manual page (roff).
-    Man,
+    /// Print a manual page (roff), e.g. `rex man rex.toml | man -l -`.
+    Man {
+        /// Its name, with or without the section: `rex`, `rex-run.1`, `rex.toml`, `principals.toml`, `functions`.
+        #[arg(default_value = "rex")]
+        page: String,
+        /// The names of all pages, a line each.
+        #[arg(long, conflicts_with = "page")]
+        list: bool,
+    },
 }
 
 /// Options of `rex run`. The short ones are those of the reference's runner.
@@ -192,12 +199,10 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
             clap_complete::generate(shell, &mut Cli::command(), "rex", &mut text);
             super::show(&String::from_utf8_lossy(&text))
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            match clap_mangen::Man::new(Cli::command()).render(&mut text) {
-                Ok(()) => super::show(&String::from_utf8_lossy(&text)),
-                Err(error) => super::local::failed(&error.into()),
-            }
-        }
+        Command::Man { list: true, .. } => super::show(&super::man::list()),
+        Command::Man { page, .. } => match super::man::page(&page) {
+            Ok(text) => super::show(&text),
+            Err(error) => super::local::failed(&error),
+        },
     }
 }

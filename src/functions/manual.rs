@@ -269,12 +269,15 @@ fn linked(text: &str) -> String {
     referring(text, |name| format!("[{name}](#{name})"))
 }
 
-fn bare(text: &str) -> String {
+/// The text with references as code: `[cat]` becomes `` `cat` ``.
+#[must_use]
+pub fn bare(text: &str) -> String {
     referring(text, |name| format!("`{name}`"))
 }
 
 /// The files that an example is given, in a few words.
-fn given(example: &Example) -> String {
+#[must_use]
+pub fn given(example: &Example) -> String {
     let shown = |(name, text): &(&str, &str)| match *text {
         _ if name.ends_with('/') => (*name).to_owned(),
         "" => format!("{name} (empty)"),

@@ -47,6 +47,8 @@ pub struct Closed {
     pub own: Vec<PathBuf>,
     /// The file of records, canonical: files whose names begin like it are older records.
     pub records: Option<PathBuf>,
+    /// The host key of `rex serve`, canonical: its sessions are of the server's own account, which can read it.
+    pub host_key: Option<PathBuf>,
     /// Exceptions that rex.toml names, for writing.
     pub exceptions: Vec<PathBuf>,
 }
@@ -61,6 +63,9 @@ impl Closed {
         let path = Path::new(id);
         if let Some(reason) = secret(path, id) {
             return Some(reason);
+        }
+        if self.host_key.as_deref() == Some(path) {
+            return Some("keys are closed to scripts");
         }
         if ask.access == Access::ReadOnly {
             return None;
@@ -150,6 +155,7 @@ mod tests {
             home: Some("/srv/agent".into()),
             own: vec!["/etc/rex".into()],
             records: Some("/var/log/rex.jsonl".into()),
+            host_key: Some("/var/lib/rex/host_key".into()),
             exceptions: vec!["/home/x/.config/systemd/user/y.service".into()],
         };
         let writes = |path: &str| closed.reason(&ask(Access::Change), "file_system::File", path).is_some();
@@ -170,6 +176,7 @@ mod tests {
         }
         for path in [
             "/root/.ssh/id_ed25519",
+            "/var/lib/rex/host_key",
             "/home/x/.ssh",
             "/srv/agent/.ssh/agent/s",
             "/var/lib/other/.ssh/id_rsa",

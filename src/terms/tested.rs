@@ -61,10 +61,13 @@ pub fn closed(files: &OwnersFiles, config: &Config, home: Option<PathBuf>, progr
     }
     own.extend(program);
     own.push(canonical(config.beside(&config.redaction.dictionary)));
+    // Who may log in to `rex serve`, and as which host it is known.
+    let host_key = canonical(config.beside(&config.serve.host_key));
+    own.extend([canonical(config.beside(&config.serve.authorized_keys)), host_key.clone()]);
     let records = (!config.audit.file.is_empty()).then(|| canonical(PathBuf::from(&config.audit.file)));
     own.extend(records.clone());
     let exceptions = config.allow_writes_to.iter().map(|path| canonical(PathBuf::from(path))).collect();
-    Closed { home: home.map(canonical), own, records, exceptions }
+    Closed { home: home.map(canonical), own, records, host_key: Some(host_key), exceptions }
 }
 
 /// Runs tests as the configuration has it.

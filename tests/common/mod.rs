@@ -5,6 +5,7 @@
 mod account;
 mod corral;
 mod fleet;
+mod machine;
 mod process;
 mod sshd;
 mod systemd;
@@ -12,6 +13,7 @@ mod systemd;
 pub use account::Account;
 pub use corral::Corral;
 pub use fleet::{Fleet, Site, block, shipped};
+pub use machine::Machine;
 pub use process::{Running, alive, children, run, until};
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;
