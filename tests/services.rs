@@ -237,6 +237,18 @@ fn what_systemd_tells_is_told_as_systemctl_tells_it() {
     let own = value(&systemd.run(&rex, r#"dependencies("rextest-ok", #{recursive: true})"#));
     assert_eq!(own["all"], own["not_followed"], "{own:#}");
     assert!(!own["all"].as_array().unwrap().is_empty());
+
+    // Where only redacted reading is permitted, that is what is shown.
+    let rex = rex.config("[redaction]\nlines = \"all\"").policy(
+        r#"permit(principal, action == systemd::Action::"status", resource);
+           permit(principal, action == file_system::Action::"redacted_read", resource);"#,
+    );
+    let secret =
+        "printf '[Service]\\nEnvironment=PASSWORD=hunter2\\n' >/etc/systemd/system/rextest-ok.service.d/x.conf && systemctl daemon-reload";
+    assert_eq!(systemd.exec(&["sh", "-c", secret]).code, 0);
+    let run = systemd.run(&rex, r#"unit_file("rextest-ok").text"#);
+    run.ends(0);
+    assert!(run.stdout.contains("PASSWORD=[REDACTED") && !run.stdout.contains("hunter2"), "{run:#?}");
 }
 
 /// What the closure got is printed; the service writes while it is followed.

@@ -37,7 +37,7 @@ impl Action for List {
 
 const PROBE_: Function = Function {
     name: "probe",
-    doc: "Has a check made that the owner of the host declares in rex.toml as `[probes.NAME]`: a connection, an HTTP request, a program, a Redis server.\n\nA map: `name`, `kind`, `ok`, `problem` (`()` when all is well, else a word: `refused`, `timeout`, `unreachable`, `permission`, `closed`, `protocol`, `status`, `exit_code`, `signal`, `login`, `not_ready`, `not_expected`, `password_file`, `program`), `status` (of HTTP, or the exit code), `seconds`, and `output` where the owner shows it. That something is wrong with what is looked at is no error. What the check needs to know stays on the host: no password is in the result, the records or an error. A host without any probe ends in `unsupported`.",
+    doc: "Has a check made that the owner of the host declares in rex.toml as `[probes.NAME]`.\n\nIt looks at a connection, an HTTP answer, a program or a Redis server. A map: `name`, `kind`, `ok`, `problem` (`()` when all is well, else a word: `refused`, `timeout`, `unreachable`, `permission`, `closed`, `protocol`, `status`, `exit_code`, `signal`, `login`, `not_ready`, `not_expected`, `password_file`, `program`), `status` (of HTTP, or the exit code), `seconds`, and `output` where the owner shows it. That something is wrong with what is looked at is no error. What the check needs to know stays on the host: no password is in the result, the records or an error. A host without any probe ends in `unsupported`.",
     body: &with1(probe, [param("name", "Its name in rex.toml.")]),
     asks: &[ask::<Check>()],
     fails: &[Kind::NotFound, Kind::Unsupported, Kind::Unavailable, Kind::Timeout],
@@ -46,7 +46,7 @@ const PROBE_: Function = Function {
 
 const PROBES_: Function = Function {
     name: "probes",
-    doc: "The checks that the owner of the host declares: an array of maps with `name` and `kind` (`tcp`, `http`, `command`, `redis`), by name.",
+    doc: "The checks that the owner of the host declares, by name.\n\nAn array of maps with `name` and `kind` (`tcp`, `http`, `command`, `redis`).",
     body: &with0(probes, []),
     asks: &[ask::<List>()],
     fails: &[Kind::Unsupported],
