@@ -104,7 +104,7 @@ fn newer_versions_come_from_the_lists_of_the_sources_however_they_are_packed() {
         packer.write_all(list.as_bytes()).unwrap();
         packer.finish().unwrap()
     };
-    // A frame of one block that is stored as it is; real ones are in tests/installed.rs.
+    // A frame of one block that is stored as it is; real ones are in tests/packages.rs.
     let lz4 = || {
         let mut frame = [MAGIC_OF_LZ4.to_vec(), vec![0x40, 0x40, 0]].concat();
         frame.extend((list.len() as u32 | 0x8000_0000).to_le_bytes());
