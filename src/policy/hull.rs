@@ -366,7 +366,7 @@ mod tests {
             "resource.url like \"https://api.example.com*\"",
             "resource.url like \"https://*/\"",
             "resource.host == \"h\"",
-            "resource.port == 1 == false",
+            "(resource.port == 1) == false",
         ] {
             assert_eq!(of(open), None, "{open}");
         }

@@ -276,8 +276,10 @@ fn body(reader: &mut impl BufRead, request: &Request<'_>, response: &Response) -
                 return Err(too_large(most));
             }
             take(reader, length, &mut body)?;
-            if !matches!(self::line(reader, 2)?.as_slice(), b"\r\n" | b"\n") {
-                return Err(bad("the end of a chunk"));
+            match self::line(reader, 2) {
+                Ok(end) if matches!(end.as_slice(), b"\r\n" | b"\n") => {}
+                Err(error) if error.kind != Kind::TooLarge => return Err(error),
+                _ => return Err(bad("the end of a chunk")),
             }
         },
     }
