@@ -36,5 +36,7 @@ pub mod run;
 pub mod server;
 // What this host is like: its sshd, accounts, PAM, kernel.
 pub mod host;
+// `rex doctor`: a table of checks over what this host really is.
+pub mod doctor;
 // The way in: sessions and the owner's commands.
 pub mod command;

@@ -58,6 +58,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Vec<core::net::SocketAddr>,
     },
+    /// Judge this host: sshd, accounts, keys, PAM, rex's own files, records, kernel; what an attacker does with each fault, and the mend.
+    Doctor(super::doctor::DoctorArgs),
     /// Show the whole of it on this machine: server, policy, script, a denial, the record.
     Demo,
     /// Print completions for a shell.
@@ -176,6 +178,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
             Err(error) => super::local::failed(&error),
         },
         Command::Serve { config, listen } => super::serve::run(config.as_deref(), &listen),
+        Command::Doctor(args) => super::doctor::run(&args),
         Command::Demo => super::demo::run(),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -11,6 +11,7 @@ pub mod private;
 pub mod program;
 pub mod process;
 pub mod replace;
+pub mod rights;
 pub mod runs;
 pub mod script;
 pub mod secret;
