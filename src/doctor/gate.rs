@@ -10,72 +10,224 @@ use crate::os::facts;
 use std::path::Path;
 
 pub(super) const CHECKS: &[Check] = &[
-    Check::account("no-gate", Critical, ["nothing leads this account to rex by force",
-        "whoever logs in gets a shell or any program, and no policy is asked; a Subsystem alone is no gate",
-        "in sshd_config, under Match Group: ForceCommand exec /usr/bin/rex session"], no_gate),
-    Check::account("key-unforced", Critical, ["a key without rex's forced command, beside one that has it",
-        "whoever has that key gets a shell as the same account, and can be any principal: `rex session --principal ANYBODY`",
-        "put restrict,command=\"exec /usr/bin/rex session --principal NAME\" before the key, or a ForceCommand in sshd_config"], key_unforced),
-    Check::account("alias-escapes", Critical, ["a second login name of the same uid is not forced to rex",
-        "logs in by the other name, with the same rights and no gate",
-        "put both names in the group of the Match block, or remove the second: userdel NAME"], alias_escapes),
-    Check::account("force-command-by-connection", Critical, ["only some connections are forced to rex",
-        "comes from another address, or to another port, and gets a shell",
-        "take Address, Host, LocalAddress and LocalPort out of the Match line"], by_connection),
-    Check::account("argument-unsound", Critical, ["`identity` lists `argument`, and this account can be entered without the owner's line",
-        "starts `rex session --principal ANYBODY` and is that principal, with all that policies permit to it",
-        "force every way into the account, with /bin/sh as its shell, or take `argument` out of `identity` in rex.toml"], argument_unsound),
-    Check::account("force-command-match-user", High, ["ForceCommand stands in a Match User block",
-        "logs in by a second name of the same uid, which Match User does not fit",
-        "use a group: Match Group rexusers"], match_user),
-    Check::account("force-command-relative", High, ["the line names rex without an absolute path",
-        "whoever can set PATH (PAM, a start-up file) has another program run in its place",
-        "ForceCommand exec /usr/bin/rex session"], relative),
-    Check::account("force-command-program", High, ["the program of the line is not there, or cannot be started",
-        "nothing runs: every session ends with 126 or 127",
-        "install -m 755 rex /usr/bin/rex"], program).refuses(),
-    Check::account("force-command-shell", Medium, ["the shell in front of rex makes something of the line",
-        "variables, substitutions and further commands in the line are taken with the account's environment",
-        "ForceCommand exec /usr/bin/rex session, without $ ` ; & | and the like"], for_the_shell),
-    Check::account("force-command-no-exec", Low, ["the line does not begin with `exec`",
-        "the shell stays in between: a killed session looks like exit 137, and signals end the shell instead of rex",
-        "ForceCommand exec /usr/bin/rex session"], no_exec),
-    Check::account("rexsh-options", High, ["rex is the login shell, and its forced command has options",
-        "every session is refused (exit 78), because a client could type the same",
-        "usermod --shell /bin/sh ACCOUNT"], rexsh_options).refuses(),
-    Check::account("internal-sftp", Critical, ["rex is the login shell, and the subsystem sftp needs none",
-        "`sftp` reads and writes every file of the account: sshd does that itself, rex is never started",
-        "ForceCommand exec /usr/bin/rex session in a Match Group block, or Subsystem sftp /usr/lib/openssh/sftp-server"], internal_sftp),
-    Check::account("keys-writable", High, ["somebody else than root can write the file of keys, or a folder above it",
-        "adds a key of their own, without a forced command where sshd_config has none",
-        "in the Match block: AuthorizedKeysFile /etc/rex/keys/%u, with files and folders of root"], keys_writable),
-    Check::account("authorized-keys2", Medium, ["authorized_keys2 is on the list of key files",
-        "a file that nobody looks at lets a key in",
-        "in the Match block: AuthorizedKeysFile /etc/rex/keys/%u"], keys2),
-    Check::account("keys-unreadable", Medium, ["the account cannot read its own file of keys",
-        "nobody can log in: sshd reads the file as the account",
-        "chmod 644 FILE, and 755 for the folders above it"], keys_unreadable),
-    Check::account("keys-missing", Info, ["there is no key for this account",
-        "nobody can log in",
-        "install -m 644 NAME.pub /etc/rex/keys/NAME"], keys_missing),
-    Check::account("key-twice", Medium, ["the same key stands in two lines that say different things",
-        "the first line counts, and the one that was meant may be the second",
-        "remove one of the lines"], key_twice),
-    Check::account("key-ignored", Low, ["sshd ignores a line of keys",
-        "an option that sshd does not know makes it skip the whole line",
-        "correct the option, see authorized_keys(5)"], key_ignored),
-    Check::account("ca-no-principals", Critical, ["a cert-authority line without principals=",
-        "before OpenSSH 10.3 a certificate of that authority without principals opens every such account",
-        "put principals=\"NAME\" before the authority's key"], ca_principals),
-    Check::account("shared-uid", Medium, ["several principals share this uid, told apart by `auth-info`",
-        "processes of one uid can rewrite sshd's account of the key, so one of these principals can be another",
-        "one account for each principal, or `identity = [\"record\"]`"], shared_uid),
-    Check::account("other-methods", Medium, ["sshd takes other proofs than a key for this account",
-        "guesses a password, or comes from a host that is trusted; no key tells who it was",
-        "in the Match block: AuthenticationMethods publickey"], other_methods),
-    Check::account("root-login", Medium, ["root may log in otherwise than by a forced command",
-        "a key of root without a forced command is a root shell",
-        "PermitRootLogin forced-commands-only"], root_login),
+    Check::account(
+        "no-gate",
+        Critical,
+        [
+            "nothing leads this account to rex by force",
+            "whoever logs in gets a shell or any program, and no policy is asked; a Subsystem alone is no gate",
+            "in sshd_config, under Match Group: ForceCommand exec /usr/bin/rex session",
+        ],
+        no_gate,
+    ),
+    Check::account(
+        "key-unforced",
+        Critical,
+        [
+            "a key without rex's forced command, beside one that has it",
+            "whoever has that key gets a shell as the same account, and can be any principal: `rex session --principal ANYBODY`",
+            "put restrict,command=\"exec /usr/bin/rex session --principal NAME\" before the key, or a ForceCommand in sshd_config",
+        ],
+        key_unforced,
+    ),
+    Check::account(
+        "alias-escapes",
+        Critical,
+        [
+            "a second login name of the same uid is not forced to rex",
+            "logs in by the other name, with the same rights and no gate",
+            "put both names in the group of the Match block, or remove the second: userdel NAME",
+        ],
+        alias_escapes,
+    ),
+    Check::account(
+        "force-command-by-connection",
+        Critical,
+        [
+            "only some connections are forced to rex",
+            "comes from another address, or to another port, and gets a shell",
+            "take Address, Host, LocalAddress and LocalPort out of the Match line",
+        ],
+        by_connection,
+    ),
+    Check::account(
+        "argument-unsound",
+        Critical,
+        [
+            "`identity` lists `argument`, and this account can be entered without the owner's line",
+            "starts `rex session --principal ANYBODY` and is that principal, with all that policies permit to it",
+            "force every way into the account, with /bin/sh as its shell, or take `argument` out of `identity` in rex.toml",
+        ],
+        argument_unsound,
+    ),
+    Check::account(
+        "force-command-match-user",
+        High,
+        [
+            "ForceCommand stands in a Match User block",
+            "logs in by a second name of the same uid, which Match User does not fit",
+            "use a group: Match Group rexusers",
+        ],
+        match_user,
+    ),
+    Check::account(
+        "force-command-relative",
+        High,
+        [
+            "the line names rex without an absolute path",
+            "whoever can set PATH (PAM, a start-up file) has another program run in its place",
+            "ForceCommand exec /usr/bin/rex session",
+        ],
+        relative,
+    ),
+    Check::account(
+        "force-command-program",
+        High,
+        [
+            "the program of the line is not there, or cannot be started",
+            "nothing runs: every session ends with 126 or 127",
+            "install -m 755 rex /usr/bin/rex",
+        ],
+        program,
+    )
+    .refuses(),
+    Check::account(
+        "force-command-shell",
+        Medium,
+        [
+            "the shell in front of rex makes something of the line",
+            "variables, substitutions and further commands in the line are taken with the account's environment",
+            "ForceCommand exec /usr/bin/rex session, without $ ` ; & | and the like",
+        ],
+        for_the_shell,
+    ),
+    Check::account(
+        "force-command-no-exec",
+        Low,
+        [
+            "the line does not begin with `exec`",
+            "the shell stays in between: a killed session looks like exit 137, and signals end the shell instead of rex",
+            "ForceCommand exec /usr/bin/rex session",
+        ],
+        no_exec,
+    ),
+    Check::account(
+        "rexsh-options",
+        High,
+        [
+            "rex is the login shell, and its forced command has options",
+            "every session is refused (exit 78), because a client could type the same",
+            "usermod --shell /bin/sh ACCOUNT",
+        ],
+        rexsh_options,
+    )
+    .refuses(),
+    Check::account(
+        "internal-sftp",
+        Critical,
+        [
+            "rex is the login shell, and the subsystem sftp needs none",
+            "`sftp` reads and writes every file of the account: sshd does that itself, rex is never started",
+            "ForceCommand exec /usr/bin/rex session in a Match Group block, or Subsystem sftp /usr/lib/openssh/sftp-server",
+        ],
+        internal_sftp,
+    ),
+    Check::account(
+        "keys-writable",
+        High,
+        [
+            "somebody else than root can write the file of keys, or a folder above it",
+            "adds a key of their own, without a forced command where sshd_config has none",
+            "in the Match block: AuthorizedKeysFile /etc/rex/keys/%u, with files and folders of root",
+        ],
+        keys_writable,
+    ),
+    Check::account(
+        "authorized-keys2",
+        Medium,
+        [
+            "authorized_keys2 is on the list of key files",
+            "a file that nobody looks at lets a key in",
+            "in the Match block: AuthorizedKeysFile /etc/rex/keys/%u",
+        ],
+        keys2,
+    ),
+    Check::account(
+        "keys-unreadable",
+        Medium,
+        [
+            "the account cannot read its own file of keys",
+            "nobody can log in: sshd reads the file as the account",
+            "chmod 644 FILE, and 755 for the folders above it",
+        ],
+        keys_unreadable,
+    ),
+    Check::account(
+        "keys-missing",
+        Info,
+        ["there is no key for this account", "nobody can log in", "install -m 644 NAME.pub /etc/rex/keys/NAME"],
+        keys_missing,
+    ),
+    Check::account(
+        "key-twice",
+        Medium,
+        [
+            "the same key stands in two lines that say different things",
+            "the first line counts, and the one that was meant may be the second",
+            "remove one of the lines",
+        ],
+        key_twice,
+    ),
+    Check::account(
+        "key-ignored",
+        Low,
+        [
+            "sshd ignores a line of keys",
+            "an option that sshd does not know makes it skip the whole line",
+            "correct the option, see authorized_keys(5)",
+        ],
+        key_ignored,
+    ),
+    Check::account(
+        "ca-no-principals",
+        Critical,
+        [
+            "a cert-authority line without principals=",
+            "before OpenSSH 10.3 a certificate of that authority without principals opens every such account",
+            "put principals=\"NAME\" before the authority's key",
+        ],
+        ca_principals,
+    ),
+    Check::account(
+        "shared-uid",
+        Medium,
+        [
+            "several principals share this uid, told apart by `auth-info`",
+            "processes of one uid can rewrite sshd's account of the key, so one of these principals can be another",
+            "one account for each principal, or `identity = [\"record\"]`",
+        ],
+        shared_uid,
+    ),
+    Check::account(
+        "other-methods",
+        Medium,
+        [
+            "sshd takes other proofs than a key for this account",
+            "guesses a password, or comes from a host that is trusted; no key tells who it was",
+            "in the Match block: AuthenticationMethods publickey",
+        ],
+        other_methods,
+    ),
+    Check::account(
+        "root-login",
+        Medium,
+        [
+            "root may log in otherwise than by a forced command",
+            "a key of root without a forced command is a root shell",
+            "PermitRootLogin forced-commands-only",
+        ],
+        root_login,
+    ),
 ];
 
 /// sshd's answers, or a word that they are missing.
@@ -217,15 +369,25 @@ fn match_user(survey: &Survey, subject: &Subject, notes: &mut Notes) {
     }
     let lines: Vec<_> = survey.text.of("forcecommand").filter(|line| Line::parse(&line.rest).is_some()).collect();
     for line in &lines {
-        let of_user = line.blocks.iter().find(|block| block.criteria.iter().any(|(name, list)| {
-            name == "user" && list.split(',').any(|pattern| crate::host::sshd_text::fits(pattern, &subject.user.name) && !pattern.starts_with('*'))
-        }));
-        let otherwise = lines.iter().any(|other| {
-            other.is_global() || other.blocks.iter().all(|block| !block.has("user")) && other.blocks.iter().any(|block| {
-                block.has("all") || block.criteria.iter().any(|(name, list)| {
-                    name == "group" && subject.groups.iter().any(|group| list.split(',').any(|pattern| crate::host::sshd_text::fits(pattern, group)))
-                })
+        let of_user = line.blocks.iter().find(|block| {
+            block.criteria.iter().any(|(name, list)| {
+                name == "user"
+                    && list.split(',').any(|pattern| crate::host::sshd_text::fits(pattern, &subject.user.name) && !pattern.starts_with('*'))
             })
+        });
+        let otherwise = lines.iter().any(|other| {
+            other.is_global()
+                || other.blocks.iter().all(|block| !block.has("user"))
+                    && other.blocks.iter().any(|block| {
+                        block.has("all")
+                            || block.criteria.iter().any(|(name, list)| {
+                                name == "group"
+                                    && subject
+                                        .groups
+                                        .iter()
+                                        .any(|group| list.split(',').any(|pattern| crate::host::sshd_text::fits(pattern, group)))
+                            })
+                    })
         });
         if let (Some(block), false) = (of_user, otherwise) {
             notes.found(format!("Match {}", shown(block))).at(line.place());
@@ -432,7 +594,8 @@ fn shared_uid(survey: &Survey, subject: &Subject, notes: &mut Notes) {
     for owners in &survey.owners {
         let Ok(principals) = &owners.principals else { continue };
         let named = subject.key_lines().filter(|line| !line.has("cert-authority")).filter_map(KeyLine::fingerprint);
-        let mut people: Vec<String> = named.filter_map(|fingerprint| principals.of_key(&fingerprint).map(|person| person.name.clone())).collect();
+        let mut people: Vec<String> =
+            named.filter_map(|fingerprint| principals.of_key(&fingerprint).map(|person| person.name.clone())).collect();
         people.sort();
         people.dedup();
         if people.len() > 1 {

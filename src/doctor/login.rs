@@ -8,69 +8,202 @@ use crate::os::facts::{self, Facts};
 use std::path::{Path, PathBuf};
 
 pub(super) const CHECKS: &[Check] = &[
-    Check::host("nobody", Info, ["no account reaches rex",
-        "nobody is judged; `rex doctor NAME` judges an account that is to reach it",
-        "docs/operations.md, Accounts and sshd"], nobody),
-    Check::host("unknown-account", High, ["there is no such account",
-        "it was not judged",
-        "rex doctor, with a login name of this host"], unknown),
-    Check::host("accounts-elsewhere", Info, ["this host knows accounts from a directory too",
-        "those that no group of /etc/group lists are not found by themselves",
-        "rex doctor NAME, for each of them"], elsewhere),
-    Check::account("shell-missing", High, ["the login shell is not there",
-        "sshd refuses every login of the account",
-        "usermod --shell /bin/sh ACCOUNT"], shell_missing).refuses(),
-    Check::account("shell-nologin", High, ["the login shell runs nothing",
-        "sshd starts the forced command through it, so every session ends with `This account is currently not available`",
-        "usermod --shell /bin/sh ACCOUNT"], shell_nologin).refuses(),
-    Check::account("shell-startup", High, ["the login shell reads start-up files of a home that others than root can write",
-        "whoever can write there runs any program in front of rex at the next login",
-        "usermod --shell /bin/sh ACCOUNT, and chown root:root HOME"], shell_startup),
-    Check::account("shell-not-sh", Low, ["the login shell is not a plain sh",
-        "it reads start-up files in front of rex; the home is root's now, so they cannot be made",
-        "usermod --shell /bin/sh ACCOUNT"], shell_not_sh),
-    Check::account("shell-unlisted", Medium, ["the login shell is not in /etc/shells, and PAM asks for that",
-        "pam_shells refuses every login of the account",
-        "echo SHELL >>/etc/shells"], shell_unlisted),
-    Check::account("home-writable", Medium, ["the home, or a folder above it, can be written by others than root",
-        "a file in it decides the next login (.ssh, .pam_environment, start-up files): whoever writes it owns the account",
-        "chown root:root HOME && chmod 755 HOME"], home_writable),
-    Check::account("home-startup-files", Medium, ["a file that decides the next login is not root's",
-        "runs what it says at the next login, where the shell, PAM or sshd reads it",
-        "rm FILE"], startup_files),
-    Check::account("home-missing", Low, ["the home is not there",
-        "sessions begin in / with a warning on standard error",
-        "install -d -m 755 HOME"], home_missing),
-    Check::account("password-set", Medium, ["the account has a password",
-        "it opens su, a console, or sshd itself where that takes passwords",
-        "usermod --password '*' ACCOUNT"], password_set),
-    Check::account("password-empty", Critical, ["the account has an empty password",
-        "anybody is that account, by su or at a console, and by sshd where PermitEmptyPasswords is set",
-        "usermod --password '*' ACCOUNT"], password_empty),
-    Check::account("password-locked", High, ["the account is locked, and sshd decides without PAM",
-        "sshd refuses every login, keys too",
-        "usermod --password '*' ACCOUNT"], password_locked).refuses(),
-    Check::account("password-expired", High, ["the password has expired",
-        "sshd ends the session, or runs passwd in place of rex on a terminal",
-        "chage --maxdays -1 --lastday -1 ACCOUNT"], password_expired).refuses(),
-    Check::account("account-expired", High, ["the account has expired",
-        "every login is refused",
-        "chage --expiredate -1 ACCOUNT"], account_expired).refuses(),
-    Check::account("alias-uid", Low, ["there are several login names of this uid",
-        "they are one account to the kernel; with `identity = [\"user\"]` all of them are the first",
-        "userdel the names that are not needed"], alias_uid),
-    Check::account("strong-groups", Medium, ["the account is in a group that is as good as root",
-        "what a fault of rex gives away is all that this group may do",
-        "gpasswd --delete ACCOUNT GROUP"], strong_groups),
-    Check::account("own-jobs", Low, ["the account has jobs of its own (crontab)",
-        "they run without rex, and whoever once wrote them still acts",
-        "crontab -r -u ACCOUNT"], own_jobs),
-    Check::host("pam-user-environment", High, ["PAM lets ~/.pam_environment set any variable",
-        "loads code into the shell in front of rex (LD_PRELOAD), or moves HOME, whatever PermitUserEnvironment says",
-        "write user_readenv=0 in the line of pam_env.so"], pam_environment).fixed_by(mend::pam_environment),
-    Check::host("environment-files", Medium, ["a file of PAM's environment sets a variable that changes what runs, or is not root's alone",
-        "the shell in front of rex starts with it",
-        "take the line out, chown root:root and chmod 644"], environment_files),
+    Check::host(
+        "nobody",
+        Info,
+        [
+            "no account reaches rex",
+            "nobody is judged; `rex doctor NAME` judges an account that is to reach it",
+            "docs/operations.md, Accounts and sshd",
+        ],
+        nobody,
+    ),
+    Check::host(
+        "unknown-account",
+        High,
+        ["there is no such account", "it was not judged", "rex doctor, with a login name of this host"],
+        unknown,
+    ),
+    Check::host(
+        "accounts-elsewhere",
+        Info,
+        [
+            "this host knows accounts from a directory too",
+            "those that no group of /etc/group lists are not found by themselves",
+            "rex doctor NAME, for each of them",
+        ],
+        elsewhere,
+    ),
+    Check::account(
+        "shell-missing",
+        High,
+        ["the login shell is not there", "sshd refuses every login of the account", "usermod --shell /bin/sh ACCOUNT"],
+        shell_missing,
+    )
+    .refuses(),
+    Check::account(
+        "shell-nologin",
+        High,
+        [
+            "the login shell runs nothing",
+            "sshd starts the forced command through it, so every session ends with `This account is currently not available`",
+            "usermod --shell /bin/sh ACCOUNT",
+        ],
+        shell_nologin,
+    )
+    .refuses(),
+    Check::account(
+        "shell-startup",
+        High,
+        [
+            "the login shell reads start-up files of a home that others than root can write",
+            "whoever can write there runs any program in front of rex at the next login",
+            "usermod --shell /bin/sh ACCOUNT, and chown root:root HOME",
+        ],
+        shell_startup,
+    ),
+    Check::account(
+        "shell-not-sh",
+        Low,
+        [
+            "the login shell is not a plain sh",
+            "it reads start-up files in front of rex; the home is root's now, so they cannot be made",
+            "usermod --shell /bin/sh ACCOUNT",
+        ],
+        shell_not_sh,
+    ),
+    Check::account(
+        "shell-unlisted",
+        Medium,
+        [
+            "the login shell is not in /etc/shells, and PAM asks for that",
+            "pam_shells refuses every login of the account",
+            "echo SHELL >>/etc/shells",
+        ],
+        shell_unlisted,
+    ),
+    Check::account(
+        "home-writable",
+        Medium,
+        [
+            "the home, or a folder above it, can be written by others than root",
+            "a file in it decides the next login (.ssh, .pam_environment, start-up files): whoever writes it owns the account",
+            "chown root:root HOME && chmod 755 HOME",
+        ],
+        home_writable,
+    ),
+    Check::account(
+        "home-startup-files",
+        Medium,
+        [
+            "a file that decides the next login is not root's",
+            "runs what it says at the next login, where the shell, PAM or sshd reads it",
+            "rm FILE",
+        ],
+        startup_files,
+    ),
+    Check::account(
+        "home-missing",
+        Low,
+        ["the home is not there", "sessions begin in / with a warning on standard error", "install -d -m 755 HOME"],
+        home_missing,
+    ),
+    Check::account(
+        "password-set",
+        Medium,
+        [
+            "the account has a password",
+            "it opens su, a console, or sshd itself where that takes passwords",
+            "usermod --password '*' ACCOUNT",
+        ],
+        password_set,
+    ),
+    Check::account(
+        "password-empty",
+        Critical,
+        [
+            "the account has an empty password",
+            "anybody is that account, by su or at a console, and by sshd where PermitEmptyPasswords is set",
+            "usermod --password '*' ACCOUNT",
+        ],
+        password_empty,
+    ),
+    Check::account(
+        "password-locked",
+        High,
+        ["the account is locked, and sshd decides without PAM", "sshd refuses every login, keys too", "usermod --password '*' ACCOUNT"],
+        password_locked,
+    )
+    .refuses(),
+    Check::account(
+        "password-expired",
+        High,
+        [
+            "the password has expired",
+            "sshd ends the session, or runs passwd in place of rex on a terminal",
+            "chage --maxdays -1 --lastday -1 ACCOUNT",
+        ],
+        password_expired,
+    )
+    .refuses(),
+    Check::account(
+        "account-expired",
+        High,
+        ["the account has expired", "every login is refused", "chage --expiredate -1 ACCOUNT"],
+        account_expired,
+    )
+    .refuses(),
+    Check::account(
+        "alias-uid",
+        Low,
+        [
+            "there are several login names of this uid",
+            "they are one account to the kernel; with `identity = [\"user\"]` all of them are the first",
+            "userdel the names that are not needed",
+        ],
+        alias_uid,
+    ),
+    Check::account(
+        "strong-groups",
+        Medium,
+        [
+            "the account is in a group that is as good as root",
+            "what a fault of rex gives away is all that this group may do",
+            "gpasswd --delete ACCOUNT GROUP",
+        ],
+        strong_groups,
+    ),
+    Check::account(
+        "own-jobs",
+        Low,
+        [
+            "the account has jobs of its own (crontab)",
+            "they run without rex, and whoever once wrote them still acts",
+            "crontab -r -u ACCOUNT",
+        ],
+        own_jobs,
+    ),
+    Check::host(
+        "pam-user-environment",
+        High,
+        [
+            "PAM lets ~/.pam_environment set any variable",
+            "loads code into the shell in front of rex (LD_PRELOAD), or moves HOME, whatever PermitUserEnvironment says",
+            "write user_readenv=0 in the line of pam_env.so",
+        ],
+        pam_environment,
+    )
+    .fixed_by(mend::pam_environment),
+    Check::host(
+        "environment-files",
+        Medium,
+        [
+            "a file of PAM's environment sets a variable that changes what runs, or is not root's alone",
+            "the shell in front of rex starts with it",
+            "take the line out, chown root:root and chmod 644",
+        ],
+        environment_files,
+    ),
 ];
 
 fn nobody(survey: &Survey, notes: &mut Notes) {
@@ -185,8 +318,25 @@ fn home_writable(_: &Survey, subject: &Subject, notes: &mut Notes) {
 
 /// Files in a home that decide what the next login runs.
 const STARTUP: &[&str] = &[
-    ".bashrc", ".bash_profile", ".bash_login", ".bash_aliases", ".profile", ".zshenv", ".zshrc", ".zprofile", ".cshrc", ".tcshrc", ".login", ".kshrc", ".mkshrc",
-    ".config/fish/config.fish", ".pam_environment", ".ssh/rc", ".ssh/environment", ".forward", ".config/systemd/user",
+    ".bashrc",
+    ".bash_profile",
+    ".bash_login",
+    ".bash_aliases",
+    ".profile",
+    ".zshenv",
+    ".zshrc",
+    ".zprofile",
+    ".cshrc",
+    ".tcshrc",
+    ".login",
+    ".kshrc",
+    ".mkshrc",
+    ".config/fish/config.fish",
+    ".pam_environment",
+    ".ssh/rc",
+    ".ssh/environment",
+    ".forward",
+    ".config/systemd/user",
 ];
 
 /// Those that are there and not root's alone.
@@ -332,7 +482,12 @@ fn environment_files(survey: &Survey, notes: &mut Notes) {
             let name = line.split(['=', ' ', '\t']).next().unwrap_or("");
             let changes = CHANGES.iter().any(|known| if known.ends_with('_') { name.starts_with(known) } else { name == *known });
             let relative = name == "PATH"
-                && line.split_once('=').is_some_and(|(_, value)| value.trim_matches(['"', '\'']).split(':').any(|folder| !folder.starts_with('/') && !folder.starts_with('$') && !folder.starts_with('@')));
+                && line.split_once('=').is_some_and(|(_, value)| {
+                    value
+                        .trim_matches(['"', '\''])
+                        .split(':')
+                        .any(|folder| !folder.starts_with('/') && !folder.starts_with('$') && !folder.starts_with('@'))
+                });
             if !line.starts_with('#') && (changes || relative) {
                 notes.found(format!("`{line}`")).at(format!("{file}:{}", at + 1));
             }

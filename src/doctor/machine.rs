@@ -9,33 +9,93 @@ use crate::os::{facts, trusted};
 use std::path::{Path, PathBuf};
 
 pub(super) const CHECKS: &[Check] = &[
-    Check::host("program-writable", Critical, ["somebody else than root can write rex, or a folder above it",
-        "puts another program in its place, and every session runs that",
-        "chown root:root FILE && chmod 755 FILE"], writable),
-    Check::host("program-set-id", High, ["rex is set-user-id or set-group-id",
-        "whoever starts it has the rights of its owner; rex is not made for that",
-        "chmod 755 FILE"], set_id),
-    Check::host("program-dynamic", Medium, ["rex is not linked statically",
-        "a variable that reaches it (LD_PRELOAD) loads code into it, before any policy",
-        "install the program as it is released, or build it with the tree's own settings"], dynamic),
-    Check::host("layer-missing", Medium, ["the kernel lacks a layer of the fence",
-        "what a fault of rex gives away is held by fewer layers",
-        "a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, and `landlock` in lsm="], missing),
-    Check::host("layer-required", Critical, ["`require_layers` lists a layer that the kernel lacks",
-        "nothing runs (exit 69)",
-        "take it out of require_layers, or use a kernel that has it"], required).refuses(),
-    Check::host("landlock-old", Low, ["the kernel's Landlock is an early one",
-        "before version 3 files that may be read can be cut off, before 6 signals and abstract sockets are not held by it",
-        "a kernel of 6.12 or later"], old),
-    Check::host("audit-sessions", Info, ["the kernel numbers no login sessions",
-        "`record` cannot tell one login from another",
-        "a kernel with CONFIG_AUDIT, not started with audit=0"], sessions),
-    Check::host("ptrace-scope", Low, ["processes of one uid may trace one another",
-        "a process of the account looks into its other processes (rex itself forbids it for its own)",
-        "sysctl kernel.yama.ptrace_scope=1"], ptrace),
-    Check::host("clock", Low, ["nothing keeps the clock right",
-        "certificates are taken after their end, rules about time decide wrongly, records cannot be put beside those of other hosts",
-        "apt-get install systemd-timesyncd, or chrony"], clock),
+    Check::host(
+        "program-writable",
+        Critical,
+        [
+            "somebody else than root can write rex, or a folder above it",
+            "puts another program in its place, and every session runs that",
+            "chown root:root FILE && chmod 755 FILE",
+        ],
+        writable,
+    ),
+    Check::host(
+        "program-set-id",
+        High,
+        ["rex is set-user-id or set-group-id", "whoever starts it has the rights of its owner; rex is not made for that", "chmod 755 FILE"],
+        set_id,
+    ),
+    Check::host(
+        "program-dynamic",
+        Medium,
+        [
+            "rex is not linked statically",
+            "a variable that reaches it (LD_PRELOAD) loads code into it, before any policy",
+            "install the program as it is released, or build it with the tree's own settings",
+        ],
+        dynamic,
+    ),
+    Check::host(
+        "layer-missing",
+        Medium,
+        [
+            "the kernel lacks a layer of the fence",
+            "what a fault of rex gives away is held by fewer layers",
+            "a kernel of 5.13 or later with CONFIG_SECURITY_LANDLOCK, and `landlock` in lsm=",
+        ],
+        missing,
+    ),
+    Check::host(
+        "layer-required",
+        Critical,
+        [
+            "`require_layers` lists a layer that the kernel lacks",
+            "nothing runs (exit 69)",
+            "take it out of require_layers, or use a kernel that has it",
+        ],
+        required,
+    )
+    .refuses(),
+    Check::host(
+        "landlock-old",
+        Low,
+        [
+            "the kernel's Landlock is an early one",
+            "before version 3 files that may be read can be cut off, before 6 signals and abstract sockets are not held by it",
+            "a kernel of 6.12 or later",
+        ],
+        old,
+    ),
+    Check::host(
+        "audit-sessions",
+        Info,
+        [
+            "the kernel numbers no login sessions",
+            "`record` cannot tell one login from another",
+            "a kernel with CONFIG_AUDIT, not started with audit=0",
+        ],
+        sessions,
+    ),
+    Check::host(
+        "ptrace-scope",
+        Low,
+        [
+            "processes of one uid may trace one another",
+            "a process of the account looks into its other processes (rex itself forbids it for its own)",
+            "sysctl kernel.yama.ptrace_scope=1",
+        ],
+        ptrace,
+    ),
+    Check::host(
+        "clock",
+        Low,
+        [
+            "nothing keeps the clock right",
+            "certificates are taken after their end, rules about time decide wrongly, records cannot be put beside those of other hosts",
+            "apt-get install systemd-timesyncd, or chrony",
+        ],
+        clock,
+    ),
 ];
 
 /// The files of rex that sessions start: those of the owner's lines, and this program.
@@ -107,7 +167,8 @@ fn interpreter_in(head: &[u8]) -> bool {
         let fold = |sum: usize, byte: &u8| sum << 8 | usize::from(*byte);
         Some(if little { bytes.iter().rev().fold(0, fold) } else { bytes.iter().fold(0, fold) })
     };
-    let (offset, entry, count) = if wide { (number(32, 8), number(54, 2), number(56, 2)) } else { (number(28, 4), number(42, 2), number(44, 2)) };
+    let (offset, entry, count) =
+        if wide { (number(32, 8), number(54, 2), number(56, 2)) } else { (number(28, 4), number(42, 2), number(44, 2)) };
     let (Some(offset), Some(entry), Some(count)) = (offset, entry, count) else { return true };
     (0..count).any(|at| offset.checked_add(at * entry).and_then(|place| number(place, 4)).is_none_or(|kind| kind == 3))
 }
@@ -126,7 +187,8 @@ fn missing(survey: &Survey, notes: &mut Notes) {
 
 fn required(survey: &Survey, notes: &mut Notes) {
     for owners in &survey.owners {
-        for layer in owners.settings().require_layers.iter().map(|layer| layer_word(*layer)).filter(|layer| lacking(survey).contains(layer)) {
+        for layer in owners.settings().require_layers.iter().map(|layer| layer_word(*layer)).filter(|layer| lacking(survey).contains(layer))
+        {
             notes.found(format!("`{layer}`")).at(owners.files.config.display().to_string());
         }
     }

@@ -22,7 +22,9 @@ pub fn all(survey: &Survey, report: &Report) -> (Vec<String>, Vec<String>) {
     for finding in &report.findings {
         let Some(fix) = finding.check.fix else { continue };
         match fix(survey, finding) {
-            Ok(lines) => lines.into_iter().filter(|line| !done.contains(line)).collect::<Vec<_>>().into_iter().for_each(|line| done.push(line)),
+            Ok(lines) => {
+                lines.into_iter().filter(|line| !done.contains(line)).collect::<Vec<_>>().into_iter().for_each(|line| done.push(line))
+            }
             Err(error) => failed.push(format!("{}: {}", finding.check.id, super::survey::with_hint(&error))),
         }
     }
@@ -60,7 +62,8 @@ pub(super) fn run_folders(survey: &Survey, finding: &Finding) -> Result<Vec<Stri
         return Err(Error::new(Kind::NotFound, format!("there is no group {GROUP}")));
     };
     if facts::of_link(&folder)?.is_none() {
-        shared::make(&folder, mode, Some(group.gid)).map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(path.display().to_string()))?;
+        shared::make(&folder, mode, Some(group.gid))
+            .map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(path.display().to_string()))?;
         return Ok(vec![format!("{}: made, root:{GROUP}, mode {mode:04o}", folder.display())]);
     }
     rights::owned(&folder, 0, Some(group.gid), |_| mode)
@@ -70,7 +73,9 @@ pub(super) fn run_folders(survey: &Survey, finding: &Finding) -> Result<Vec<Stri
 pub(super) fn audit_folder(survey: &Survey, finding: &Finding) -> Result<Vec<String>> {
     let path = place(finding)?;
     let group = survey.accounts.group(GROUP).ok_or_else(|| Error::new(Kind::NotFound, format!("there is no group {GROUP}")))?;
-    let member = finding.account.as_ref().is_some_and(|name| survey.subjects.iter().any(|subject| subject.user.name == *name && subject.groups.iter().any(|of| of == GROUP)));
+    let member = finding.account.as_ref().is_some_and(|name| {
+        survey.subjects.iter().any(|subject| subject.user.name == *name && subject.groups.iter().any(|of| of == GROUP))
+    });
     if !member {
         return Err(Error::new(Kind::Unsupported, format!("the account is not in the group {GROUP}, which writes the records")));
     }
@@ -83,10 +88,12 @@ pub(super) fn audit_folder(survey: &Survey, finding: &Finding) -> Result<Vec<Str
         if path == file || path == folder {
             // /var/log and the like hold more than rex's records.
             if folder.components().count() < 4 {
-                return Err(Error::new(Kind::Unsupported, "the folder is not rex's own; give the records one").with_path(folder.display().to_string()));
+                return Err(Error::new(Kind::Unsupported, "the folder is not rex's own; give the records one")
+                    .with_path(folder.display().to_string()));
             }
             let mut done = if facts::of_link(folder)?.is_none() {
-                shared::make(folder, 0o2770, Some(group.gid)).map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(folder.display().to_string()))?;
+                shared::make(folder, 0o2770, Some(group.gid))
+                    .map_err(|errno| Error::os("make", errno.raw_os_error()).with_path(folder.display().to_string()))?;
                 vec![format!("{}: made, root:{GROUP}, mode 2770", folder.display())]
             } else {
                 rights::owned(folder, 0, Some(group.gid), |_| 0o2770)?
@@ -114,7 +121,11 @@ pub(super) fn pam_environment(_: &Survey, finding: &Finding) -> Result<Vec<Strin
     let number: usize = number.parse().map_err(|_| wrong())?;
     let path = Path::new(file);
     let old = facts::text(path, MAX_FILE)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no such file").with_path(file))?;
-    let new: String = old.split_inclusive('\n').enumerate().map(|(at, line)| if at + 1 == number { switched_off(line) } else { line.to_owned() }).collect();
+    let new: String = old
+        .split_inclusive('\n')
+        .enumerate()
+        .map(|(at, line)| if at + 1 == number { switched_off(line) } else { line.to_owned() })
+        .collect();
     if new == old {
         return Err(Error::new(Kind::Unsupported, "the line goes over several lines of text; mend it yourself").with_path(file));
     }

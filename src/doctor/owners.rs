@@ -13,54 +13,147 @@ use crate::terms::{CONFIG, tested};
 use std::path::{Path, PathBuf};
 
 pub(super) const CHECKS: &[Check] = &[
-    Check::host("owner-untrusted", Critical, ["a session would not believe a file of the owner",
-        "whoever can write it could make policy, or say who is who; so every session is refused (exit 78)",
-        "chown root:root FILE && chmod go-w FILE"], untrusted).refuses().fixed_by(mend::ownership),
-    Check::host("config-invalid", Critical, ["rex.toml is not valid",
-        "every session is refused (exit 78)",
-        "correct the line that is named"], config_invalid).refuses(),
-    Check::host("config-missing", Info, ["there is no rex.toml",
-        "the defaults hold",
-        "install -m 644 config/rex.toml /etc/rex/rex.toml"], config_missing),
-    Check::host("principals-invalid", Critical, ["principals.toml is not valid",
-        "every session is refused (exit 78)",
-        "correct the line that is named"], principals_invalid).refuses(),
-    Check::host("principals-pass", Low, ["callers whom principals.toml does not describe are let in, in no group",
-        "a policy for every principal is a policy for every account that reaches rex",
-        "default = \"refuse\" in principals.toml"], principals_pass),
-    Check::host("policy-missing", High, ["there is no policy",
-        "nothing runs (exit 78)",
-        "install -m 644 policies/oncall-read-only.cedar /etc/rex/policies/"], policy_missing).refuses(),
-    Check::host("policy-invalid", Critical, ["the policies are not valid",
-        "nothing runs (exit 78)",
-        "rex policy check"], policy_invalid).refuses(),
-    Check::host("policy-warnings", Low, ["the policies say what is most likely not meant",
-        "see the finding; `rex policy check` shows the place of each",
-        "rex policy check"], policy_warnings),
-    Check::host("policy-tests-fail", High, ["the policies do not pass their tests",
-        "they permit or forbid something else than whoever wrote the tests believes; with `policy_tests = \"require\"` nothing runs",
-        "rex policy test --coverage"], tests_fail),
-    Check::host("policy-tests-off", Low, ["policies count without passing tests",
-        "a change of a policy that permits too much goes into force unseen",
-        "policy_tests = \"require\" in rex.toml, when every rule has a test"], tests_off),
-    Check::account("owner-unreadable", High, ["the account cannot read a file that its sessions need",
-        "its sessions are refused (exit 78)",
-        "chmod 644 FILE, and 755 for the folders above it"], owner_unreadable).refuses(),
-    Check::host("runbook-broken", Low, ["a runbook or library does not compile",
-        "whoever starts it gets exit 65",
-        "rex run --dry-run FILE shows the place"], runbook),
-    Check::host("record-evidence", Critical, ["`identity` lists `record`, and logins leave none",
-        "sessions are refused: no record of the login says who it was",
-        "session required pam_exec.so quiet /usr/bin/rex pam-record, behind common-session in /etc/pam.d/sshd"], record_evidence).refuses(),
-    Check::host("cache-untrusted", Low, ["the cache of policies is not root's alone",
-        "rex does not use it: every start is as slow as the first",
-        "chown -R root:root /var/cache/rex && chmod -R go-w /var/cache/rex"], cache).fixed_by(mend::ownership),
-    Check::host("run-folders", Low, ["a folder of /run/rex is missing, or has another mode or group",
-        "callers cannot ask `rex why`, and runs that were killed get no end record",
-        "systemd-tmpfiles --create rex.conf"], run_folders).fixed_by(mend::run_folders),
-    Check::host("group-missing", Low, ["there is no group rexusers",
-        "sessions of accounts cannot use rex's folders in /run, nor a file of records",
-        "groupadd --system rexusers"], group_missing),
+    Check::host(
+        "owner-untrusted",
+        Critical,
+        [
+            "a session would not believe a file of the owner",
+            "whoever can write it could make policy, or say who is who; so every session is refused (exit 78)",
+            "chown root:root FILE && chmod go-w FILE",
+        ],
+        untrusted,
+    )
+    .refuses()
+    .fixed_by(mend::ownership),
+    Check::host(
+        "config-invalid",
+        Critical,
+        ["rex.toml is not valid", "every session is refused (exit 78)", "correct the line that is named"],
+        config_invalid,
+    )
+    .refuses(),
+    Check::host(
+        "config-missing",
+        Info,
+        ["there is no rex.toml", "the defaults hold", "install -m 644 config/rex.toml /etc/rex/rex.toml"],
+        config_missing,
+    ),
+    Check::host(
+        "principals-invalid",
+        Critical,
+        ["principals.toml is not valid", "every session is refused (exit 78)", "correct the line that is named"],
+        principals_invalid,
+    )
+    .refuses(),
+    Check::host(
+        "principals-pass",
+        Low,
+        [
+            "callers whom principals.toml does not describe are let in, in no group",
+            "a policy for every principal is a policy for every account that reaches rex",
+            "default = \"refuse\" in principals.toml",
+        ],
+        principals_pass,
+    ),
+    Check::host(
+        "policy-missing",
+        High,
+        ["there is no policy", "nothing runs (exit 78)", "install -m 644 policies/oncall-read-only.cedar /etc/rex/policies/"],
+        policy_missing,
+    )
+    .refuses(),
+    Check::host("policy-invalid", Critical, ["the policies are not valid", "nothing runs (exit 78)", "rex policy check"], policy_invalid)
+        .refuses(),
+    Check::host(
+        "policy-warnings",
+        Low,
+        [
+            "the policies say what is most likely not meant",
+            "see the finding; `rex policy check` shows the place of each",
+            "rex policy check",
+        ],
+        policy_warnings,
+    ),
+    Check::host(
+        "policy-tests-fail",
+        High,
+        [
+            "the policies do not pass their tests",
+            "they permit or forbid something else than whoever wrote the tests believes; with `policy_tests = \"require\"` nothing runs",
+            "rex policy test --coverage",
+        ],
+        tests_fail,
+    ),
+    Check::host(
+        "policy-tests-off",
+        Low,
+        [
+            "policies count without passing tests",
+            "a change of a policy that permits too much goes into force unseen",
+            "policy_tests = \"require\" in rex.toml, when every rule has a test",
+        ],
+        tests_off,
+    ),
+    Check::account(
+        "owner-unreadable",
+        High,
+        [
+            "the account cannot read a file that its sessions need",
+            "its sessions are refused (exit 78)",
+            "chmod 644 FILE, and 755 for the folders above it",
+        ],
+        owner_unreadable,
+    )
+    .refuses(),
+    Check::host(
+        "runbook-broken",
+        Low,
+        ["a runbook or library does not compile", "whoever starts it gets exit 65", "rex run --dry-run FILE shows the place"],
+        runbook,
+    ),
+    Check::host(
+        "record-evidence",
+        Critical,
+        [
+            "`identity` lists `record`, and logins leave none",
+            "sessions are refused: no record of the login says who it was",
+            "session required pam_exec.so quiet /usr/bin/rex pam-record, behind common-session in /etc/pam.d/sshd",
+        ],
+        record_evidence,
+    )
+    .refuses(),
+    Check::host(
+        "cache-untrusted",
+        Low,
+        [
+            "the cache of policies is not root's alone",
+            "rex does not use it: every start is as slow as the first",
+            "chown -R root:root /var/cache/rex && chmod -R go-w /var/cache/rex",
+        ],
+        cache,
+    )
+    .fixed_by(mend::ownership),
+    Check::host(
+        "run-folders",
+        Low,
+        [
+            "a folder of /run/rex is missing, or has another mode or group",
+            "callers cannot ask `rex why`, and runs that were killed get no end record",
+            "systemd-tmpfiles --create rex.conf",
+        ],
+        run_folders,
+    )
+    .fixed_by(mend::run_folders),
+    Check::host(
+        "group-missing",
+        Low,
+        [
+            "there is no group rexusers",
+            "sessions of accounts cannot use rex's folders in /run, nor a file of records",
+            "groupadd --system rexusers",
+        ],
+        group_missing,
+    ),
 ];
 
 /// Every file that sessions read, as far as they are there.
@@ -69,7 +162,8 @@ fn files_of(owners: &Owners) -> Vec<PathBuf> {
     let mut files = vec![owners.files.config.clone(), folder.join("principals.toml")];
     let settings = owners.settings();
     files.push(folder.join(&settings.redaction.dictionary));
-    for (below, endings) in [("policies", [".cedar", tested::ENDING]), ("scripts", [".rhai", ".rhai"]), ("scripts/lib", [".rhai", ".rhai"])] {
+    for (below, endings) in [("policies", [".cedar", tested::ENDING]), ("scripts", [".rhai", ".rhai"]), ("scripts/lib", [".rhai", ".rhai"])]
+    {
         let names = facts::names(&folder.join(below), 20_000).unwrap_or_default();
         let names = names.into_iter().filter(|name| endings.iter().any(|ending| name.to_string_lossy().ends_with(ending)));
         files.extend(names.map(|name| folder.join(below).join(name)));
@@ -204,7 +298,8 @@ fn policy_warnings(survey: &Survey, notes: &mut Notes) {
 
 fn tests_fail(survey: &Survey, notes: &mut Notes) {
     for owners in &survey.owners {
-        let (Ok(config), Ok(sources), Ok(tests)) = (&owners.config, owners.any.policies(), owners.any.tests(&owners.files.policy_folder())) else {
+        let (Ok(config), Ok(sources), Ok(tests)) = (&owners.config, owners.any.policies(), owners.any.tests(&owners.files.policy_folder()))
+        else {
             continue;
         };
         let demanded = config.policy_tests == PolicyTests::Require;
@@ -228,9 +323,7 @@ fn tests_off(survey: &Survey, notes: &mut Notes) {
 /// The configurations that an account's sessions use.
 pub(super) fn used<'a>(survey: &'a Survey, subject: &Subject) -> Vec<&'a Owners> {
     let lines = subject.rex_lines();
-    let named = |owners: &&Owners| {
-        lines.iter().any(|line| line.config.as_deref().unwrap_or(Path::new(CONFIG)) == owners.files.config)
-    };
+    let named = |owners: &&Owners| lines.iter().any(|line| line.config.as_deref().unwrap_or(Path::new(CONFIG)) == owners.files.config);
     let used: Vec<&Owners> = survey.owners.iter().filter(named).collect();
     if used.is_empty() { survey.owners.iter().take(1).collect() } else { used }
 }
@@ -286,7 +379,10 @@ fn record_evidence(survey: &Survey, notes: &mut Notes) {
     };
     let own = stack.files.first().map(|file| file.display().to_string()).unwrap_or_default();
     if stack.login_uid().is_none() {
-        notes.found("no pam_loginuid in the session phase: the session has no number").at(own.clone()).mend("session required pam_loginuid.so");
+        notes
+            .found("no pam_loginuid in the session phase: the session has no number")
+            .at(own.clone())
+            .mend("session required pam_loginuid.so");
     }
     match stack.programs().find(|line| records_login(line)) {
         None => {

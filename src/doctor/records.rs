@@ -13,27 +13,76 @@ use std::path::{Path, PathBuf};
 const ROOM: u64 = 100 << 20;
 
 pub(super) const CHECKS: &[Check] = &[
-    Check::host("audit-refuses", Critical, ["a place of the records takes none",
-        "nothing runs: what cannot be recorded is not done",
-        "see the finding; docs/operations.md, Records"], refuses).refuses(),
-    Check::host("audit-allow", High, ["sessions go on where records are lost",
-        "whoever fills the disk or the log acts unseen",
-        "on_audit_failure = \"deny\" in rex.toml"], allow),
-    Check::host("audit-file-alone", Medium, ["records go to a file alone, which the accounts write themselves",
-        "whoever breaks out of a run removes what tells of it",
-        "run a syslog daemon or journald, and leave `syslog` and `journald` at \"auto\""], file_alone),
-    Check::account("audit-folder", High, ["the account cannot write the file of the records",
-        "its sessions are refused: what cannot be recorded is not done",
-        "chown root:rexusers FOLDER && chmod 2770 FOLDER"], folder).refuses().fixed_by(mend::audit_folder),
-    Check::host("audit-readable", Medium, ["everybody on this host can read the records, or write them",
-        "reads who did what, and from where; or puts in what nobody did",
-        "chmod 660 FILE, and 2770 for its folder"], readable).fixed_by(mend::audit_modes),
-    Check::host("audit-space", Medium, ["there is little room for the file of the records",
-        "when it is full nothing runs any more",
-        "make room, and rotate: config/logrotate.d/rex"], space),
-    Check::host("audit-chain", Low, ["records are not linked to one another",
-        "a record that was changed or removed is not found out",
-        "chain = true in [audit]"], chain),
+    Check::host(
+        "audit-refuses",
+        Critical,
+        [
+            "a place of the records takes none",
+            "nothing runs: what cannot be recorded is not done",
+            "see the finding; docs/operations.md, Records",
+        ],
+        refuses,
+    )
+    .refuses(),
+    Check::host(
+        "audit-allow",
+        High,
+        [
+            "sessions go on where records are lost",
+            "whoever fills the disk or the log acts unseen",
+            "on_audit_failure = \"deny\" in rex.toml",
+        ],
+        allow,
+    ),
+    Check::host(
+        "audit-file-alone",
+        Medium,
+        [
+            "records go to a file alone, which the accounts write themselves",
+            "whoever breaks out of a run removes what tells of it",
+            "run a syslog daemon or journald, and leave `syslog` and `journald` at \"auto\"",
+        ],
+        file_alone,
+    ),
+    Check::account(
+        "audit-folder",
+        High,
+        [
+            "the account cannot write the file of the records",
+            "its sessions are refused: what cannot be recorded is not done",
+            "chown root:rexusers FOLDER && chmod 2770 FOLDER",
+        ],
+        folder,
+    )
+    .refuses()
+    .fixed_by(mend::audit_folder),
+    Check::host(
+        "audit-readable",
+        Medium,
+        [
+            "everybody on this host can read the records, or write them",
+            "reads who did what, and from where; or puts in what nobody did",
+            "chmod 660 FILE, and 2770 for its folder",
+        ],
+        readable,
+    )
+    .fixed_by(mend::audit_modes),
+    Check::host(
+        "audit-space",
+        Medium,
+        [
+            "there is little room for the file of the records",
+            "when it is full nothing runs any more",
+            "make room, and rotate: config/logrotate.d/rex",
+        ],
+        space,
+    ),
+    Check::host(
+        "audit-chain",
+        Low,
+        ["records are not linked to one another", "a record that was changed or removed is not found out", "chain = true in [audit]"],
+        chain,
+    ),
 ];
 
 /// The places of a configuration, each by itself: its name, and settings with that place alone.
@@ -111,7 +160,9 @@ fn folder(survey: &Survey, subject: &Subject, notes: &mut Notes) {
         let Some(above) = file.parent() else { continue };
         let wanted = match facts::of(&file) {
             // The chain is read from its end.
-            Ok(Some(facts)) => (!may(&facts, &subject.user, &gids, 2) || !may(&facts, &subject.user, &gids, 4)).then(|| (file.clone(), facts)),
+            Ok(Some(facts)) => {
+                (!may(&facts, &subject.user, &gids, 2) || !may(&facts, &subject.user, &gids, 4)).then(|| (file.clone(), facts))
+            }
             Ok(None) => match facts::of(above) {
                 Ok(Some(facts)) => (!may(&facts, &subject.user, &gids, 2)).then(|| (above.to_path_buf(), facts)),
                 Ok(None) => {
@@ -128,9 +179,11 @@ fn folder(survey: &Survey, subject: &Subject, notes: &mut Notes) {
                 continue;
             }
         };
-        let closed = above.ancestors().find(|folder| facts::of(folder).ok().flatten().is_some_and(|facts| !may(&facts, &subject.user, &gids, 1)));
+        let closed =
+            above.ancestors().find(|folder| facts::of(folder).ok().flatten().is_some_and(|facts| !may(&facts, &subject.user, &gids, 1)));
         if let Some((what, facts)) = wanted {
-            let said = format!("{} may not write it (owner {}, group {}, mode {:04o})", subject.user.name, facts.uid, facts.gid, facts.mode);
+            let said =
+                format!("{} may not write it (owner {}, group {}, mode {:04o})", subject.user.name, facts.uid, facts.gid, facts.mode);
             notes.found(said).at(what.display().to_string());
         } else if let Some(closed) = closed {
             notes.found(format!("{} may not enter it", subject.user.name)).at(closed.display().to_string());
@@ -144,7 +197,8 @@ fn readable(survey: &Survey, notes: &mut Notes) {
         match facts::of(&file) {
             Ok(Some(facts)) if facts.mode & 0o007 != 0 => {
                 // Nobody gets at it in a folder that is closed to others.
-                let closed = file.ancestors().skip(1).any(|folder| facts::of(folder).ok().flatten().is_some_and(|facts| facts.mode & 0o001 == 0));
+                let closed =
+                    file.ancestors().skip(1).any(|folder| facts::of(folder).ok().flatten().is_some_and(|facts| facts.mode & 0o001 == 0));
                 if !closed {
                     notes.found(format!("mode {:04o}", facts.mode)).at(file.display().to_string());
                 }

@@ -13,7 +13,13 @@ pub fn text(report: &Report, survey: &Survey, all: bool, colour: bool) -> String
     let mut out = String::new();
     let accounts: Vec<&str> = survey.subjects.iter().map(|subject| subject.user.name.as_str()).collect();
     let sshd = survey.version.as_ref().map_or("no sshd", |version| version.text.as_str());
-    let _ = writeln!(out, "{} on {}; accounts: {}\n", sshd, survey.kernel.release, if accounts.is_empty() { "none".to_owned() } else { accounts.join(", ") });
+    let _ = writeln!(
+        out,
+        "{} on {}; accounts: {}\n",
+        sshd,
+        survey.kernel.release,
+        if accounts.is_empty() { "none".to_owned() } else { accounts.join(", ") }
+    );
     for finding in &report.findings {
         let of = finding.account.as_ref().map(|name| format!("  {name}")).unwrap_or_default();
         let level = format!("{:8}", finding.check.severity.name());
@@ -41,7 +47,13 @@ pub fn text(report: &Report, survey: &Survey, all: bool, colour: bool) -> String
         }
     }
     let counts: Vec<String> = Severity::ALL.into_iter().map(|severity| format!("{} {}", report.count(severity), severity.name())).collect();
-    let _ = writeln!(out, "{}; {} in order, {} not judged", counts.join(", "), report.passed.len(), crate::error::counted(blind_checks(report), "check"));
+    let _ = writeln!(
+        out,
+        "{}; {} in order, {} not judged",
+        counts.join(", "),
+        report.passed.len(),
+        crate::error::counted(blind_checks(report), "check")
+    );
     out
 }
 

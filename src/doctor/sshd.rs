@@ -10,87 +10,253 @@ use crate::os::facts;
 use std::path::Path;
 
 pub(super) const HOST: &[Check] = &[
-    Check::host("sshd-missing", Info, ["there is no sshd on this host",
-        "only `rex serve` and local runs are there to be judged",
-        "on Debian: apt-get install openssh-server"], missing),
-    Check::host("sshd-config-invalid", High, ["sshd refuses its configuration",
-        "the next restart locks everybody out, and what holds for an account cannot be judged",
-        "sshd -t, and correct the line that it names"], invalid),
-    Check::host("sshd-other-config", Medium, ["a daemon was started with other options than those that were judged",
-        "what was judged here is not what that daemon does",
-        "rex doctor --sshd-config FILE, or start sshd without -f and -o"], other_config),
-    Check::host("sshd-old", Medium, ["sshd is older than 9.0",
-        "it has known holes, and lacks switches that the hardened block sets",
-        "update the package openssh-server"], old),
-    Check::host("sshd-known-hole", High, ["this version of sshd has a hole that matters here",
-        "see the identifier in the finding",
-        "update the package openssh-server"], known_holes),
-    Check::host("principals-command-ignored", High, ["sshd ignores AuthorizedPrincipalsCommand",
-        "before OpenSSH 9.4 it is dropped when it stands behind AuthorizedKeysCommand: certificates are then judged without it",
-        "put AuthorizedPrincipalsCommand before AuthorizedKeysCommand"], principals_command),
-    Check::host("subsystem-options", Medium, ["the Subsystem line of rex has options",
-        "under a forced command that line arrives as the request, which is refused",
-        "Subsystem rex /usr/bin/rex session --subsystem"], subsystem_options),
-    Check::host("user-environment", High, ["PermitUserEnvironment lets keys and homes set variables",
-        "loads code into the shell in front of rex (LD_PRELOAD), or moves PATH",
-        "PermitUserEnvironment no, in the global section"], user_environment),
-    Check::host("sshrc", Low, ["/etc/ssh/sshrc runs in front of every session",
-        "what it prints comes before rex's answer, and a program that reads that is confused",
-        "rm /etc/ssh/sshrc"], sshrc),
+    Check::host(
+        "sshd-missing",
+        Info,
+        [
+            "there is no sshd on this host",
+            "only `rex serve` and local runs are there to be judged",
+            "on Debian: apt-get install openssh-server",
+        ],
+        missing,
+    ),
+    Check::host(
+        "sshd-config-invalid",
+        High,
+        [
+            "sshd refuses its configuration",
+            "the next restart locks everybody out, and what holds for an account cannot be judged",
+            "sshd -t, and correct the line that it names",
+        ],
+        invalid,
+    ),
+    Check::host(
+        "sshd-other-config",
+        Medium,
+        [
+            "a daemon was started with other options than those that were judged",
+            "what was judged here is not what that daemon does",
+            "rex doctor --sshd-config FILE, or start sshd without -f and -o",
+        ],
+        other_config,
+    ),
+    Check::host(
+        "sshd-old",
+        Medium,
+        [
+            "sshd is older than 9.0",
+            "it has known holes, and lacks switches that the hardened block sets",
+            "update the package openssh-server",
+        ],
+        old,
+    ),
+    Check::host(
+        "sshd-known-hole",
+        High,
+        ["this version of sshd has a hole that matters here", "see the identifier in the finding", "update the package openssh-server"],
+        known_holes,
+    ),
+    Check::host(
+        "principals-command-ignored",
+        High,
+        [
+            "sshd ignores AuthorizedPrincipalsCommand",
+            "before OpenSSH 9.4 it is dropped when it stands behind AuthorizedKeysCommand: certificates are then judged without it",
+            "put AuthorizedPrincipalsCommand before AuthorizedKeysCommand",
+        ],
+        principals_command,
+    ),
+    Check::host(
+        "subsystem-options",
+        Medium,
+        [
+            "the Subsystem line of rex has options",
+            "under a forced command that line arrives as the request, which is refused",
+            "Subsystem rex /usr/bin/rex session --subsystem",
+        ],
+        subsystem_options,
+    ),
+    Check::host(
+        "user-environment",
+        High,
+        [
+            "PermitUserEnvironment lets keys and homes set variables",
+            "loads code into the shell in front of rex (LD_PRELOAD), or moves PATH",
+            "PermitUserEnvironment no, in the global section",
+        ],
+        user_environment,
+    ),
+    Check::host(
+        "sshrc",
+        Low,
+        [
+            "/etc/ssh/sshrc runs in front of every session",
+            "what it prints comes before rex's answer, and a program that reads that is confused",
+            "rm /etc/ssh/sshrc",
+        ],
+        sshrc,
+    ),
 ];
 
 pub(super) const CHECKS: &[Check] = &[
-    Check::account("forward-tcp", High, ["TCP forwarding is allowed",
-        "`ssh -N -L` reaches every port that the host reaches, without a command and so without rex",
-        "in the Match block: AllowTcpForwarding no"], forward_tcp),
-    Check::account("forward-unix", High, ["forwarding of Unix sockets is allowed",
-        "`ssh -N -L x:/run/docker.sock` speaks to every socket that the account may open",
-        "in the Match block: AllowStreamLocalForwarding no"], forward_unix),
-    Check::account("forward-agent", Medium, ["agent forwarding is allowed",
-        "processes of the same uid use the keys of whoever logs in",
-        "in the Match block: AllowAgentForwarding no"], forward_agent),
-    Check::account("forward-x11", Medium, ["X11 forwarding is allowed",
-        "opens the display of whoever logs in to processes of the same uid, and runs xauth before rex",
-        "in the Match block: X11Forwarding no"], forward_x11),
-    Check::account("forward-tunnel", High, ["tunnels are allowed",
-        "`ssh -w` joins the networks of client and host",
-        "in the Match block: PermitTunnel no"], forward_tunnel),
-    Check::account("forward-switches", Low, ["forwarding is held by one switch alone",
-        "DisableForwarding and `restrict` have had gaps (X11, agent, tun); with each switch set, such a gap opens nothing",
-        "in the Match block: DisableForwarding yes, AllowTcpForwarding no, AllowStreamLocalForwarding no, AllowAgentForwarding no, X11Forwarding no, PermitTunnel no"], switches),
-    Check::account("permit-tty", Medium, ["terminals are allowed",
-        "sends control characters where a terminal makes keys of them; a script on a terminal never ends",
-        "in the Match block: PermitTTY no"], tty),
-    Check::account("user-rc", High, ["~/.ssh/rc runs before the forced command of a key",
-        "whoever can write that file runs any program at the next login",
-        "put `restrict` before the key, or PermitUserRC no"], user_rc),
-    Check::account("user-rc-permitted", Low, ["PermitUserRC is on",
-        "~/.ssh/rc is held back by the ForceCommand alone",
-        "PermitUserRC no"], user_rc_permitted),
-    Check::account("accept-env", High, ["clients may send variables that change what runs",
-        "has the shell in front of rex load a library or a script of theirs, or forges what sshd tells of the login",
-        "in the Match block: AcceptEnv LC_REX_AGENT LC_REX_TASK"], accept_env),
-    Check::account("accept-env-patterns", Low, ["clients may send whole families of variables",
-        "LC_ALL and the like reach the shell in front of rex",
-        "in the Match block: AcceptEnv LC_REX_AGENT LC_REX_TASK"], accept_patterns),
-    Check::account("set-env", Low, ["variables that change what runs are not emptied",
-        "what PAM or a file in the home sets reaches the shell in front of rex",
-        "in the Match block: SetEnv PATH=/usr/bin:/bin LD_PRELOAD= LD_LIBRARY_PATH= BASH_ENV= ENV="], set_env),
-    Check::account("expose-auth-info", High, ["`identity` lists `auth-info`, and sshd does not tell of the key",
-        "with `auth-info` alone every session is refused (exit 77); with more kinds the next one decides for everybody",
-        "in the Match block: ExposeAuthInfo yes"], expose),
-    Check::account("max-sessions", Medium, ["several sessions on one connection, with `auth-info`",
-        "sessions of one connection share sshd's account of the key: a process of the first changes what the second is taken for",
-        "in the Match block: MaxSessions 1"], max_sessions),
-    Check::account("client-alive", Low, ["a client that vanished is not noticed",
-        "its session goes on until rex's own limits end it",
-        "in the Match block: ClientAliveInterval 15"], client_alive),
-    Check::account("strict-modes", Medium, ["StrictModes is off",
-        "sshd believes key files that others can write",
-        "StrictModes yes"], strict_modes),
-    Check::account("chroot", Info, ["this account has a root of its own",
-        "rex, /bin/sh, rex's files and /tmp must be inside, else nothing runs; what is outside cannot be judged for it",
-        "take ChrootDirectory out, or put all of them inside"], chroot),
+    Check::account(
+        "forward-tcp",
+        High,
+        [
+            "TCP forwarding is allowed",
+            "`ssh -N -L` reaches every port that the host reaches, without a command and so without rex",
+            "in the Match block: AllowTcpForwarding no",
+        ],
+        forward_tcp,
+    ),
+    Check::account(
+        "forward-unix",
+        High,
+        [
+            "forwarding of Unix sockets is allowed",
+            "`ssh -N -L x:/run/docker.sock` speaks to every socket that the account may open",
+            "in the Match block: AllowStreamLocalForwarding no",
+        ],
+        forward_unix,
+    ),
+    Check::account(
+        "forward-agent",
+        Medium,
+        [
+            "agent forwarding is allowed",
+            "processes of the same uid use the keys of whoever logs in",
+            "in the Match block: AllowAgentForwarding no",
+        ],
+        forward_agent,
+    ),
+    Check::account(
+        "forward-x11",
+        Medium,
+        [
+            "X11 forwarding is allowed",
+            "opens the display of whoever logs in to processes of the same uid, and runs xauth before rex",
+            "in the Match block: X11Forwarding no",
+        ],
+        forward_x11,
+    ),
+    Check::account(
+        "forward-tunnel",
+        High,
+        ["tunnels are allowed", "`ssh -w` joins the networks of client and host", "in the Match block: PermitTunnel no"],
+        forward_tunnel,
+    ),
+    Check::account(
+        "forward-switches",
+        Low,
+        [
+            "forwarding is held by one switch alone",
+            "DisableForwarding and `restrict` have had gaps (X11, agent, tun); with each switch set, such a gap opens nothing",
+            "in the Match block: DisableForwarding yes, AllowTcpForwarding no, AllowStreamLocalForwarding no, AllowAgentForwarding no, X11Forwarding no, PermitTunnel no",
+        ],
+        switches,
+    ),
+    Check::account(
+        "permit-tty",
+        Medium,
+        [
+            "terminals are allowed",
+            "sends control characters where a terminal makes keys of them; a script on a terminal never ends",
+            "in the Match block: PermitTTY no",
+        ],
+        tty,
+    ),
+    Check::account(
+        "user-rc",
+        High,
+        [
+            "~/.ssh/rc runs before the forced command of a key",
+            "whoever can write that file runs any program at the next login",
+            "put `restrict` before the key, or PermitUserRC no",
+        ],
+        user_rc,
+    ),
+    Check::account(
+        "user-rc-permitted",
+        Low,
+        ["PermitUserRC is on", "~/.ssh/rc is held back by the ForceCommand alone", "PermitUserRC no"],
+        user_rc_permitted,
+    ),
+    Check::account(
+        "accept-env",
+        High,
+        [
+            "clients may send variables that change what runs",
+            "has the shell in front of rex load a library or a script of theirs, or forges what sshd tells of the login",
+            "in the Match block: AcceptEnv LC_REX_AGENT LC_REX_TASK",
+        ],
+        accept_env,
+    ),
+    Check::account(
+        "accept-env-patterns",
+        Low,
+        [
+            "clients may send whole families of variables",
+            "LC_ALL and the like reach the shell in front of rex",
+            "in the Match block: AcceptEnv LC_REX_AGENT LC_REX_TASK",
+        ],
+        accept_patterns,
+    ),
+    Check::account(
+        "set-env",
+        Low,
+        [
+            "variables that change what runs are not emptied",
+            "what PAM or a file in the home sets reaches the shell in front of rex",
+            "in the Match block: SetEnv PATH=/usr/bin:/bin LD_PRELOAD= LD_LIBRARY_PATH= BASH_ENV= ENV=",
+        ],
+        set_env,
+    ),
+    Check::account(
+        "expose-auth-info",
+        High,
+        [
+            "`identity` lists `auth-info`, and sshd does not tell of the key",
+            "with `auth-info` alone every session is refused (exit 77); with more kinds the next one decides for everybody",
+            "in the Match block: ExposeAuthInfo yes",
+        ],
+        expose,
+    ),
+    Check::account(
+        "max-sessions",
+        Medium,
+        [
+            "several sessions on one connection, with `auth-info`",
+            "sessions of one connection share sshd's account of the key: a process of the first changes what the second is taken for",
+            "in the Match block: MaxSessions 1",
+        ],
+        max_sessions,
+    ),
+    Check::account(
+        "client-alive",
+        Low,
+        [
+            "a client that vanished is not noticed",
+            "its session goes on until rex's own limits end it",
+            "in the Match block: ClientAliveInterval 15",
+        ],
+        client_alive,
+    ),
+    Check::account(
+        "strict-modes",
+        Medium,
+        ["StrictModes is off", "sshd believes key files that others can write", "StrictModes yes"],
+        strict_modes,
+    ),
+    Check::account(
+        "chroot",
+        Info,
+        [
+            "this account has a root of its own",
+            "rex, /bin/sh, rex's files and /tmp must be inside, else nothing runs; what is outside cannot be judged for it",
+            "take ChrootDirectory out, or put all of them inside",
+        ],
+        chroot,
+    ),
 ];
 
 fn place(survey: &Survey, notes: &mut Notes, keyword: &str, detail: String) {
@@ -133,9 +299,12 @@ fn invalid(survey: &Survey, notes: &mut Notes) {
 fn other_config(survey: &Survey, notes: &mut Notes) {
     let Some(sshd) = survey.sshd.as_ref().filter(|_| !survey.sshd_named) else { return };
     for daemon in sshd.daemons() {
-        let other = daemon.words.iter().skip(1).zip(daemon.words.iter().skip(2)).find(|(option, value)| {
-            option.as_str() == "-o" || option.as_str() == "-f" && Path::new(value) != sshd.config
-        });
+        let other = daemon
+            .words
+            .iter()
+            .skip(1)
+            .zip(daemon.words.iter().skip(2))
+            .find(|(option, value)| option.as_str() == "-o" || option.as_str() == "-f" && Path::new(value) != sshd.config);
         if let Some((option, value)) = other {
             notes.found(format!("process {}: {option} {value}", daemon.pid)).mend(match option.as_str() {
                 "-f" => format!("rex doctor --sshd-config {value}"),
@@ -180,7 +349,12 @@ const HOLES: &[Hole] = &[
         until: (10, 0),
         debian: &[("12", 6)],
         what: "DisableForwarding leaves X11 and agent forwarding on",
-        matters: |survey| effectives(survey).any(|effective| effective.is("disableforwarding", "yes") && (effective.is("x11forwarding", "yes") || effective.is("allowagentforwarding", "yes"))),
+        matters: |survey| {
+            effectives(survey).any(|effective| {
+                effective.is("disableforwarding", "yes")
+                    && (effective.is("x11forwarding", "yes") || effective.is("allowagentforwarding", "yes"))
+            })
+        },
     },
     Hole {
         id: "CVE-2026-35414",
@@ -205,9 +379,7 @@ fn has(hole: &Hole, version: &Version) -> Option<bool> {
         return Some(false);
     }
     match (&version.package, version.debian_update()) {
-        (_, Some((release, update))) => {
-            hole.debian.iter().find(|(known, _)| *known == release).map(|(_, first)| update < *first)
-        }
+        (_, Some((release, update))) => hole.debian.iter().find(|(known, _)| *known == release).map(|(_, first)| update < *first),
         // Built on the host, or a package without a word of updates.
         (None, None) => Some(true),
         (Some(_), None) => None,
@@ -293,7 +465,8 @@ fn forward(survey: &Survey, subject: &Subject, notes: &mut Notes, [keyword, of_k
     let value = effective.get(keyword).unwrap_or("");
     let said = format!("{keyword} is {value}");
     // What leads to rex by keys alone: the line can close it. Every key of an account that is forced by sshd_config counts.
-    let mut lines: Vec<String> = subject.key_lines().filter(|line| line.leaves_open(of_key)).map(crate::host::keys::KeyLine::place).collect();
+    let mut lines: Vec<String> =
+        subject.key_lines().filter(|line| line.leaves_open(of_key)).map(crate::host::keys::KeyLine::place).collect();
     let by_keys_alone = !subject.is_gated();
     if by_keys_alone && lines.is_empty() && subject.key_lines().next().is_some() {
         return;
@@ -301,7 +474,10 @@ fn forward(survey: &Survey, subject: &Subject, notes: &mut Notes, [keyword, of_k
     if by_keys_alone && !lines.is_empty() {
         lines.truncate(5);
         for line in lines {
-            notes.found(format!("{said}, and this line does not close it")).at(line).mend(format!("put `restrict` before the key, or {keyword} no"));
+            notes
+                .found(format!("{said}, and this line does not close it"))
+                .at(line)
+                .mend(format!("put `restrict` before the key, or {keyword} no"));
         }
     } else {
         place(survey, notes, keyword, said);
@@ -342,8 +518,10 @@ fn switches(_: &Survey, subject: &Subject, notes: &mut Notes) {
         return;
     }
     let Some(effective) = subject.effective() else { return };
-    let mut on: Vec<&str> =
-        ["allowtcpforwarding", "allowstreamlocalforwarding", "allowagentforwarding", "x11forwarding", "permittunnel"].into_iter().filter(|keyword| !effective.is(keyword, "no")).collect();
+    let mut on: Vec<&str> = ["allowtcpforwarding", "allowstreamlocalforwarding", "allowagentforwarding", "x11forwarding", "permittunnel"]
+        .into_iter()
+        .filter(|keyword| !effective.is(keyword, "no"))
+        .collect();
     if !effective.is("disableforwarding", "yes") {
         on.push("disableforwarding (off)");
     }
@@ -357,7 +535,8 @@ fn tty(survey: &Survey, subject: &Subject, notes: &mut Notes) {
         return;
     }
     let open = subject.ways.iter().any(|(_, effective)| !effective.is("permittty", "no"));
-    let closed_by_keys = !subject.is_gated() && subject.key_lines().next().is_some() && subject.key_lines().all(|line| !line.leaves_open("pty"));
+    let closed_by_keys =
+        !subject.is_gated() && subject.key_lines().next().is_some() && subject.key_lines().all(|line| !line.leaves_open("pty"));
     if open && !closed_by_keys {
         place(survey, notes, "permittty", "PermitTTY is yes".to_owned());
     }
@@ -385,7 +564,18 @@ fn user_rc_permitted(survey: &Survey, subject: &Subject, notes: &mut Notes) {
 
 /// Variables that change which code runs (ld.so(8), sh(1), bash(1)), or that only sshd may set.
 const DANGEROUS: &[&str] = &[
-    "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES", "BASH_ENV", "ENV", "PATH", "SHELLOPTS", "IFS", "HOME", "SSH_ORIGINAL_COMMAND", "SSH_USER_AUTH",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "LD_AUDIT",
+    "GLIBC_TUNABLES",
+    "BASH_ENV",
+    "ENV",
+    "PATH",
+    "SHELLOPTS",
+    "IFS",
+    "HOME",
+    "SSH_ORIGINAL_COMMAND",
+    "SSH_USER_AUTH",
 ];
 /// Those that SetEnv empties in the hardened block.
 const EMPTIED: &[&str] = &["PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "ENV"];
@@ -407,7 +597,8 @@ fn accept_patterns(survey: &Survey, subject: &Subject, notes: &mut Notes) {
         return;
     }
     if let Some(effective) = subject.effective() {
-        let patterns: Vec<&str> = effective.words("acceptenv").filter(|word| word.contains(['*', '?']) || *word == "LANG" || *word == "LC_ALL").collect();
+        let patterns: Vec<&str> =
+            effective.words("acceptenv").filter(|word| word.contains(['*', '?']) || *word == "LANG" || *word == "LC_ALL").collect();
         if !patterns.is_empty() {
             place(survey, notes, "acceptenv", patterns.join(" "));
         }
@@ -466,7 +657,9 @@ fn chroot(survey: &Survey, subject: &Subject, notes: &mut Notes) {
     if !known(subject, notes) {
         return;
     }
-    if let Some(root) = subject.effective().and_then(|effective| effective.get("chrootdirectory")).filter(|root| !root.eq_ignore_ascii_case("none")) {
+    if let Some(root) =
+        subject.effective().and_then(|effective| effective.get("chrootdirectory")).filter(|root| !root.eq_ignore_ascii_case("none"))
+    {
         place(survey, notes, "chrootdirectory", format!("ChrootDirectory is {root}"));
     }
 }

@@ -215,7 +215,10 @@ impl Survey {
     #[must_use]
     pub fn uses_pam(&self) -> bool {
         let answer = self.subjects.iter().find_map(Subject::effective).and_then(|effective| effective.get("usepam").map(str::to_owned));
-        answer.map_or_else(|| self.text.of("usepam").next().is_some_and(|line| line.words.iter().any(|word| word == "yes")), |word| word == "yes")
+        answer.map_or_else(
+            || self.text.of("usepam").next().is_some_and(|line| line.words.iter().any(|word| word == "yes")),
+            |word| word == "yes",
+        )
     }
     /// The kinds of evidence that some configuration lists.
     #[must_use]
@@ -332,7 +335,10 @@ fn connections(user: &str, text: &Text) -> Vec<Connection> {
     for block in text.blocks() {
         let mut one = plain.clone();
         for (criterion, list) in &block.criteria {
-            let Some(example) = list.split(',').find(|pattern| !pattern.starts_with('!')).and_then(|pattern| example(criterion, pattern)) else { continue };
+            let Some(example) = list.split(',').find(|pattern| !pattern.starts_with('!')).and_then(|pattern| example(criterion, pattern))
+            else {
+                continue;
+            };
             match criterion.as_str() {
                 "address" => one.address = example,
                 "host" => one.host = example,

@@ -9,14 +9,16 @@ use std::path::Path;
 /// # Errors
 /// [`Kind::Unsupported`] for links and for what is neither file nor folder, or has a second name; the system's own.
 pub fn owned(path: &Path, uid: u32, gid: Option<u32>, mode: impl Fn(u32) -> u32) -> Result<Vec<String>> {
-    let failed = |what: &'static str| move |errno: rustix::io::Errno| Error::os(what, errno.raw_os_error()).with_path(path.display().to_string());
+    let failed =
+        |what: &'static str| move |errno: rustix::io::Errno| Error::os(what, errno.raw_os_error()).with_path(path.display().to_string());
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let handle = rustix::fs::open(path, flags, Mode::empty()).map_err(failed("open"))?;
     let stat = fstat(&handle).map_err(failed("look at"))?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     // A second name of a file could be one of somebody else's choice.
     if kind != FileType::Directory && (kind != FileType::RegularFile || stat.st_nlink > 1) {
-        return Err(Error::new(Kind::Unsupported, "it is no folder and no file with one name; mend it yourself").with_path(path.display().to_string()));
+        return Err(Error::new(Kind::Unsupported, "it is no folder and no file with one name; mend it yourself")
+            .with_path(path.display().to_string()));
     }
     let (old, new) = (stat.st_mode & 0o7777, mode(stat.st_mode & 0o7777));
     let group = gid.unwrap_or(stat.st_gid);
