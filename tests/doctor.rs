@@ -166,7 +166,7 @@ fn fix_mends_what_is_rexs_own_keeps_what_was_there_and_leaves_the_rest() {
     needs_namespaces!();
     let host = Host::hardened();
     host.sh("sed -i 's/user_readenv=0/user_readenv=1/' /etc/pam.d/sshd; cp /etc/pam.d/sshd \"$ROOT/pam.before\"; chmod 666 /etc/rex/rex.toml; chown 64991 /etc/rex/policies/test.cedar
-        rm -r /run/rex/denials; chmod 777 /run/rex/runs; chmod 755 /var/log/rex; mkdir -m 777 /var/cache/rex; chown agent /home/agent; echo 'PermitTunnel yes' >>/etc/ssh/sshd_config");
+        rm -r /run/rex/denials; chmod 777 /run/rex/runs; chgrp root /var/log/rex; chmod 00755 /var/log/rex; mkdir -m 777 /var/cache/rex; chown agent /home/agent; echo 'PermitTunnel yes' >>/etc/ssh/sshd_config");
     let before = host.doctor(&[]);
     assert_eq!(before.code, 78, "{before:#?}");
     let state = host.sh("sha256sum /etc/ssh/sshd_config \"$D\" /etc/passwd /etc/shadow; stat -c '%u %a' /home/agent").stdout;
@@ -241,7 +241,7 @@ fn a_key_without_the_forced_command_is_really_anybody() {
 fn forwarding_to_a_unix_socket_really_needs_no_command() {
     needs_namespaces!();
     let host = Host::hardened();
-    host.sh("sed -i -e 's/DisableForwarding yes/DisableForwarding no/' -e 's/AllowStreamLocalForwarding no/AllowStreamLocalForwarding yes/' \"$D\"");
+    host.sh("sed -i -e 's/DisableForwarding yes/DisableForwarding no/' -e 's/\\(AllowTcpForwarding\\|AllowStreamLocalForwarding\\) no/\\1 yes/' -e '/PermitOpen/d' \"$D\"");
     let socket = host.rex.root().join("service.sock");
     let service = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -309,13 +309,12 @@ fn the_built_in_sftp_really_passes_by_rexsh() {
     needs_namespaces!();
     let host = Host::hardened();
     host.sh("ln -s rex \"$ROOT/rexsh\"; sed -i \"s#/home/agent:/bin/sh#/home/agent:$ROOT/rexsh#\" /etc/passwd; sed -i '/ForceCommand/d' \"$D\"; sed -i 's#^Subsystem sftp.*#Subsystem sftp internal-sftp#' /etc/ssh/sshd_config");
-    // A subsystem request with nothing on stdin but sftp's first packet (SSH_FXP_INIT, version 3), which sshd itself answers with its own.
-    let attack = |port| common::run(host.ssh(port, &host.key, "agent", &["-s", "sftp"]), b"\x00\x00\x00\x05\x01\x00\x00\x00\x03", 30);
+    let attack = |port| common::run(host.sftp(port, &host.key, "agent"), b"ls /etc/hostname\n", 30);
     exploit(
         &host,
         "internal-sftp",
         attack,
-        |run| run.stdout.contains("posix-rename"),
+        |run| run.code == 0 && run.stdout.contains("/etc/hostname"),
         "sed -i 's#internal-sftp#/usr/lib/openssh/sftp-server#' /etc/ssh/sshd_config",
     );
 }

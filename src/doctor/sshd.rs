@@ -452,14 +452,21 @@ fn sshrc(survey: &Survey, notes: &mut Notes) {
 }
 
 /// Forwarding of one kind: whether sshd_config lets it through, and each line of keys that does not stop it.
-fn forward(survey: &Survey, subject: &Subject, notes: &mut Notes, [keyword, of_key]: [&str; 2], covered: fn(&Version) -> bool) {
+fn forward(
+    survey: &Survey,
+    subject: &Subject,
+    notes: &mut Notes,
+    [keyword, of_key]: [&str; 2],
+    covered: fn(&Version) -> bool,
+    closed: impl Fn(&Effective) -> bool,
+) {
     if !known(subject, notes) {
         return;
     }
     let disabled = |effective: &Effective| effective.is("disableforwarding", "yes") && survey.version.as_ref().is_some_and(covered);
     let open = subject.ways.iter().find(|(_, effective)| {
         let value = effective.get(keyword).unwrap_or("no");
-        !value.eq_ignore_ascii_case("no") && !disabled(effective)
+        !value.eq_ignore_ascii_case("no") && !disabled(effective) && !closed(effective)
     });
     let Some((_, effective)) = open else { return };
     let value = effective.get(keyword).unwrap_or("");
@@ -484,21 +491,28 @@ fn forward(survey: &Survey, subject: &Subject, notes: &mut Notes, [keyword, of_k
     }
 }
 
+/// PermitOpen and PermitListen with `none` close both directions.
 fn forward_tcp(survey: &Survey, subject: &Subject, notes: &mut Notes) {
-    forward(survey, subject, notes, ["allowtcpforwarding", "port-forwarding"], |_| true);
+    let closed = |effective: &Effective| effective.is("permitopen", "none") && effective.is("permitlisten", "none");
+    forward(survey, subject, notes, ["allowtcpforwarding", "port-forwarding"], |_| true, closed);
 }
+/// Two switches of TCP close the way to sockets of this host, too, where that was seen: 9.2, whose channels know one permission for both.
 fn forward_unix(survey: &Survey, subject: &Subject, notes: &mut Notes) {
-    forward(survey, subject, notes, ["allowstreamlocalforwarding", "port-forwarding"], |_| true);
+    let seen = survey.version.as_ref().is_some_and(|version| version.is_before(9, 3));
+    let closed = |effective: &Effective| {
+        seen && (effective.is("permitopen", "none") || ["no", "remote"].iter().any(|value| effective.is("allowtcpforwarding", value)))
+    };
+    forward(survey, subject, notes, ["allowstreamlocalforwarding", "port-forwarding"], |_| true, closed);
 }
 /// DisableForwarding stops agent and X11 from 10.0 on, and in Debian 12 from its sixth update on (CVE-2025-32728).
 fn disables_all(version: &Version) -> bool {
     !version.is_before(10, 0) || version.debian_update().is_some_and(|(release, update)| release == "12" && update >= 6)
 }
 fn forward_agent(survey: &Survey, subject: &Subject, notes: &mut Notes) {
-    forward(survey, subject, notes, ["allowagentforwarding", "agent-forwarding"], disables_all);
+    forward(survey, subject, notes, ["allowagentforwarding", "agent-forwarding"], disables_all, |_| false);
 }
 fn forward_x11(survey: &Survey, subject: &Subject, notes: &mut Notes) {
-    forward(survey, subject, notes, ["x11forwarding", "x11-forwarding"], disables_all);
+    forward(survey, subject, notes, ["x11forwarding", "x11-forwarding"], disables_all, |_| false);
 }
 /// Neither DisableForwarding (before 10.4) nor `restrict` (before 10.5) stops tunnels.
 fn forward_tunnel(survey: &Survey, subject: &Subject, notes: &mut Notes) {

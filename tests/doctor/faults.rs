@@ -21,7 +21,7 @@ pub const BATCHES: &[Batch] = &[
     batch(
         "switches",
         r#"sed -i -e 's/DisableForwarding yes/DisableForwarding no/' -e 's/\(AllowTcpForwarding\|AllowStreamLocalForwarding\|AllowAgentForwarding\|X11Forwarding\|PermitTunnel\) no/\1 yes/' \
-            -e 's/PermitTTY no/PermitTTY yes/' -e 's/PermitUserRC no/PermitUserRC yes/' -e 's/AcceptEnv .*/AcceptEnv */' -e '/SetEnv/d' -e 's/ExposeAuthInfo yes/ExposeAuthInfo no/' \
+            -e '/PermitOpen/d' -e '/PermitListen/d' -e 's/PermitTTY no/PermitTTY yes/' -e 's/PermitUserRC no/PermitUserRC yes/' -e 's/AcceptEnv .*/AcceptEnv */' -e '/SetEnv/d' -e 's/ExposeAuthInfo yes/ExposeAuthInfo no/' \
             -e 's/MaxSessions 1/MaxSessions 10/' -e 's/ClientAliveInterval 15/ClientAliveInterval 0/' -e 's/AuthenticationMethods publickey/AuthenticationMethods any/' \
             -e 's/^PermitUserEnvironment no/PermitUserEnvironment yes/' "$D"
         echo 'StrictModes no' >>/etc/ssh/sshd_config; : >/etc/ssh/sshrc; sed -i '1i identity = ["auth-info"]' /etc/rex/rex.toml"#,
@@ -88,7 +88,7 @@ pub const BATCHES: &[Batch] = &[
     ),
     batch(
         "keys",
-        r#"sed -i -e '/ForceCommand/d' -e 's/PermitUserRC no/PermitUserRC yes/' -e 's/DisableForwarding yes/DisableForwarding no/' -e 's/AllowTcpForwarding no/AllowTcpForwarding yes/' "$D"
+        r#"sed -i -e '/ForceCommand/d' -e 's/PermitUserRC no/PermitUserRC yes/' -e 's/DisableForwarding yes/DisableForwarding no/' -e 's/AllowTcpForwarding no/AllowTcpForwarding yes/' -e '/PermitOpen/d' "$D"
         sed -i '1i identity = ["argument", "user"]' /etc/rex/rex.toml
         { printf 'command="exec %s session --principal a" %s\n' "$REX" "$KEY"; printf 'restrict %s\n' "$KEY"; cat "$ROOT/ssh/host.pub"
           printf 'no-such-option %s\n' "$KEY"; printf 'cert-authority,command="exec %s session" %s\n' "$REX" "$KEY"; } >/etc/rex/keys/agent"#,

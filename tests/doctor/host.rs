@@ -163,32 +163,37 @@ impl Host {
     pub fn end_sshd(&self) {
         self.sh("for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline 2>/dev/null || true) in 'sshd: '*listener*) kill ${p#/proc/};; esac; done");
     }
-    /// `ssh NAME@host`, prepared.
+    /// `ssh NAME@host`, prepared. Options, with what follows them where that has `:/`, come first in `words`.
     pub fn ssh(&self, port: u16, key: &Key, name: &str, words: &[&str]) -> Command {
-        let mut command = Command::new("ssh");
-        command
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", "/nonexistent")
-            .current_dir("/")
-            .args(["-F", "none", "-i"])
-            .arg(&key.file);
-        for option in [
-            "IdentitiesOnly=yes",
-            "IdentityAgent=none",
-            "BatchMode=yes",
-            "ConnectTimeout=20",
-            "LogLevel=ERROR",
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "GlobalKnownHostsFile=/dev/null",
-        ] {
-            command.args(["-o", option]);
-        }
-        command.args(["-p", &port.to_string()]).args(words.iter().take_while(|word| word.starts_with('-') || word.contains(":/")));
-        command.arg(format!("{name}@127.0.0.1")).args(words.iter().skip_while(|word| word.starts_with('-') || word.contains(":/")));
+        let mut command = client("ssh", key);
+        let options = words.iter().take_while(|word| word.starts_with('-') || word.contains(":/")).count();
+        command.args(["-p", &port.to_string()]).args(&words[..options]).arg(format!("{name}@127.0.0.1")).args(&words[options..]);
         command
     }
+    /// `sftp NAME@host` that takes its commands from standard input.
+    pub fn sftp(&self, port: u16, key: &Key, name: &str) -> Command {
+        let mut command = client("sftp", key);
+        command.args(["-b", "-", "-P", &port.to_string()]).arg(format!("{name}@127.0.0.1"));
+        command
+    }
+}
+
+fn client(program: &str, key: &Key) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").current_dir("/").args(["-F", "none", "-i"]).arg(&key.file);
+    for option in [
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "BatchMode=yes",
+        "ConnectTimeout=20",
+        "LogLevel=ERROR",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "GlobalKnownHostsFile=/dev/null",
+    ] {
+        command.args(["-o", option]);
+    }
+    command
 }
 
 impl Drop for Host {
