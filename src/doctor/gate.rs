@@ -444,10 +444,7 @@ fn program(survey: &Survey, subject: &Subject, notes: &mut Notes) {
         match facts::of(&path) {
             Ok(Some(facts)) if !facts.is_file() => Some(format!("{} is no file", path.display())),
             Ok(Some(facts)) if facts.mode & 0o111 == 0 => Some(format!("{} cannot be executed (mode {:04o})", path.display(), facts.mode)),
-            Ok(Some(_)) => match unreadable_program(survey, subject, &path) {
-                Some(what) => Some(format!("{} may not get at {what}", subject.user.name)),
-                None => None,
-            },
+            Ok(Some(_)) => unreadable_program(survey, subject, &path).map(|what| format!("{} may not get at {what}", subject.user.name)),
             Ok(None) => Some(format!("{} is not there", path.display())),
             Err(_) => None,
         }

@@ -144,12 +144,12 @@ fn row(check: &Check) -> String {
     let refuses = if check.refuses { " Sessions are refused: exit 78." } else { "" };
     let fix = if check.fix.is_some() { "\n\n`--fix` does it." } else { "" };
     format!(
-        "\n### {}\n\n{}{}.{refuses}\n\nWhat comes of it: {}.\n\nMend: `{}`{fix}\n",
+        "\n### {}\n\n{}{}.{refuses}\n\nWhat comes of it: {}.\n\nMend: {}.{fix}\n",
         check.id,
         check.title.get(..1).unwrap_or("").to_uppercase(),
         check.title.get(1..).unwrap_or(""),
         check.attack,
-        check.mend.replace('`', "´")
+        check.mend
     )
 }
 
