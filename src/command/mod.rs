@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod learning;
 mod local;
+mod pam_record;
 mod policy;
 mod serve;
 mod session;
