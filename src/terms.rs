@@ -370,6 +370,14 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
     if plan.calls.unmounts {
         crate::sys::unmount::start(policies.hull("file_system", "unmount"))?;
     }
+    let hull = |namespace: &str, name: &str| {
+        if changing.contains(&(namespace, name)) { Vec::new() } else { policies.hull(namespace, name) }
+    };
+    let containers = crate::sys::containers::hulls(|verb| hull("container_system", verb));
+    crate::sys::containers::start(&config.containers.socket, containers)?;
+    crate::sys::prober::start(&config.probes, hull("probe_system", "probe"), !hull("probe_system", "list").is_empty(), |name| {
+        config.beside(name)
+    })?;
     crate::sys::opener::start(&plan.named, plan.powers)?;
     crate::sys::naming::start()?;
     if plan.calls.unix_sockets {

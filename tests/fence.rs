@@ -220,6 +220,8 @@ fn each_sample_policy_comes_to_this_fence() {
             "",
         ),
         ("config-editor.cedar", "config-editors", &[("/etc/nginx", "rl"), ("/etc/nginx/conf.d", "rlwmMdf")], "change"),
+        ("container-operator.cedar", "container-operators", &[], ""),
+        ("health-checker.cedar", "health-checkers", &[], "unix"),
         (
             "service-restarter.cedar",
             "restarters",
@@ -266,7 +268,19 @@ fn a_permit_for_one_kind_of_thing_opens_nothing_for_others() {
         assert_eq!(of(resource), ("unix".to_owned(), Vec::new(), true), "{resource}");
     }
     let (named, paths, _) = of("resource is journal::Log");
-    assert_eq!((named.as_str(), paths.len()), ("", 3), "{paths:?}");
+    // With any verb: old files of it may be removed too.
+    assert_eq!((named.as_str(), paths.len()), ("change", 3), "{paths:?}");
+    // What a process beside the fence does opens nothing in it.
+    for resource in ["resource is container_system::Container", "resource is probe_system::Probe"] {
+        assert_eq!(of(resource), (String::new(), Vec::new(), true), "{resource}");
+    }
+    let (named, paths, without_powers) = of("resource is package_system::Package");
+    assert!(
+        named.is_empty()
+            && without_powers
+            && paths.iter().all(|path| path.contains("dpkg") || path.contains("apt") || path.contains("apk")),
+        "{paths:?}"
+    );
     assert_eq!(of("resource is network::url").0, "network names");
     assert_eq!(of("resource is sysinfo::Hostname").0, "names interfaces");
     assert_eq!(of("resource is process_system::Process").0, "signals inspects debugs stacks");
@@ -275,6 +289,20 @@ fn a_permit_for_one_kind_of_thing_opens_nothing_for_others() {
     let (named, _, _) = of("resource == file_system::Dir::\"/mnt\"");
     assert!(named.split(' ').any(|word| word == "unmounts") && !named.contains("unmounting"), "{named}");
     assert_eq!(of("resource is sysctl::Sysctl").0, "");
+}
+
+/// Looking into the journal removes nothing of it.
+#[test]
+fn only_a_permit_to_make_room_lets_files_of_the_journal_be_removed() {
+    let of = |verb: &str| {
+        let text = format!("permit(principal, action == journal::Action::\"{verb}\", resource);");
+        let scope = Scope { name: "someone".into(), groups: Vec::new() };
+        let policies = Policies::load(&[Source { name: "one".into(), text }], &rexsh::terms::schema(), &scope, None).unwrap();
+        let plan = Plan::of(&policies, Own::default());
+        (calls(&plan), shown(&plan).get("/var/log/journal").cloned().unwrap_or_default())
+    };
+    assert_eq!(of("read"), (String::new(), "rl".to_owned()));
+    assert_eq!(of("vacuum"), ("change".to_owned(), "rld".to_owned()));
 }
 
 /// What the fence is computed from takes this for granted.

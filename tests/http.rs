@@ -430,6 +430,10 @@ fn a_dry_run_sends_nothing_that_changes() {
     let run = rex.run_with(&["--dry-run"], &format!("http_post(\"{}\", #{{body: \"x\"}})", server.url("/echo")));
     assert_eq!(run.json()["would_change_count"], 1, "{run:#?}");
     assert_eq!(server.connections(), 0);
+    rex.run_with(&["--dry-run"], &format!("tcp_check(\"127.0.0.1\", {}, #{{send: \"x\"}})", server.port()));
+    assert_eq!(server.connections(), 0);
+    let connect = Rex::new().policy("permit(principal, action == network::Action::\"connect\", resource);");
+    connect.run_with(&["--dry-run"], &format!("tcp_check(\"127.0.0.1\", {}).open", server.port())).gives(true);
     rex.run_with(&["--dry-run"], &format!("http_get(\"{}\").status", server.url("/"))).gives(200);
 }
 

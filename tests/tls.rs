@@ -82,8 +82,16 @@ fn only_a_certificate_that_holds_is_talked_to() {
     run.gives("hello\n");
     assert_eq!(run.events("decision")[0]["context"], json!({"insecure": true}));
     get(&servers[1], "/admin", "insecure: true").is_denied();
-    let plain = Server::new();
-    assert_eq!(kind(&get(&plain, "/", "insecure: true")), "bad_data");
+    // One that speaks no TLS.
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = plain.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in plain.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = std::io::Read::read(&mut stream, &mut [0u8; 64]);
+        }
+    });
+    assert_eq!(kind(&rex.run(&format!("http_get(\"https://127.0.0.1:{port}/\", #{{insecure: true}})"))), "bad_data");
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod compress;
 pub mod convert;
 pub mod copy;
 pub mod cron;
+pub mod containers;
 pub mod control;
 pub mod data;
 pub mod debug;
@@ -34,6 +35,7 @@ pub mod gzip_text;
 pub mod host;
 pub mod interfaces;
 pub mod journal;
+pub mod journal_follow;
 pub mod kernel;
 pub mod launch;
 pub mod lines;
@@ -44,16 +46,18 @@ pub mod mount;
 pub mod namespaces;
 pub mod net_sockets;
 pub mod open_files;
+pub mod packages;
 pub mod paths;
 pub mod order;
+pub mod ports;
 pub mod power;
+pub mod probes;
 pub mod process;
 pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
 pub mod http;
-pub mod probes;
 pub mod reach;
 pub mod say;
 pub mod signals;
@@ -67,6 +71,8 @@ pub mod sysctl_load;
 pub mod time;
 pub mod top;
 pub mod tree_change;
+pub mod unit_files;
+pub mod units;
 pub mod usage;
 pub mod tls;
 pub mod transform;
@@ -126,12 +132,18 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
     ("http", "HTTP", http::FUNCTIONS),
-    ("probes", "What answers on the network", probes::FUNCTIONS),
+    ("ports", "What answers on the network", ports::FUNCTIONS),
     ("dns", "Looking names up", dns::FUNCTIONS),
     ("interfaces", "Interfaces, addresses and routes", interfaces::FUNCTIONS),
     ("tls", "Certificates", tls::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
+    ("unit_files", "Files of services", unit_files::FUNCTIONS),
+    ("units", "Timers, dependencies, the start of the machine", units::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
+    ("journal_follow", "Logs that grow", journal_follow::FUNCTIONS),
+    ("packages", "Packages", packages::FUNCTIONS),
+    ("containers", "Containers", containers::FUNCTIONS),
+    ("probes", "Checks that the owner declares", probes::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
     ("logs", "Lines of logs", logs::FUNCTIONS),

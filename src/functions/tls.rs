@@ -3,7 +3,7 @@
 use super::datetime::DateTime;
 use super::file_read::Read;
 use super::function::{Call, Example, Function, param, with1, with2, with3};
-use super::probes::place;
+use super::ports::place;
 use super::reach::{self, Connect};
 use super::value::{Array, Dynamic, ImmutableString, IntoScript, Map, record};
 use crate::error::{Error, Kind, Result, bad_argument};

@@ -7,6 +7,7 @@ pub mod compare;
 pub mod format;
 mod gate;
 mod hull;
+mod kinds;
 mod launchers;
 pub mod learn;
 pub mod lint;

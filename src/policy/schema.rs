@@ -188,7 +188,7 @@ pub const VERBS: &[Ask] = &[
     ),
     verb(("sysinfo", "resolve_hostname"), &["sysinfo::Hostname"], &["SysinfoAction", "view"], Access::ReadOnly, "Look a name up."),
     verb(("network", "GET"), &["network::url"], &["NetworkAction", "view"], Access::ReadOnly, "Fetch a url."),
-    verb(("network", "connect"), &["network::url"], &["NetworkAction"], Access::Change, "Connect to a port."),
+    verb(("network", "connect"), &["network::url"], &["NetworkAction"], Access::ReadOnly, "Connect to a port."),
     verb(
         ("process_system", "list"),
         PROCESS,

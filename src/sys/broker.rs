@@ -61,6 +61,13 @@ pub struct Running {
     shown: String,
 }
 
+/// Kills every process below this one, which orphans fall to (PR_SET_CHILD_SUBREAPER of prctl(2)).
+pub(super) fn kill_all_below() {
+    if !serve::nobody_left() {
+        tree::kill(&|_| true, PATIENCE);
+    }
+}
+
 impl Broker {
     /// Forks the guard, and that the broker. No thread may run yet. What takes time is left to its first request, which most runs never make.
     ///

@@ -92,6 +92,22 @@ pub(super) fn arm_for_opening(named: &BTreeMap<PathBuf, Rights>, powers: Capabil
     calls::restrict(&plan, &[], &[]).map(drop)
 }
 
+/// For the process that speaks to sockets of this host: no capability, no path, and of all sockets those of this host alone.
+pub(super) fn arm_for_unix_sockets() -> Result<()> {
+    let plan = Plan::of_connector();
+    let paths = paths::prepare(&plan)?;
+    powers::drop_all_but(plan.powers)?;
+    paths::restrict(paths)?;
+    calls::restrict(&plan, &[], &[]).map(drop)
+}
+
+/// For the process that makes the owner's checks: no capability, and of system calls what programs have.
+pub(super) fn arm_for_probing() -> Result<()> {
+    let plan = Plan::of_naming();
+    powers::drop_all_but(plan.powers)?;
+    refuse_calls_of_programs(&plan)
+}
+
 /// For the process that asks getent(1) for names: no capability, and of system calls what programs have.
 pub(super) fn arm_for_naming() -> Result<()> {
     let plan = Plan::of_naming();

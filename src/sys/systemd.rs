@@ -1,11 +1,15 @@
 //! systemd over D-Bus: what units are, their state, and jobs on them. No program is run for it (org.freedesktop.systemd1(5)).
 
 mod bus;
+mod files;
 mod power;
+mod survey;
 mod unit;
 
 pub use bus::prepare;
+pub use files::{Change, FileJob, FilesDone};
 pub use power::{By, Inhibitor, Possible, Power};
+pub use survey::{Boot, DEPENDENCIES, PULLS, Socket, Timer, Took};
 pub use unit::{Running, Status};
 
 use crate::error::{Error, Kind, Result};

@@ -480,6 +480,10 @@ fn rules(calls: Calls, pid: u64, records: &[i32], sockets: &[i32]) -> Result<Rul
     let unix = |kind: libc::c_int| -> Result<SeccompRule> {
         when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?, is(1, Op::MaskedEq(0xf), kind.unsigned_abs().into())?])
     };
+    if calls.connects {
+        rules.insert(libc::SYS_socket, vec![unix(libc::SOCK_STREAM)?]);
+        rules.insert(libc::SYS_connect, Vec::new());
+    }
     rules.insert(libc::SYS_socketpair, kinds.into_iter().map(unix).collect::<Result<Vec<_>>>()?);
     Ok(rules)
 }

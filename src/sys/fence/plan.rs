@@ -81,6 +81,8 @@ pub struct Calls {
     pub unmounting: bool,
     /// Reads how the clock is kept (adjtimex(2)). What sets it takes a capability that no run has.
     pub clock: bool,
+    /// Opens stream sockets of this host and connects them: processes beside the fence that are there for it.
+    pub connects: bool,
 }
 
 /// What the fence lets through.
@@ -118,6 +120,8 @@ const DNS: u16 = 53;
 const INSPECTED: &[&str] = &["list", "list_fds", "trace", "list_environment", "read_environment"];
 /// The journal reads these, in any order of boots (systemd-journald.service(8)).
 const JOURNAL: &[&str] = &["/var/log/journal", "/run/log/journal", "/etc/machine-id"];
+/// Where its files are.
+const JOURNAL_FILES: &[&str] = &["/var/log/journal", "/run/log/journal"];
 
 impl Plan {
     #[must_use]
@@ -174,9 +178,17 @@ impl Plan {
         if any("journal") {
             JOURNAL.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
         }
+        if any("package_system") {
+            crate::sys::packages::FILES.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
+            crate::sys::packages::logs().for_each(|path| plan.allow(Path::new(&path), Rights::READ_FILE));
+        }
+        let vacuums = some("journal", "vacuum");
+        if vacuums {
+            JOURNAL_FILES.iter().for_each(|path| plan.allow(Path::new(path), Rights::REMOVE_FILE));
+        }
         let changes = |name: &str| !hull(name).is_empty();
         plan.calls = Calls {
-            change: ["write", "create", "delete", "move"].into_iter().any(changes),
+            change: vacuums || ["write", "create", "delete", "move"].into_iter().any(changes),
             chmod: changes("chmod"),
             chown: changes("chown"),
             moves: changes("move"),
@@ -187,6 +199,7 @@ impl Plan {
             unmounting: false,
             clock: any("sysinfo"),
             programs: changes("execute"),
+            connects: false,
             xattr: changes("set_x_attr"),
             unix_sockets: any("systemd"),
             network: any("network"),
@@ -258,6 +271,12 @@ impl Plan {
             path.parent().into_iter().for_each(|folder| plan.allow(folder, *rights));
         }
         plan
+    }
+
+    /// Of the process that speaks to the container engine: its socket has a path, which Landlock lets be connected to.
+    pub(super) fn of_connector() -> Self {
+        let calls = Calls { connects: true, ..Calls::default() };
+        Self { calls, ..Self::nothing() }
     }
 
     /// Of the process that asks getent(1): the sockets that name services need.

@@ -156,7 +156,7 @@ impl<'a> Wire<'a> {
             Ok(()) => {}
             Err(Errno::INPROGRESS) => {
                 patience.wait(&socket, PollFlags::OUT)?;
-                rustix::net::sockopt::socket_error(&socket)?.map_err(|errno| unreachable(errno))?;
+                rustix::net::sockopt::socket_error(&socket)?.map_err(unreachable)?;
             }
             Err(errno) => return Err(unreachable(errno)),
         }
