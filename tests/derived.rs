@@ -57,6 +57,11 @@ fn the_form_of_records_is_current() {
 }
 
 #[test]
+fn the_checks_of_doctor_are_current() {
+    is_current("docs/doctor.md", &rexsh::doctor::show::markdown());
+}
+
+#[test]
 fn the_lints_are_current() {
     is_current("docs/policy-lints.md", &rexsh::policy::lint::markdown());
 }

@@ -23,6 +23,8 @@ const ORDER: &[&str] = &[
     "terms",
     "run",
     "server",
+    "host",
+    "doctor",
     "command",
 ];
 

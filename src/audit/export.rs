@@ -77,7 +77,7 @@ pub fn ecs(record: &Record) -> Record {
     let (event, action, resource) = (text(record, "event"), text(record, "action"), text(record, "resource"));
     let category = match (event, namespace(action)) {
         ("run_start" | "run_end" | "refused" | "script", _) => "session",
-        ("anchor" | "policy_change", _) => "configuration",
+        ("anchor" | "policy_change" | "note", _) => "configuration",
         (_, "file_system") => "file",
         (_, "network") => "network",
         (_, "process_system") => "process",

@@ -178,6 +178,14 @@ const EVENTS: &[Kind] = &[
         ]],
     ),
     Kind(
+        "note",
+        "A word of one of the owner's own commands; it is a run of one record.",
+        &[&[
+            Field("what", Word(&["doctor"]), true, "the command: `rex doctor` tries whether every place takes records"),
+            Field("message", Text, true, "the sentence"),
+        ]],
+    ),
+    Kind(
         "anchor",
         "To syslog and the journal only: where the chain of the file stands.",
         &[&[

@@ -17,7 +17,7 @@ mod verify;
 pub use chain::rotated;
 pub use filter::{Filter, Sieve, moment};
 pub use read::{Record, begins, each_record, find_denial, find_start, is_denial, reader};
-pub use record::{Anchor, Decision, Effect, Event, Piece, PolicyChange, Refused, RunEnd, RunLost, RunStart, WalkSummary, visible};
+pub use record::{Anchor, Decision, Effect, Event, Note, Piece, PolicyChange, Refused, RunEnd, RunLost, RunStart, WalkSummary, visible};
 pub use show::{Form, Summary, show, show_line};
 pub use stats::Stats;
 pub use timeline::{Kept, Told, script, timeline};

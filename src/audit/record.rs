@@ -41,6 +41,8 @@ pub enum Event<'a> {
     Anchor(Anchor<'a>),
     /// Another set of policies: put in force by the owner, or found by a run that is under way.
     PolicyChange(PolicyChange<'a>),
+    /// A word of the owner's own commands: `rex doctor` tries whether records are taken.
+    Note(Note<'a>),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -162,6 +164,13 @@ pub struct PolicyChange<'a> {
     pub to: &'a str,
 }
 
+#[derive(Clone, Debug)]
+pub struct Note<'a> {
+    /// The command: `doctor`.
+    pub what: &'a str,
+    pub message: &'a str,
+}
+
 impl Event<'_> {
     /// The word for it in records.
     #[must_use]
@@ -176,6 +185,7 @@ impl Event<'_> {
             Self::Refused(_) => "refused",
             Self::Anchor(_) => "anchor",
             Self::PolicyChange(_) => "policy_change",
+            Self::Note(_) => "note",
         }
     }
 
@@ -434,6 +444,10 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
             field(out, "what", it.what, cap);
             field(out, "from", it.from, cap);
             field(out, "to", it.to, cap);
+        }
+        Event::Note(it) => {
+            field(out, "what", it.what, cap);
+            field(out, "message", it.message, cap);
         }
     }
 }

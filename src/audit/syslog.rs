@@ -235,7 +235,7 @@ fn native(out: &mut Vec<u8>, frame: &Frame<'_>) {
             text("REX_LINK", it.link);
         }
         Event::PolicyChange(it) => text("REX_TO", it.to),
-        Event::WalkSummary(_) | Event::Script(_) => {}
+        Event::WalkSummary(_) | Event::Script(_) | Event::Note(_) => {}
     }
 }
 

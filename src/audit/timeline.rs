@@ -184,6 +184,7 @@ fn step(record: &Record) -> String {
                 count(record, "bytes_out")
             )
         }
+        "note" => format!("note of rex {}: {}", shown("what"), shown("message")),
         "refused" => format!("refused: {} ({}): {}", shown("what"), shown("kind"), shown("message")),
         other => visible(other),
     }

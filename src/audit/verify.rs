@@ -320,7 +320,7 @@ impl Verifier {
         run.uid = record.get("uid").and_then(Value::as_u64);
         run.pid = record.get("pid").and_then(Value::as_i64).unwrap_or(0);
         run.ended |= match text(record, "event") {
-            "run_end" | "refused" => true,
+            "run_end" | "refused" | "note" => true,
             // The owner's change is one record; a run that sees one goes on.
             "policy_change" => text(record, "what") != "seen",
             _ => false,

@@ -58,6 +58,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Vec<core::net::SocketAddr>,
     },
+    /// Judge this host: sshd, accounts, keys, PAM, rex's own files, records, kernel; what an attacker does with each fault, and the mend.
+    Doctor(super::doctor::DoctorArgs),
     /// Keep sshd's account of a login for the kind of evidence `record`; pam_exec starts it.
     ///
     /// In the PAM service of sshd, after pam_loginuid: `session optional pam_exec.so quiet /usr/bin/rex pam-record`. It takes what it needs from PAM's variables (PAM_TYPE,
@@ -192,6 +194,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
             Err(error) => super::local::failed(&error),
         },
         Command::Serve { config, listen } => super::serve::run(config.as_deref(), &listen),
+        Command::Doctor(args) => super::doctor::run(&args),
         Command::PamRecord { config } => super::pam_record::run(config.as_deref(), environment),
         Command::Demo => super::demo::run(),
         Command::Completions { shell } => {

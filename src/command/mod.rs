@@ -5,6 +5,7 @@ mod can;
 mod check;
 mod cli;
 mod demo;
+mod doctor;
 mod learning;
 mod local;
 mod man;
@@ -60,6 +61,11 @@ pub(crate) fn say(line: &str) {
 /// Text on stdout, as it is; gives the exit code.
 pub(crate) fn show(text: &str) -> u8 {
     let text = if crate::output::is_tty(rustix::stdio::stdout()) { crate::output::neutralise(text) } else { text.to_owned() };
+    show_as_is(&text)
+}
+
+/// The same for a text whose control characters are rex's own.
+pub(crate) fn show_as_is(text: &str) -> u8 {
     match crate::output::write_all(rustix::stdio::stdout(), text.as_bytes()) {
         Ok(()) => Exit::Ok as u8,
         // Whoever closed the pipe has read enough.

@@ -69,6 +69,21 @@ impl Outcome {
     }
 }
 
+/// Whether a text is a script, whatever constants it will see: for the owner's runbooks, before anybody starts them.
+///
+/// # Errors
+/// [`Kind::Compile`] with the place in front.
+pub fn syntax(script: &str, limits: &crate::limits::Limits) -> crate::error::Result<()> {
+    let mut engine = Engine::new_raw();
+    engine.set_optimization_level(rhai::OptimizationLevel::None);
+    engine.disable_symbol("eval");
+    set_limits(&mut engine, limits);
+    engine.compile(script).map(drop).map_err(|error| {
+        let place = place(error.1).map(|(line, column)| format!("{line}:{column}: ")).unwrap_or_default();
+        Error::new(Kind::Compile, format!("{place}{}", lower_first(&error.0.to_string())))
+    })
+}
+
 /// An engine for one run.
 pub struct Runner {
     engine: Engine,

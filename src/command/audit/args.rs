@@ -48,7 +48,8 @@ pub struct Sources {
 }
 
 /// The kinds of records.
-const EVENTS: [&str; 9] = ["run_start", "script", "decision", "walk_summary", "effect", "run_end", "refused", "policy_change", "anchor"];
+const EVENTS: [&str; 10] =
+    ["run_start", "script", "decision", "walk_summary", "effect", "run_end", "refused", "policy_change", "note", "anchor"];
 
 /// Which records.
 #[derive(Args, Clone, Default)]
