@@ -12,7 +12,7 @@ use crate::os::script::{self, Declared};
 use crate::os::trusted::{Owner, Trusted};
 use crate::output::Form;
 use crate::run::{self, Job};
-use crate::terms::{self, OwnersFiles, Terms};
+use crate::terms::{self, Manner, OwnersFiles, Terms};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     let constants = constants(&args, &source.arguments)?;
     let entry = if has_config { files.enter(&id, &config) } else { None };
     let denials = if has_config { terms::denials(&config) } else { None };
-    let (layers, broker) = terms::confine(&limits, &policies, &files, &config, args.dry_run)?;
+    let (layers, broker) = terms::confine(&limits, &policies, &files, &config, if args.dry_run { Manner::Dry } else { Manner::Run })?;
     let closed = super::session::closed(&files, &config, identity.facts.uid);
     let runbook = if let From::Runbook(name) = &source.from { Some(name.clone()) } else { None };
     let terms = Terms {
@@ -112,6 +112,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
         entry,
         denials,
         dry_run: args.dry_run,
+        interactive: false,
     };
     let learning = learning.map(|learning| learning.gate(&terms));
     Ok((terms, Job { script, runbook, constants, form, verbose: args.verbose, learning }))

@@ -13,7 +13,7 @@ use crate::os::trusted::Owner;
 use crate::output::Form;
 use crate::resource::closed::Closed;
 use crate::run::{self, Job};
-use crate::terms::{self, OwnersFiles, Terms};
+use crate::terms::{self, Manner, OwnersFiles, Terms};
 use std::sync::Arc;
 
 /// The result form of a request's format.
@@ -154,7 +154,8 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     let entry = if matches!(verb, Verb::Run(_)) { files.enter(&run, &config) } else { None };
     let denials = terms::denials(&config);
     let dry_run = matches!(&verb, Verb::Run(asked) if asked.dry_run);
-    let (layers, broker) = match terms::confine(&limits, &policies, &files, &config, dry_run) {
+    let manner = if dry_run { Manner::Dry } else { Manner::Run };
+    let (layers, broker) = match terms::confine(&limits, &policies, &files, &config, manner) {
         Ok(confined) => confined,
         Err(error) => return stop("layers", error),
     };
@@ -174,6 +175,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
         entry,
         denials,
         dry_run,
+        interactive: false,
     };
     match verb {
         Verb::Run(asked) => {

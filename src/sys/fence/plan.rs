@@ -65,6 +65,8 @@ pub struct Calls {
     pub inspects: bool,
     /// Asks the broker to start programs.
     pub programs: bool,
+    /// Sets how the caller's terminal behaves, for a prompt.
+    pub terminal: bool,
 }
 
 /// What the fence lets through.
@@ -159,6 +161,7 @@ impl Plan {
             unix_sockets: any("systemd"),
             network: any("network"),
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
+            terminal: false,
         };
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
         plan.powers = powers(plan.calls, reads);
