@@ -170,10 +170,19 @@ fn rechecked(terms: &Terms, host: &Arc<Host>) -> Beside {
 
 /// The end record, then the report.
 fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &Watch, gate: Option<&Gate>) -> u8 {
+    let (recorded, facts) = record_end(terms, outcome, watch, gate);
+    match recorded {
+        // What was done is done and on record; that its end could not be recorded is the result then.
+        Err(error) if outcome.failure.is_none() => report::write(&Outcome::failed(error), script, output, &facts),
+        _ => report::write(outcome, script, output, &facts),
+    }
+}
+
+/// The end record, and what there is to tell besides the outcome.
+fn record_end(terms: &Terms, outcome: &Outcome, watch: &Watch, gate: Option<&Gate>) -> (Result<()>, Facts) {
     let (allowed, denied) = gate.map_or((0, 0), Gate::counts);
-    let exit = report::exit_code(outcome);
     let record = RunEnd {
-        exit,
+        exit: report::exit_code(outcome),
         class: outcome.failure.as_ref().map_or("", |failure| failure.error.kind.class().name()),
         duration_us: u64::try_from(watch.started().elapsed().as_micros()).unwrap_or(u64::MAX),
         decisions: allowed + denied,
@@ -187,14 +196,11 @@ fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &
         ("RexRunMemoryPeak", peak_mebibytes(), "MEGABYTES"),
     ];
     let recorded = terms.audit.record(&Event::RunEnd(record));
-    if recorded.is_ok() {
+    // Of a session the entry under way is the session itself.
+    if recorded.is_ok() && !terms.interactive {
         terms.entry.iter().for_each(Entry::ended);
     }
-    match recorded {
-        // What was done is done and on record; that its end could not be recorded is the result then.
-        Err(error) if outcome.failure.is_none() => report::write(&Outcome::failed(error), script, output, &facts),
-        _ => report::write(outcome, script, output, &facts),
-    }
+    (recorded, facts)
 }
 
 fn peak_mebibytes() -> f64 {

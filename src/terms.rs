@@ -187,6 +187,12 @@ impl OwnersFiles {
             Err(error) => Err(as_config(error)),
         }
     }
+    /// The names of all runbooks, where they can be seen.
+    #[must_use]
+    pub fn runbooks(&self) -> Vec<String> {
+        let files = self.trusted.read_dir(&self.folder().join("scripts"), ".rhai", MAX_SCRIPT).unwrap_or_default();
+        files.iter().filter_map(|(path, _)| path.file_stem()?.to_str().map(str::to_owned)).collect()
+    }
     /// A module of the library, `scripts/lib/NAME.rhai`.
     #[must_use]
     pub fn library(&self, name: &str) -> Option<String> {

@@ -56,17 +56,12 @@ pub fn run(args: RunArgs, environment: &Environment) -> u8 {
 fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms, Job)> {
     let id = run::new_id();
     let source = Source::of(&args)?;
-    // Whoever types the command vouches for the files that it names; what lies in /etc/rex is believed only from root.
-    let named = args.config.is_some() || !args.policy.is_empty();
-    let files = OwnersFiles::new(args.config.as_deref(), if named { Owner::Unchecked } else { Owner::RootOnly });
-    let configured = args.config.is_some() || args.policy.is_empty();
-    let config = if configured { files.config()? } else { Config::default() };
+    let (files, config, has_config) = files(&args)?;
     let identity = identity(&args)?;
     let mut info = run::run_info(&id, Some(&identity), identity.facts.uid, "");
     if let Some(learning) = learning {
         learning.mark(&mut info);
     }
-    let has_config = configured && (args.config.is_some() || files.config.exists());
     let audit = Arc::new(if has_config { Audit::open(&config.audit, config.on_audit_failure, info)? } else { Audit::best_effort(info) });
     if audit.sinks().is_empty() {
         super::say("rex: no record is kept of this run: this host has no log, and no rex.toml that names a file of records is in use");
@@ -116,6 +111,17 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     };
     let learning = learning.map(|learning| learning.gate(&terms));
     Ok((terms, Job { script, runbook, constants, form, verbose: args.verbose, learning }))
+}
+
+/// The owner's files for a command line, what rex.toml says, and whether there is one.
+pub(super) fn files(args: &RunArgs) -> Result<(OwnersFiles, Config, bool)> {
+    // Whoever types the command vouches for the files that it names; what lies in /etc/rex is believed only from root.
+    let named = args.config.is_some() || !args.policy.is_empty();
+    let files = OwnersFiles::new(args.config.as_deref(), if named { Owner::Unchecked } else { Owner::RootOnly });
+    let configured = args.config.is_some() || args.policy.is_empty();
+    let config = if configured { files.config()? } else { Config::default() };
+    let has_config = configured && (args.config.is_some() || files.config.exists());
+    Ok((files, config, has_config))
 }
 
 /// Where the script is, and the words that are arguments.
@@ -202,7 +208,7 @@ pub(super) fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crat
 }
 
 /// The principal that the owner names, or the Unix user.
-fn identity(args: &RunArgs) -> Result<Identity> {
+pub(super) fn identity(args: &RunArgs) -> Result<Identity> {
     let uid = Credentials::of_this_process()?.uid;
     let unix_user = crate::resource::file::names().user(uid).unwrap_or_else(|| uid.to_string());
     let (name, evidence, reason) = match &args.principal {

@@ -8,6 +8,7 @@ mod demo;
 mod learning;
 mod local;
 mod policy;
+mod prompt;
 mod serve;
 mod session;
 mod verbs;

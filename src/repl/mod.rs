@@ -30,8 +30,24 @@ const LONGEST: usize = 64 << 10;
 /// Answers a request that runs nothing, on stdout; gives the exit code that it would have.
 pub type Answer<'a> = &'a dyn Fn(&Terms, Verb) -> Result<u8>;
 
+/// The terminal and the signals of a session, taken before the fence goes up: behind it rex cannot come to the foreground of a terminal any more.
+pub struct Seat {
+    signals: Signals,
+    terminal: Terminal,
+}
+
+impl Seat {
+    /// # Errors
+    /// When standard input is no terminal, or not this process's to use.
+    pub fn take() -> Result<Self> {
+        let signals = Signals::block_at_a_prompt()?;
+        Ok(Self { signals, terminal: Terminal::take()? })
+    }
+}
+
 /// What a session has besides its terms.
 pub struct Setting<'a> {
+    pub seat: Seat,
     /// The name of the terminal, as the client sent it.
     pub term: &'a [u8],
     /// Opened before the fence went up.
@@ -49,15 +65,12 @@ pub fn is_possible() -> bool {
 
 /// Runs a session to its end; gives the exit code. The fence is up, and `terms.run` is the id of the session.
 #[must_use]
-pub fn run(terms: Terms, mut setting: Setting<'_>) -> u8 {
-    let known = editor::is_known(setting.term);
-    let history = setting.history.as_ref().and_then(|history| history.entries().ok()).unwrap_or_default();
-    let begun = Signals::block_at_a_prompt().and_then(|signals| {
-        let terminal = Terminal::take()?;
-        let editor = Editor::start(sign(&terms), known, history)?;
-        Ok((terminal, editor, Session::begin(terms, signals, known)?))
-    });
-    let (terminal, editor, session) = match begun {
+pub fn run(terms: Terms, setting: Setting<'_>) -> u8 {
+    let Setting { seat: Seat { signals, terminal }, term, mut history, runbooks, answer } = setting;
+    let known = editor::is_known(term);
+    let entries = history.as_ref().and_then(|history| history.entries().ok()).unwrap_or_default();
+    let begun = Editor::start(sign(&terms), known, entries).and_then(|editor| Ok((editor, Session::begin(terms, signals, known)?)));
+    let (editor, session) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             aside(&format!("rex: {error}"));
@@ -66,22 +79,22 @@ pub fn run(terms: Terms, mut setting: Setting<'_>) -> u8 {
     };
     aside(&greeting(&session.terms));
     let mut prompt = At { session, editor, colours: known };
-    prompt.tell_known(&setting);
+    prompt.tell_known(&runbooks);
     let over = loop {
         match prompt.next(&terminal) {
             Next::Nothing => {}
             Next::End => break Over::Left(Exit::Ok as u8),
             Next::Over(over) => break over,
             Next::Entry(text) => {
-                if let Some(history) = &mut setting.history
+                if let Some(history) = &mut history
                     && !text.starts_with(' ')
                 {
                     history.add(&text);
                 }
-                if let Some(over) = prompt.take(&text, &setting) {
+                if let Some(over) = prompt.take(&text, answer) {
                     break over;
                 }
-                prompt.tell_known(&setting);
+                prompt.tell_known(&runbooks);
             }
         }
     };
@@ -140,7 +153,7 @@ impl At {
     }
 
     /// Tells the editor what is defined by now.
-    fn tell_known(&self, setting: &Setting<'_>) {
+    fn tell_known(&self, runbooks: &[String]) {
         let kept = self.session.kept();
         let variables = kept.variables().map(|(name, _, kind)| (name.to_owned(), kind.to_owned())).collect();
         let own = kept.functions().map(|(name, parameters)| (name, parameters.join(", "))).collect();
@@ -148,7 +161,7 @@ impl At {
             known.variables = variables;
             known.functions = own;
             if known.actions.is_empty() {
-                known.runbooks.clone_from(&setting.runbooks);
+                known.runbooks = runbooks.to_vec();
                 let (asks, _) = functions::vocabulary();
                 known.actions = asks.iter().map(|ask| ask.name.to_owned()).collect();
                 known.actions.sort();
@@ -158,7 +171,7 @@ impl At {
     }
 
     /// Does what an entry says; whether the session is over with it.
-    fn take(&mut self, text: &str, setting: &Setting<'_>) -> Option<Over> {
+    fn take(&mut self, text: &str, answer: Answer<'_>) -> Option<Over> {
         let command = self.sound(text).and_then(|()| commands::read(text, |name| self.session.kept().has(name)));
         let outcome = match command {
             Ok(None) => return self.session.run(Entry { script: text, runbook: None, constants: Vec::new(), request: "" }),
@@ -167,7 +180,7 @@ impl At {
                 Ok(over) => return over,
                 Err(error) => Err(error),
             },
-            Ok(Some(command)) => self.answer(command, setting),
+            Ok(Some(command)) => self.answer(command, answer),
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -197,13 +210,13 @@ impl At {
         Ok(self.session.run(Entry { script: &script, runbook: Some(name), constants, request: text }))
     }
 
-    fn answer(&mut self, command: Command, setting: &Setting<'_>) -> Result<()> {
+    fn answer(&mut self, command: Command, answer: Answer<'_>) -> Result<()> {
         let show = |text: &str| drop(crate::output::write_all(rustix::stdio::stdout(), crate::output::neutralise(text).as_bytes()));
         match command {
             Command::Help(None) => show(&commands::help()),
             Command::Help(Some(name)) => match commands::ROWS.iter().find(|row| row.word == name) {
                 Some(row) if functions::by_name(&name).is_none() => show(&format!("{}\n  {}\n", row.usage, row.doc)),
-                _ => drop((setting.answer)(&self.session.terms, Verb::Functions { json: false, name: Some(name) })?),
+                _ => drop(answer(&self.session.terms, Verb::Functions { json: false, name: Some(name) })?),
             },
             Command::Limits => show(&self.limits()),
             Command::Vars => show(&self.vars()),
@@ -211,7 +224,7 @@ impl At {
                 // What counts now is what the policies in force say, not those of the beginning.
                 let now = self.session.narrower();
                 let then = now.map(|policies| std::mem::replace(&mut self.session.terms.policies, policies));
-                let answered = (setting.answer)(&self.session.terms, verb);
+                let answered = answer(&self.session.terms, verb);
                 if let Some(policies) = then {
                     self.session.terms.policies = policies;
                 }

@@ -3,7 +3,7 @@
 //! An entry runs on a thread of its own, which takes what is defined and gives it back. One that does not end although it was told to keeps it: then the
 //! session is over, as a run is whose script does not end.
 
-use super::{RECHECK, Recheck, begin, end, gate, library, redaction};
+use super::{RECHECK, Recheck, begin, end, gate, library, record_end, redaction};
 use crate::audit::{Event, RunEnd, RunStart};
 use crate::engine::{Kept, Outcome, Runner};
 use crate::error::{Kind, Result};
@@ -118,7 +118,8 @@ pub struct Session {
 
 /// The policies of the session as they are looked at again.
 struct InForce {
-    recheck: Recheck,
+    /// Nothing for the host's owner, who tries policies that nobody else is held to.
+    recheck: Option<Recheck>,
     /// Those that hold beside the session's own.
     narrower: Option<Arc<Policies>>,
 }
@@ -126,7 +127,8 @@ struct InForce {
 impl InForce {
     /// Whether others came into force.
     fn look(&mut self) -> Result<bool> {
-        let policies = self.recheck.look()?;
+        let Some(recheck) = &mut self.recheck else { return Ok(false) };
+        let policies = recheck.look()?;
         let others = policies.is_some();
         if others {
             self.narrower = policies;
@@ -151,7 +153,7 @@ impl Session {
         let expires = terms.identity.expires.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
         let watch = Arc::new(Watch::new(terms.limits.clone()).until(expires));
         let broker = terms.broker.take().map(Arc::new);
-        let recheck = Recheck::of(&terms);
+        let recheck = (terms.mode != "local").then(|| Recheck::of(&terms));
         memory::limit_all(terms.limits.memory);
         Ok(Self {
             terms,
@@ -311,7 +313,13 @@ impl Session {
             Err(error) => (Outcome::failed(error), true),
         };
         near.tell(&spent::all(&self.watch), stopped.and_then(Stop::limit), &output);
-        let _ = end(&self.terms, &outcome, script, &output, &self.watch, Some(&host.gate));
+        if stopped == Some(Stop::Interrupt) && !stuck {
+            // Who pressed the key needs no report of it.
+            let _ = record_end(&self.terms, &outcome, &self.watch, Some(&host.gate));
+            crate::output::aside("interrupted");
+        } else {
+            let _ = end(&self.terms, &outcome, script, &output, &self.watch, Some(&host.gate));
+        }
         let (allowed, denied) = host.gate.counts();
         self.totals.0 += allowed + denied;
         self.totals.1 += denied;
