@@ -5,12 +5,14 @@
 mod account;
 mod corral;
 mod process;
+mod screen;
 mod sshd;
 mod systemd;
 
 pub use account::Account;
 pub use corral::Corral;
 pub use process::{Running, alive, children, run, until};
+pub use screen::Screen;
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;
 

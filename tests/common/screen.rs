@@ -1,0 +1,108 @@
+//! A terminal with somebody at it: tmux runs a program on a pseudo-terminal and shows what stands on its screen.
+
+use super::Rex;
+use super::process::until;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One terminal, in a server of its own. Gone with the program in it when dropped.
+pub struct Screen {
+    socket: PathBuf,
+}
+
+impl Screen {
+    /// Runs the command on a terminal of this size and name (TERM).
+    #[track_caller]
+    pub fn start(rex: &Rex, command: &Command, term: &str, (columns, rows): (u16, u16)) -> Self {
+        let screen = Self { socket: rex.root().join("tmux") };
+        let settings = rex.root().join("tmux.conf");
+        let lines = format!("set -g remain-on-exit on\nset -g status off\nset -sg escape-time 0\nset -g default-terminal {term:?}\nset -g history-limit 5000\n");
+        std::fs::write(&settings, lines).unwrap();
+        let mut tmux = screen.tmux();
+        tmux.arg("-f").arg(settings).args(["new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), "--"]);
+        tmux.arg(command.get_program()).args(command.get_args());
+        let output = tmux.output().expect("tmux");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        screen
+    }
+
+    fn tmux(&self) -> Command {
+        let mut command = Command::new("tmux");
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").env("LC_ALL", "C.UTF-8").env("TERM", "xterm").current_dir("/");
+        command.arg("-S").arg(&self.socket);
+        command
+    }
+    #[track_caller]
+    fn said(&self, arguments: &[&str]) -> String {
+        let output = self.tmux().args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Types text as it is.
+    pub fn types(&self, text: &str) -> &Self {
+        self.said(&["send-keys", "-l", "--", text]);
+        self
+    }
+    /// Presses keys by tmux's names: `Enter`, `Tab`, `C-c`.
+    pub fn presses(&self, keys: &[&str]) -> &Self {
+        self.said(&[&["send-keys"], keys].concat());
+        self
+    }
+    /// Types a line and presses Enter.
+    pub fn enters(&self, line: &str) -> &Self {
+        self.types(line).presses(&["Enter"])
+    }
+    /// Puts text in as a paste: in brackets, where the program wants that.
+    pub fn pastes(&self, text: &str) -> &Self {
+        let file = self.socket.with_extension("paste");
+        std::fs::write(&file, text).unwrap();
+        self.said(&["load-buffer", file.to_str().unwrap(), ";", "paste-buffer", "-p", "-r"]);
+        self
+    }
+    /// Everything that stands there and stood above it, lines that were folded in one.
+    pub fn text(&self) -> String {
+        self.said(&["capture-pane", "-p", "-J", "-S", "-"])
+    }
+    /// The same with the escapes for colours.
+    pub fn coloured(&self) -> String {
+        self.said(&["capture-pane", "-p", "-e", "-J", "-S", "-"])
+    }
+    pub fn resize(&self, columns: u16, rows: u16) {
+        self.said(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
+    }
+    /// Waits until this stands there.
+    #[track_caller]
+    pub fn shows(&self, text: &str) -> &Self {
+        assert!(until(20.0, || self.text().contains(text)), "`{text}` does not come up:\n{}", self.text());
+        self
+    }
+    /// Waits until the last line is this prompt, empty.
+    #[track_caller]
+    pub fn is_ready(&self) -> &Self {
+        let ready = || self.text().trim_end().lines().last().is_some_and(|line| line.ends_with('>') && line.contains('@'));
+        assert!(until(20.0, ready), "there is no prompt:\n{}", self.text());
+        self
+    }
+    /// The exit code of the program, which must end within so many seconds.
+    #[track_caller]
+    pub fn code(&self, seconds: f64) -> i32 {
+        let mut code = None;
+        // The terminal is shut a moment before the status is known.
+        let ended = until(seconds, || {
+            code = self.said(&["display-message", "-p", "#{pane_dead_status}"]).trim().parse().ok();
+            code.is_some()
+        });
+        assert!(ended, "it does not end:\n{}", self.text());
+        code.unwrap()
+    }
+    /// Closes the terminal, as a window is closed.
+    pub fn close(&self) {
+        self.said(&["kill-server"]);
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
