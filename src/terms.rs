@@ -362,8 +362,8 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
     let dictionaries = [files.folder().join(&config.redaction.dictionary), PathBuf::from(REFERENCE_DICTIONARY)];
     // Of a dry run the fence knows no verb that changes anything, so that the kernel holds what the gate withholds.
     let changing = if dry_run { changing() } else { Vec::new() };
-    let mut plan = Plan::of(policies, Own { config: Some(&folder), dictionaries: &dictionaries, without: &changing });
-    plan.calls.terminal = manner == Manner::Prompt;
+    let plan = Plan::of(policies, Own { config: Some(&folder), dictionaries: &dictionaries, without: &changing });
+    let plan = if manner == Manner::Prompt { plan.at_a_terminal() } else { plan };
     let programs = if dry_run { Vec::new() } else { policies.hull("file_system", "execute") };
     let broker = if programs.is_empty() {
         None

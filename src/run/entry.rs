@@ -319,6 +319,10 @@ impl Session {
             crate::output::aside("interrupted");
         } else {
             let _ = end(&self.terms, &outcome, script, &output, &self.watch, Some(&host.gate));
+            if stopped.is_none() && self.watch.stopping() == Some(Stop::Output) {
+                // The value alone is more than may be shown.
+                crate::output::aside(&Stop::Output.error(&self.watch.limits).message);
+            }
         }
         let (allowed, denied) = host.gate.counts();
         self.totals.0 += allowed + denied;

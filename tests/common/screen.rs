@@ -67,6 +67,10 @@ impl Screen {
     pub fn coloured(&self) -> String {
         self.said(&["capture-pane", "-p", "-e", "-J", "-S", "-"])
     }
+    /// From now on all that the program writes goes into this file too, as it is.
+    pub fn copies_to(&self, file: &std::path::Path) {
+        self.said(&["pipe-pane", &format!("cat > {}", file.display())]);
+    }
     pub fn resize(&self, columns: u16, rows: u16) {
         self.said(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }

@@ -24,6 +24,8 @@ impl Rights {
     pub const REFER: Self = Self(128);
     /// Start it as a program.
     pub const EXECUTE: Self = Self(256);
+    /// Ask a device what it is, and set it, by ioctl(2).
+    pub const CONTROL: Self = Self(512);
 
     pub const READ: Self = Self(1 | 2);
     pub const MAKE: Self = Self(8 | 16);
@@ -202,6 +204,14 @@ impl Plan {
 
     fn nothing() -> Self {
         Self { paths: BTreeMap::new(), named: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::empty() }
+    }
+
+    /// Lets rex set how the caller's terminal behaves, and ask it for its size.
+    #[must_use]
+    pub fn at_a_terminal(mut self) -> Self {
+        self.calls.terminal = true;
+        self.allow(Path::new("/dev/tty"), Rights::READ_FILE.and(Rights::CONTROL));
+        self
     }
 
     /// Lets programs that run start these too.
