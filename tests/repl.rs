@@ -289,7 +289,7 @@ fn nothing_that_is_typed_leads_out_or_harms() {
     screen.enters(&host.rex.fill("cat(\"{data}/open/evil\")")).shows("\\u{1b}[2J").is_ready();
     screen.enters("throw \"a\\x1b[2Jb\"").shows("a\\u{1b}[2Jb").is_ready();
     // A paste with control characters is no entry, and does nothing while it is shown.
-    screen.pastes("print(1)\u{1}\u{2}\u{7}\u{1b}[2J x").presses(&["Enter"]).shows("no control characters").is_ready();
+    screen.pastes("print(1)\u{1}\u{2}\u{7}\u{1b}]2;x").presses(&["Enter"]).shows("no control characters").is_ready();
     screen.pastes("let pasted = 1;\nlet both = pasted + 1;\nprint(`both ${both}`)").presses(&["Enter"]).shows("both 2\n").is_ready();
     screen.enters("6 * 7").shows("\n42\n").is_ready();
     screen.presses(&["C-d"]);
@@ -316,7 +316,7 @@ fn a_terminal_of_no_known_name_gets_plain_lines_without_an_escape() {
         let screen = host.login_as(term);
         let raw = host.rex.root().join("raw");
         screen.copies_to(&raw);
-        screen.is_ready().enters("6 * 7").shows("\n42\n").is_ready().enters("for i in 0..2 {").enters("print(`n${i}`)").enters("}").shows("\nn0\nn1\n").is_ready();
+        screen.is_ready().enters("6 * 7").shows("\n42\n").is_ready().enters("for i in 0..2 {").enters("print(`n${i}`)").enters("}").shows("n0\nn1\n").is_ready();
         screen.enters(&host.rex.fill("cat(\"{data}/secret/key\")")).shows("ACCESS_DENIED").is_ready();
         // Ctrl-C clears a line, stops what runs, and Ctrl-D leaves.
         screen.types("print(\"half").presses(&["C-c"]).is_ready().enters("sleep(60)");

@@ -4,6 +4,7 @@ use super::Rex;
 use super::process::until;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One terminal, in a server of its own. Gone with the program in it when dropped.
 pub struct Screen {
@@ -14,7 +15,8 @@ impl Screen {
     /// Runs the command on a terminal of this size and name (TERM).
     #[track_caller]
     pub fn start(rex: &Rex, command: &Command, term: &str, (columns, rows): (u16, u16)) -> Self {
-        let screen = Self { socket: rex.root().join("tmux") };
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let screen = Self { socket: rex.root().join(format!("tmux{}", COUNT.fetch_add(1, Ordering::Relaxed))) };
         let settings = rex.root().join("tmux.conf");
         let lines = format!("set -g remain-on-exit on\nset -g status off\nset -sg escape-time 0\nset -g default-terminal {term:?}\nset -g history-limit 5000\n");
         std::fs::write(&settings, lines).unwrap();
@@ -48,9 +50,14 @@ impl Screen {
         self.said(&[&["send-keys"], keys].concat());
         self
     }
-    /// Types a line and presses Enter.
+    /// Types a line, sees it stand there, and presses Enter.
+    #[track_caller]
     pub fn enters(&self, line: &str) -> &Self {
-        self.types(line).presses(&["Enter"])
+        let tail: String = line.chars().skip(line.chars().count().saturating_sub(20)).collect();
+        self.types(line);
+        let there = || self.text().trim_end().ends_with(tail.trim_end());
+        assert!(until(20.0, there), "`{tail}` is not shown:\n{}", self.text());
+        self.presses(&["Enter"])
     }
     /// Puts text in as a paste: in brackets, where the program wants that.
     pub fn pastes(&self, text: &str) -> &Self {
