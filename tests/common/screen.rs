@@ -22,6 +22,7 @@ impl Screen {
         std::fs::write(&settings, lines).unwrap();
         let mut tmux = screen.tmux();
         tmux.arg("-f").arg(settings).args(["new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), "--"]);
+        tmux.args(["sh", "-c", "code=$1; shift; \"$@\"; echo $? >\"$code\"", "-"]).arg(screen.code_file());
         tmux.arg(command.get_program()).args(command.get_args());
         let output = tmux.output().expect("tmux");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -94,17 +95,27 @@ impl Screen {
         assert!(until(20.0, ready), "there is no prompt:\n{}", self.text());
         self
     }
+    /// Waits until the last line asks for the rest of an entry.
+    #[track_caller]
+    pub fn goes_on(&self) -> &Self {
+        let asks = || self.text().trim_end().lines().last().is_some_and(|line| line.trim_end() == "...");
+        assert!(until(20.0, asks), "it does not go on:\n{}", self.text());
+        self
+    }
     /// The exit code of the program, which must end within so many seconds.
     #[track_caller]
     pub fn code(&self, seconds: f64) -> i32 {
         let mut code = None;
-        // The terminal is shut a moment before the status is known.
         let ended = until(seconds, || {
-            code = self.said(&["display-message", "-p", "#{pane_dead_status}"]).trim().parse().ok();
+            code = std::fs::read_to_string(self.code_file()).ok().and_then(|text| text.trim().parse().ok());
             code.is_some()
         });
         assert!(ended, "it does not end:\n{}", self.text());
         code.unwrap()
+    }
+    /// tmux is told of the end of its child by a signal that it misses now and then, so the exit code is written down.
+    fn code_file(&self) -> PathBuf {
+        self.socket.with_extension("code")
     }
     /// Closes the terminal, as a window is closed.
     pub fn close(&self) {
