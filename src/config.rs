@@ -260,7 +260,9 @@ settings! {
     /// Every setting of a host. A value of this type has been checked whole.
     struct Config "" {
         identity: Vec<Evidence>, form::words(EVIDENCE, 1), vec![Evidence::User], None,
-            "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is written by pam_exec; `auth-info` can be forged by other processes of the same uid, so list it only on accounts that can do nothing but start rex.";
+            "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is the key that sshd accepted, kept by root at login under the kernel's audit session (`rex pam-record`, started by pam_exec); `auth-info` can be forged by other processes of the same uid, so list it only on accounts that can do nothing but start rex.";
+        login_records: String, form::text(), "/run/rex/logins".into(), None,
+            "The folder where `rex pam-record` keeps what sshd said of each login under way, for `record`. Root's alone.";
         open: Open, form::word(OPEN), Open::Implied, None,
             "Whether a permitted verb carries `open` on the file and its folder with it (implied, unless a policy forbids it) or both must be permitted (explicit, for policies brought over from the reference implementation).";
         policy_tests: PolicyTests, form::word(POLICY_TESTS), PolicyTests::Off, None,

@@ -97,7 +97,9 @@ fn coloured(lines: &str) -> String {
     const DIM: &str = "\x1b[2m";
     const PLAIN: &str = "\x1b[0m";
     let line = |line: &str| match line.split_once(": ") {
-        _ if line.trim_end().ends_with('^') && line.starts_with("      | ") => format!("{DIM}      |{PLAIN}{RED}{}{PLAIN}", line.get(7..).unwrap_or("")),
+        _ if line.trim_end().ends_with('^') && line.starts_with("      | ") => {
+            format!("{DIM}      |{PLAIN}{RED}{}{PLAIN}", line.get(7..).unwrap_or(""))
+        }
         _ if line.get(5..8) == Some(" | ") => format!("{DIM}{}{PLAIN}{}", line.get(..7).unwrap_or(""), line.get(7..).unwrap_or("")),
         Some((class, rest)) if class.ends_with("_EXCEPTION") => format!("{RED}{class}{PLAIN}: {rest}"),
         Some((name, rest)) if name.starts_with("  ") => format!("{DIM}{name}:{PLAIN} {rest}"),

@@ -3,6 +3,7 @@
 pub mod entry;
 
 use crate::audit::{Audit, Event, PolicyChange, Refused, RunEnd, RunInfo, RunStart};
+use crate::config::Config;
 use crate::engine::{Library, Outcome, Runner};
 use crate::error::{Error, Kind, Result};
 use crate::functions::convert;
@@ -15,7 +16,6 @@ use crate::os::runs::Entry;
 use crate::output::{Form, Output};
 use crate::policy::{Gate, Policies, Session as PolicySession};
 use crate::report::{self, Facts, Near};
-use crate::config::Config;
 use crate::sys::beside;
 use crate::sys::spent;
 use crate::sys::supervise::{Around, Beside, Ended, supervise_with};

@@ -383,7 +383,13 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
         Some(Broker::start(rules)?)
     };
     if plan.calls.inspects {
-        crate::sys::proc::inspector::start()?;
+        crate::sys::proc::inspector::start(plan.calls.stacks)?;
+    }
+    if plan.calls.debugs {
+        crate::sys::debugger::start()?;
+    }
+    if plan.calls.unmounts {
+        crate::sys::unmount::start(policies.hull("file_system", "unmount"))?;
     }
     crate::sys::opener::start(&plan.named, plan.powers)?;
     crate::sys::naming::start()?;

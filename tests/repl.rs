@@ -139,7 +139,11 @@ fn what_is_denied_is_told_in_colour_recorded_and_not_done() {
     needs_root!();
     let host = Host::new("");
     let screen = host.login();
-    screen.enters(&host.rex.fill("rm(\"{data}/secret/key\")")).shows("ACCESS_DENIED_EXCEPTION").shows("hint: for the security team").is_ready();
+    screen
+        .enters(&host.rex.fill("rm(\"{data}/secret/key\")"))
+        .shows("ACCESS_DENIED_EXCEPTION")
+        .shows("hint: for the security team")
+        .is_ready();
     assert!(screen.coloured().contains("\u{1b}[31mACCESS_DENIED_EXCEPTION"), "{:?}", screen.coloured());
     assert_eq!(host.rex.read("secret/key"), "s3cret\n");
     let denied: Vec<Value> = host.records("decision").into_iter().filter(|record| record["decision"] == "deny").collect();
@@ -161,11 +165,19 @@ fn paths_are_completed_where_they_may_be_listed_and_nowhere_else() {
     needs_root!();
     let host = Host::with("", "/bin/sh", |rex| rex.file("open/a\u{1b}]2;x\u{7}b", "").dir("open/zoo"));
     let screen = host.login();
-    screen.types(&host.rex.fill("cat(\"{data}/open/be")).presses(&["Tab"]).shows("open/beta").types("\")").presses(&["Enter"]).shows("\ntwo\n").is_ready();
+    screen
+        .types(&host.rex.fill("cat(\"{data}/open/be"))
+        .presses(&["Tab"])
+        .shows("open/beta")
+        .types("\")")
+        .presses(&["Enter"])
+        .shows("\ntwo\n")
+        .is_ready();
     screen.types(&host.rex.fill("ls(\"{data}/open/")).presses(&["Tab"]).shows("alpha").shows("zoo/").shows("a\\u001b]2;x\\u0007b");
     screen.presses(&["C-c"]).is_ready();
     screen.types(&host.rex.fill("cat(\"{data}/secret/")).presses(&["Tab"]).presses(&["Tab"]);
-    let denials = || host.records("decision").iter().filter(|record| record["decision"] == "deny" && record["function"] == "completion").count();
+    let denials =
+        || host.records("decision").iter().filter(|record| record["decision"] == "deny" && record["function"] == "completion").count();
     assert!(until(10.0, || denials() == 1), "{:#?}", host.records("decision"));
     assert!(!screen.text().contains("secret/key"), "{}", screen.text());
     screen.presses(&["C-c"]).is_ready();
@@ -253,7 +265,11 @@ fn a_terminal_that_goes_away_ends_everything() {
         host.is_gone();
         assert!(children("/bin/sleep 62").is_empty());
         let ends = host.records("run_end");
-        assert_eq!((ends.len(), &ends.last().unwrap()["exit"]), (if entry.is_empty() { 1 } else { 2 }, &Value::from(130)), "{entry}: {ends:#?}");
+        assert_eq!(
+            (ends.len(), &ends.last().unwrap()["exit"]),
+            (if entry.is_empty() { 1 } else { 2 }, &Value::from(130)),
+            "{entry}: {ends:#?}"
+        );
     }
 }
 
@@ -354,9 +370,21 @@ fn the_history_is_the_callers_own_and_not_what_others_put_there() {
     for odd in ["link", "owner"] {
         fs::remove_file(&file).unwrap();
         fs::write(&target, "kept\n").unwrap();
-        if odd == "link" { std::os::unix::fs::symlink(&target, &file).unwrap() } else { fs::copy(&target, &file).map(drop).unwrap() }
+        if odd == "link" {
+            std::os::unix::fs::symlink(&target, &file).unwrap()
+        } else {
+            fs::copy(&target, &file).map(drop).unwrap()
+        }
         let screen = host.login();
-        screen.enters("2 + 2345").shows("\n2347\n").is_ready().presses(&["Up"]).shows("> 2 + 2345").presses(&["C-c"]).is_ready().presses(&["C-d"]);
+        screen
+            .enters("2 + 2345")
+            .shows("\n2347\n")
+            .is_ready()
+            .presses(&["Up"])
+            .shows("> 2 + 2345")
+            .presses(&["C-c"])
+            .is_ready()
+            .presses(&["C-d"]);
         assert_eq!(screen.code(10.0), 0, "{odd}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "kept\n", "{odd}");
     }
@@ -380,10 +408,23 @@ fn the_line_is_drawn_anew_when_the_window_changes() {
 
 #[test]
 fn the_owner_tries_policies_at_a_prompt() {
-    let rex = Rex::new().policy(POLICY).file("secret/key", "s3cret\n").file("open/alpha", "one\n").runbook("count", "print(`from ${a} on`); a + 1");
+    let rex = Rex::new()
+        .policy(POLICY)
+        .file("secret/key", "s3cret\n")
+        .file("open/alpha", "one\n")
+        .runbook("count", "print(`from ${a} on`); a + 1");
     let (config, policy) = (rex.config_file(), rex.policy_file());
-    let command =
-        rex.command(&["repl", "--config", config.to_str().unwrap(), "-p", policy.to_str().unwrap(), "--principal", "alice", "--group", "oncall"]);
+    let command = rex.command(&[
+        "repl",
+        "--config",
+        config.to_str().unwrap(),
+        "-p",
+        policy.to_str().unwrap(),
+        "--principal",
+        "alice",
+        "--group",
+        "oncall",
+    ]);
     let screen = Screen::start(&rex, &command, "xterm-256color", (100, 40));
     screen.is_ready().shows("alice@").enters("run @count a=7").shows("from 7 on\n8\n").is_ready();
     screen.enters(&rex.fill("cat(\"{data}/secret/key\")")).shows("ACCESS_DENIED_EXCEPTION").is_ready();

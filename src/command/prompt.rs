@@ -81,7 +81,9 @@ pub fn local(args: &ReplArgs, environment: &Environment) -> u8 {
 
 fn begin(args: &ReplArgs) -> Result<(Terms, Seat, Vec<String>)> {
     if !repl::is_possible() {
-        return Err(Error::new(Kind::Usage, "a prompt needs a terminal").with_hint("`rex run` takes a script from a file or from standard input"));
+        return Err(
+            Error::new(Kind::Usage, "a prompt needs a terminal").with_hint("`rex run` takes a script from a file or from standard input")
+        );
     }
     let id = run::new_id();
     let of_a_run = args.as_of_a_run();

@@ -22,7 +22,9 @@ impl Kept {
 
     /// The functions: name and parameters.
     pub fn functions(&self) -> impl Iterator<Item = (String, Vec<String>)> {
-        let of = |function: rhai::ScriptFnMetadata<'_>| (function.name.to_owned(), function.params.iter().map(|name| (*name).to_owned()).collect());
+        let of = |function: rhai::ScriptFnMetadata<'_>| {
+            (function.name.to_owned(), function.params.iter().map(|name| (*name).to_owned()).collect())
+        };
         self.functions.iter_functions().map(of)
     }
 

@@ -9,14 +9,18 @@ pub mod archive;
 pub mod compress;
 pub mod convert;
 pub mod copy;
+pub mod cron;
 pub mod control;
 pub mod data;
+pub mod debug;
 pub mod datetime;
 pub mod digest;
 pub mod dir;
 pub mod disks;
+pub mod dns;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
+pub mod environment;
 pub mod exec;
 pub mod edit;
 pub mod fields;
@@ -28,6 +32,8 @@ pub mod follow;
 pub mod formats;
 pub mod function;
 pub mod gzip_text;
+pub mod host;
+pub mod interfaces;
 pub mod journal;
 pub mod kernel;
 pub mod launch;
@@ -35,14 +41,21 @@ pub mod lines;
 pub mod logs;
 pub mod machine;
 pub mod manual;
+pub mod mount;
+pub mod namespaces;
 pub mod net_sockets;
+pub mod open_files;
 pub mod paths;
 pub mod order;
+pub mod power;
 pub mod process;
 pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
+pub mod http;
+pub mod probes;
+pub mod reach;
 pub mod say;
 pub mod signals;
 pub mod search;
@@ -51,9 +64,12 @@ pub mod xattrs;
 pub mod service;
 pub mod source;
 pub mod sysctl;
+pub mod sysctl_load;
 pub mod time;
+pub mod top;
 pub mod tree_change;
 pub mod usage;
+pub mod tls;
 pub mod transform;
 pub mod regexes;
 pub mod urls;
@@ -93,13 +109,28 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("process", "One process", process::FUNCTIONS),
+    ("top", "What uses most", top::FUNCTIONS),
+    ("open_files", "Who has what open", open_files::FUNCTIONS),
+    ("environment", "Environments", environment::FUNCTIONS),
+    ("debug", "What programs are in the middle of", debug::FUNCTIONS),
+    ("namespaces", "Namespaces", namespaces::FUNCTIONS),
     ("signals", "Signals to processes", signals::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("host", "More about the machine", host::FUNCTIONS),
     ("kernel", "What the kernel says", kernel::FUNCTIONS),
     ("disks", "Disks", disks::FUNCTIONS),
+    ("mount", "Taking filesystems away", mount::FUNCTIONS),
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
+    ("sysctl_load", "Settings from files", sysctl_load::FUNCTIONS),
+    ("cron", "What cron starts", cron::FUNCTIONS),
+    ("power", "Reboot and shutdown", power::FUNCTIONS),
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
+    ("http", "HTTP", http::FUNCTIONS),
+    ("probes", "What answers on the network", probes::FUNCTIONS),
+    ("dns", "Looking names up", dns::FUNCTIONS),
+    ("interfaces", "Interfaces, addresses and routes", interfaces::FUNCTIONS),
+    ("tls", "Certificates", tls::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),

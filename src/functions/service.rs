@@ -160,7 +160,7 @@ const DAEMON_RELOAD: Function = Function {
 
 /// Calls `with` with the service manager and the permission for `A` on the unit of that name. Where there is no service manager the policy is asked about the
 /// name, so that who may do nothing learns nothing.
-fn on_unit<A: Action<On = Service>, T>(
+pub(super) fn on_unit<A: Action<On = Service>, T>(
     call: &Call<'_>,
     name: &str,
     with: impl FnOnce(&Systemd<'_>, &Granted<A>) -> Result<T>,

@@ -5,6 +5,7 @@ pub mod denials;
 pub mod descriptors;
 pub mod digest;
 pub mod history;
+pub mod login;
 pub mod packed;
 pub mod places;
 pub mod private;

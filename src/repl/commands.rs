@@ -27,6 +27,7 @@ pub const ROWS: &[Row] = &[
 
 /// What an entry asks for, if it is no script.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Command {
     Help(Option<String>),
     /// A request of the grammar.
@@ -50,7 +51,11 @@ pub fn read(entry: &str, taken: impl Fn(&str) -> bool) -> Result<Option<Command>
     let words = rest.trim_start();
     // `run.x`, `can = 1`, `help(…)` are expressions.
     let blank = rest.is_empty() || rest.starts_with([' ', '\t']);
-    if !blank || taken(word) || words.starts_with(['=', '(', '[', '.', '+', '*', '<', '>', '!', '&', '|', '?', ':', ',', ';']) || entry.contains('\n') {
+    if !blank
+        || taken(word)
+        || words.starts_with(['=', '(', '[', '.', '+', '*', '<', '>', '!', '&', '|', '?', ':', ',', ';'])
+        || entry.contains('\n')
+    {
         return Ok(None);
     }
     let usage = |wrong: &str| Error::new(Kind::Usage, format!("{wrong}: {}", row.usage));
@@ -60,17 +65,19 @@ pub fn read(entry: &str, taken: impl Fn(&str) -> bool) -> Result<Option<Command>
             let plain = |name: &&str| !name.is_empty() && name.chars().all(is_word);
             match words {
                 "" => Ok(Some(Command::Help(None))),
-                name => Some(name).filter(plain).map(|name| Some(Command::Help(Some(name.to_owned())))).ok_or_else(|| usage("takes one name")),
+                name => {
+                    Some(name).filter(plain).map(|name| Some(Command::Help(Some(name.to_owned())))).ok_or_else(|| usage("takes one name"))
+                }
             }
         }
         "limits" => alone(Command::Limits),
         "vars" => alone(Command::Vars),
         "exit" => alone(Command::Exit),
         _ => match invocation::parse_request(format!("rex {entry}").as_bytes())?.verb {
-            Verb::Run(run) if !matches!(run.source, Source::Runbook(_)) => Err(usage("runs runbooks of this host; a script is typed as it is")),
-            Verb::Run(run) if run.dry_run || run.timeout.is_some() || run.format.is_some() => {
-                Err(usage("has no options at the prompt"))
+            Verb::Run(run) if !matches!(run.source, Source::Runbook(_)) => {
+                Err(usage("runs runbooks of this host; a script is typed as it is"))
             }
+            Verb::Run(run) if run.dry_run || run.timeout.is_some() || run.format.is_some() => Err(usage("has no options at the prompt")),
             verb => match invocation::unavailable(&invocation::Request { verb: verb.clone() }) {
                 Some(sentence) => Err(Error::new(Kind::Usage, sentence)),
                 None => Ok(Some(Command::Ask(verb))),
@@ -121,14 +128,37 @@ mod tests {
 
     #[test]
     fn what_the_language_can_mean_is_left_to_it() {
-        for entry in ["exit(3)", "can = 1", "let help = 1", "limits.x", "why[0]", "vars", "whoami + 1", "ls(\"/\")", "", "functions(\"x\")", "help\n1"] {
+        for entry in [
+            "exit(3)",
+            "can = 1",
+            "let help = 1",
+            "limits.x",
+            "why[0]",
+            "vars",
+            "whoami + 1",
+            "ls(\"/\")",
+            "",
+            "functions(\"x\")",
+            "help\n1",
+        ] {
             assert_eq!(of(entry), None, "{entry}");
         }
     }
 
     #[test]
     fn words_that_do_not_belong_to_a_command_are_an_error() {
-        for entry in ["exit now", "limits all", "help a b", "run script", "run -e 1", "run @x --dry-run", "can read", "why", "can --policy x", "help ../x"] {
+        for entry in [
+            "exit now",
+            "limits all",
+            "help a b",
+            "run script",
+            "run -e 1",
+            "run @x --dry-run",
+            "can read",
+            "why",
+            "can --policy x",
+            "help ../x",
+        ] {
             assert!(read(entry, |_| false).is_err(), "{entry}");
         }
     }

@@ -9,8 +9,32 @@ use crate::os::terminal::steers_nothing;
 
 /// Words of the language.
 pub const KEYWORDS: &[&str] = &[
-    "let", "const", "if", "else", "for", "in", "while", "loop", "do", "until", "fn", "return", "break", "continue", "switch", "throw", "try", "catch", "true",
-    "false", "this", "import", "as", "global", "private", "is_shared",
+    "let",
+    "const",
+    "if",
+    "else",
+    "for",
+    "in",
+    "while",
+    "loop",
+    "do",
+    "until",
+    "fn",
+    "return",
+    "break",
+    "continue",
+    "switch",
+    "throw",
+    "try",
+    "catch",
+    "true",
+    "false",
+    "this",
+    "import",
+    "as",
+    "global",
+    "private",
+    "is_shared",
 ];
 /// Most suggestions that are made.
 const MOST: usize = 400;
@@ -44,12 +68,31 @@ pub struct Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In a text: a path. The folder to list, and the beginning of the name.
-    Path { folder: String, name: String, start: usize, quoted: bool },
+    Path {
+        folder: String,
+        name: String,
+        start: usize,
+        quoted: bool,
+    },
     /// A key of the options of a function.
-    Option { function: &'static str, name: String, start: usize },
-    Word { name: String, start: usize, after_dot: bool, first: bool },
+    Option {
+        function: &'static str,
+        name: String,
+        start: usize,
+    },
+    Word {
+        name: String,
+        start: usize,
+        after_dot: bool,
+        first: bool,
+    },
     /// Behind the word of a command.
-    Argument { command: &'static str, name: String, start: usize, number: usize },
+    Argument {
+        command: &'static str,
+        name: String,
+        start: usize,
+        number: usize,
+    },
     Nothing,
 }
 
@@ -60,7 +103,9 @@ pub fn place(before: &str) -> Place {
         return place;
     }
     let reading = lexer::read(before);
-    let Some(last) = reading.tokens.last().copied() else { return Place::Word { name: String::new(), start: 0, after_dot: false, first: true } };
+    let Some(last) = reading.tokens.last().copied() else {
+        return Place::Word { name: String::new(), start: 0, after_dot: false, first: true };
+    };
     if reading.unfinished {
         return text(last);
     }
@@ -148,7 +193,13 @@ pub fn suggestions(place: &Place, known: &Known) -> Vec<Suggestion> {
             match (*command, number) {
                 ("help", 0) => table(name, *start, ""),
                 ("can", 0) => known.actions.iter().filter(|action| action.starts_with(name.as_str())).map(plain).collect(),
-                ("run", 0) => known.runbooks.iter().map(|runbook| format!("@{runbook}")).filter(|word| word.starts_with(name.as_str())).map(|word| plain(&word)).collect(),
+                ("run", 0) => known
+                    .runbooks
+                    .iter()
+                    .map(|runbook| format!("@{runbook}"))
+                    .filter(|word| word.starts_with(name.as_str()))
+                    .map(|word| plain(&word))
+                    .collect(),
                 _ => Vec::new(),
             }
         }
@@ -241,7 +292,8 @@ pub fn common<'a>(mut values: impl Iterator<Item = &'a str>) -> String {
     let Some(first) = values.next() else { return String::new() };
     let mut length = first.len();
     for value in values {
-        let same = first.char_indices().zip(value.chars()).find(|((_, a), b)| a != b).map_or(first.len().min(value.len()), |((at, _), _)| at);
+        let same =
+            first.char_indices().zip(value.chars()).find(|((_, a), b)| a != b).map_or(first.len().min(value.len()), |((at, _), _)| at);
         length = length.min(same);
     }
     first.get(..length).unwrap_or_default().to_owned()

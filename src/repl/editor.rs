@@ -11,8 +11,8 @@ use crate::functions::complete::Entry as Name;
 use crate::os::terminal::{Line, Terminal};
 use crate::run::entry::Over;
 use reedline::{
-    ColumnarMenu, Completer, EditCommand, Emacs, FileBackedHistory, History, HistoryItem, KeyCode, KeyModifiers, MenuBuilder, Reedline, ReedlineEvent,
-    ReedlineMenu, Signal, Span, Suggestion, ValidationResult, Validator, default_emacs_keybindings,
+    ColumnarMenu, Completer, EditCommand, Emacs, FileBackedHistory, History, HistoryItem, KeyCode, KeyModifiers, MenuBuilder, Reedline,
+    ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion, ValidationResult, Validator, default_emacs_keybindings,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -28,7 +28,23 @@ const MENU: &str = "completions";
 
 /// Terminals that are known to do what the editor asks of them (terminfo(5)): by their whole names, or by beginnings of theirs.
 const TERMINALS: &[&str] = &[
-    "xterm", "screen", "tmux", "rxvt", "alacritty", "foot", "kitty", "konsole", "linux", "wezterm", "vte", "gnome", "st", "putty", "iterm", "ghostty", "contour",
+    "xterm",
+    "screen",
+    "tmux",
+    "rxvt",
+    "alacritty",
+    "foot",
+    "kitty",
+    "konsole",
+    "linux",
+    "wezterm",
+    "vte",
+    "gnome",
+    "st",
+    "putty",
+    "iterm",
+    "ghostty",
+    "contour",
     "rio",
 ];
 
@@ -263,7 +279,11 @@ impl Inside {
 fn editor(entries: Vec<String>, completions: Completions, stop: Arc<AtomicBool>, activity: Activity) -> Reedline {
     let mut keys = default_emacs_keybindings();
     keys.remove_binding(KeyModifiers::CONTROL, KeyCode::Char('o'));
-    let tab = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.to_owned()), ReedlineEvent::MenuNext, ReedlineEvent::Edit(vec![EditCommand::Complete])]);
+    let tab = ReedlineEvent::UntilFound(vec![
+        ReedlineEvent::Menu(MENU.to_owned()),
+        ReedlineEvent::MenuNext,
+        ReedlineEvent::Edit(vec![EditCommand::Complete]),
+    ]);
     keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, tab);
     keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
     // In memory alone: the file is the session's.

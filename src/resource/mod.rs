@@ -1,6 +1,7 @@
 //! Before the gate: the nouns of the policy language, located, pinned by a handle and described to Cedar. Nothing here reads or changes what it names.
 
 pub mod closed;
+pub mod endpoint;
 pub mod file;
 pub mod journal;
 pub mod machine;

@@ -255,7 +255,9 @@ impl Session {
     pub fn run(&mut self, entry: Entry<'_>) -> Option<Over> {
         match self.recheck() {
             Err(over) => return Some(over),
-            Ok(true) => crate::output::aside("note: the policies have changed; what they do not permit any more is denied, what they permit now needs a new login"),
+            Ok(true) => crate::output::aside(
+                "note: the policies have changed; what they do not permit any more is denied, what they permit now needs a new login",
+            ),
             Ok(false) => {}
         }
         self.watch.again(spent::cpu());

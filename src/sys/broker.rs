@@ -10,7 +10,7 @@ mod gauge;
 mod guard;
 mod serve;
 mod tree;
-mod wire;
+pub(super) mod wire;
 
 pub use gauge::{Reading, reading};
 pub use serve::Rules;

@@ -4,6 +4,7 @@
 
 mod account;
 mod corral;
+mod fleet;
 mod process;
 mod screen;
 mod sshd;
@@ -11,6 +12,7 @@ mod systemd;
 
 pub use account::Account;
 pub use corral::Corral;
+pub use fleet::{Fleet, Site, block, shipped};
 pub use process::{Running, alive, children, run, until};
 pub use screen::Screen;
 pub use sshd::{Key, Sshd};

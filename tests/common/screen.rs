@@ -18,7 +18,9 @@ impl Screen {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let screen = Self { socket: rex.root().join(format!("tmux{}", COUNT.fetch_add(1, Ordering::Relaxed))) };
         let settings = rex.root().join("tmux.conf");
-        let lines = format!("set -g remain-on-exit on\nset -g status off\nset -sg escape-time 0\nset -g default-terminal {term:?}\nset -g history-limit 5000\n");
+        let lines = format!(
+            "set -g remain-on-exit on\nset -g status off\nset -sg escape-time 0\nset -g default-terminal {term:?}\nset -g history-limit 5000\n"
+        );
         std::fs::write(&settings, lines).unwrap();
         let mut tmux = screen.tmux();
         tmux.arg("-f").arg(settings).args(["new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), "--"]);
@@ -31,7 +33,13 @@ impl Screen {
 
     fn tmux(&self) -> Command {
         let mut command = Command::new("tmux");
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").env("LC_ALL", "C.UTF-8").env("TERM", "xterm").current_dir("/");
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", "/nonexistent")
+            .env("LC_ALL", "C.UTF-8")
+            .env("TERM", "xterm")
+            .current_dir("/");
         command.arg("-S").arg(&self.socket);
         command
     }

@@ -60,12 +60,12 @@ pub(super) struct Named<'a> {
 impl Named<'_> {
     /// What the name alone tells.
     pub(super) fn value(&self, name: &str) -> Option<Value> {
+        if self.noun.name == "network::url" {
+            return crate::policy::url::told_by_id(self.id, name);
+        }
         let own = matches!(
             (self.noun.name, name),
-            ("file_system::File" | "file_system::Dir", "path")
-                | ("network::url", "url")
-                | ("sysinfo::Hostname", "hostname")
-                | ("systemd::Service", "name")
+            ("file_system::File" | "file_system::Dir", "path") | ("sysinfo::Hostname", "hostname") | ("systemd::Service", "name")
         );
         own.then(|| Value::String(self.id.to_owned()))
     }

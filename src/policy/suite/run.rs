@@ -84,7 +84,10 @@ impl Thing for Described<'_> {
 fn of_name(noun: &str, id: &str, name: &str) -> Option<Value> {
     let text = |text: &str| Some(Value::String(text.to_owned()));
     match (noun, name) {
-        ("file_system::File" | "file_system::Dir", "path") | ("network::url", "url") | ("sysinfo::Hostname", "hostname") => text(id),
+        ("file_system::File" | "file_system::Dir", "path") | ("sysinfo::Hostname", "hostname") => text(id),
+        // A request without a query, unless the test says otherwise.
+        ("network::url", "query") if id.contains("://") => text(""),
+        ("network::url", name) => crate::policy::url::told_by_id(id, name),
         ("file_system::File" | "file_system::Dir", "name") => text(id.rsplit('/').next().unwrap_or(id)),
         ("systemd::Service" | "systemd::Unit" | "journal::Log", "name") => text(id),
         ("systemd::Service" | "systemd::Unit", "kind") => text(id.rsplit('.').next().unwrap_or("")),

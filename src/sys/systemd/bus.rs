@@ -111,7 +111,24 @@ where
     B: serde::Serialize + zbus::DynamicType,
     R: serde::de::DeserializeOwned + zbus::Type,
 {
-    let answer = connection.call_method(Some("org.freedesktop.systemd1"), path, Some(interface), method, body).await;
+    call_to(connection, ("org.freedesktop.systemd1", path, interface), method, body).await
+}
+
+/// The same with another service of the bus: its name, an object of it, an interface.
+///
+/// # Errors
+/// What it answers.
+pub async fn call_to<B, R>(
+    connection: &zbus::Connection,
+    (service, path, interface): (&str, &str, &str),
+    method: &str,
+    body: &B,
+) -> Result<R>
+where
+    B: serde::Serialize + zbus::DynamicType,
+    R: serde::de::DeserializeOwned + zbus::Type,
+{
+    let answer = connection.call_method(Some(service), path, Some(interface), method, body).await;
     let answer = answer.map_err(|error| failure(&error))?;
     answer.body().deserialize().map_err(|error| failure(&error))
 }
@@ -187,6 +204,10 @@ pub fn failure(error: &zbus::Error) -> Error {
             }
             "ShuttingDown" => of(Kind::Unavailable, "the host is shutting down"),
             _ if name.as_str() == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => refused(),
+            _ if name.as_str() == "org.freedesktop.login1.OperationInProgress" => of(Kind::Busy, "it is under way already"),
+            _ if name.as_str() == "org.freedesktop.login1.BlockedByInhibitorLock" => {
+                of(Kind::Busy, "somebody blocks it; `check: true` tells who")
+            }
             _ => of(Kind::JobFailed, "the service manager refused it"),
         },
         zbus::Error::Unsupported => of(Kind::Unsupported, "the system bus cannot be used"),
@@ -235,6 +256,13 @@ impl Properties {
     #[must_use]
     pub fn texts(&self, name: &str) -> Vec<String> {
         self.0.get(name).and_then(|value| value.try_clone().ok()).and_then(|value| Vec::<String>::try_from(value).ok()).unwrap_or_default()
+    }
+    /// The texts of an array of pairs of a text and a flag.
+    #[must_use]
+    pub fn first_texts(&self, name: &str) -> Vec<String> {
+        let value = self.0.get(name).and_then(|value| value.try_clone().ok());
+        let pairs = value.and_then(|value| Vec::<(String, bool)>::try_from(value).ok()).unwrap_or_default();
+        pairs.into_iter().map(|(text, _)| text).collect()
     }
     /// An array of bytes.
     #[must_use]
