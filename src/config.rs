@@ -285,7 +285,7 @@ settings! {
             "Exceptions from the places that are closed to writing whatever a policy says (~/.ssh, shell start-up files, user units and crontabs of the account, rex's own files): absolute paths of files, or of folders with all that is in them. A policy must still permit each write.";
     }
     limits: Limits, groups: BTreeMap<String, GroupLimits>, redaction: RedactionSettings, audit: AuditSettings, containers: ContainerSettings,
-    probes: BTreeMap<String, ProbeSettings>, serve: Serve, folder: Folder
+    probes: BTreeMap<String, ProbeSettings>, interactive: Interactive, serve: Serve, folder: Folder
 }
 
 settings! {
@@ -351,6 +351,20 @@ settings! {
 }
 
 settings! {
+    /// The prompt that a login with a terminal and no request gets.
+    struct Interactive "interactive" {
+        allow: bool, form::bool(), false, None,
+            "Whether a login with a terminal and no request (`ssh host`) gets a prompt at which functions are called one by one, each entry judged, limited and recorded as a run of its own. `interactive = true` at the top of the file says the same. A script never comes from a terminal. sshd must grant the terminal too (PermitTTY).";
+        groups: Vec<String>, form::names(), Vec::new(), None,
+            "Groups of principals.toml whose members get a prompt; empty: everybody, where `allow` is true.";
+        idle: Duration, form::span(), seconds(600), Some(seconds(1)..=seconds(DAY)), "A session ends when nothing was typed at its prompt for so long.";
+        total: Duration, form::span(), seconds(8 * 3600), Some(seconds(1)..=seconds(7 * DAY)), "A session ends after so long, whatever it is doing.";
+        history: String, form::text(), "/var/lib/rex/history".into(), None,
+            "A folder in which what was typed is kept for the one who typed it, a file for each principal of each account; empty: in memory alone, as long as the session. root:rexusers with mode 3770 lets unprivileged sessions use it; where it cannot be used the history is in memory. Entries that begin with a blank are not kept.";
+    }
+}
+
+settings! {
     /// The embedded SSH server, `rex serve`.
     struct Serve "serve" {
         listen: Vec<String>, form::addresses(), vec!["127.0.0.1:2222".into()], None, "Addresses and ports to listen on.";
@@ -388,13 +402,18 @@ impl Config {
         let source = Source { text, file };
         let document = DeTable::parse(text).map_err(|error| source.no_toml(error.span().map_or(0, |span| span.start), error.message()))?;
         let mut config = Self { folder: Folder(file.parent().map(Path::to_path_buf).unwrap_or_default()), ..Self::default() };
-        let tables = ["limits", "groups", "redaction", "audit", "containers", "probes", "serve"];
+        let tables = ["limits", "groups", "redaction", "audit", "containers", "probes", "interactive", "serve"];
         for (key, value) in document.get_ref() {
             match key.get_ref().as_ref() {
                 "limits" => drop(source.fill(&mut config.limits, source.table("limits", value)?)?),
                 "redaction" => drop(source.fill(&mut config.redaction, source.table("redaction", value)?)?),
                 "audit" => drop(source.fill(&mut config.audit, source.table("audit", value)?)?),
                 "containers" => drop(source.fill(&mut config.containers, source.table("containers", value)?)?),
+                // The short form of `[interactive]` with `allow` alone.
+                "interactive" if value.get_ref().as_bool().is_some() => {
+                    config.interactive.allow = value.get_ref().as_bool() == Some(true);
+                }
+                "interactive" => drop(source.fill(&mut config.interactive, source.table("interactive", value)?)?),
                 "serve" => drop(source.fill(&mut config.serve, source.table("serve", value)?)?),
                 "probes" => {
                     for (name, probe) in source.table("probes", value)? {
@@ -446,6 +465,13 @@ impl Config {
             }
         }
         limits
+    }
+
+    /// Whether a caller in these groups gets a prompt.
+    #[must_use]
+    pub fn gives_a_prompt<S: AsRef<str>>(&self, groups: &[S]) -> bool {
+        let named = &self.interactive.groups;
+        self.interactive.allow && (named.is_empty() || groups.iter().any(|group| named.iter().any(|name| name == group.as_ref())))
     }
 
     /// The path that a setting names: absolute as it is, else beside rex.toml.
@@ -521,7 +547,7 @@ impl Source<'_> {
 /// Every setting, in the order of rex.toml, for manuals.
 #[must_use]
 pub fn manual() -> Vec<Row> {
-    [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), ContainerSettings::rows(), Serve::rows()].concat()
+    [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), ContainerSettings::rows(), Interactive::rows(), Serve::rows()].concat()
 }
 
 /// The names of the limits, in the order of rex.toml.

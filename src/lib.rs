@@ -32,6 +32,8 @@ pub mod report;
 pub mod terms;
 // One run on one page.
 pub mod run;
+// A session at a prompt: another face of the same run.
+pub mod repl;
 // `rex serve`: the embedded SSH server.
 pub mod server;
 // What this host is like: its sshd, accounts, PAM, kernel.

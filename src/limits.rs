@@ -99,6 +99,10 @@ pub enum Stop {
     Nesting = 9,
     /// Too much was asked for that is not allowed.
     Denials = 10,
+    /// Whoever sits at the prompt pressed Ctrl-C.
+    Interrupt = 11,
+    /// The session at a prompt has lasted as long as it may.
+    Session = 12,
 }
 
 impl Stop {
@@ -112,7 +116,7 @@ impl Stop {
             Self::Output => Some("output"),
             Self::Operations => Some("operations"),
             Self::Denials => Some("denials"),
-            Self::Gone | Self::Signal | Self::Revoked | Self::Nesting => None,
+            Self::Gone | Self::Signal | Self::Revoked | Self::Nesting | Self::Interrupt | Self::Session => None,
         }
     }
     fn of(code: u8) -> Option<Self> {
@@ -127,6 +131,8 @@ impl Stop {
             Self::Revoked,
             Self::Nesting,
             Self::Denials,
+            Self::Interrupt,
+            Self::Session,
         ]
         .into_iter()
         .find(|stop| *stop as u8 == code)
@@ -145,6 +151,8 @@ impl Stop {
             Self::Gone => Error::new(Kind::Cancelled, "the caller went away"),
             Self::Signal => Error::new(Kind::Cancelled, "the run was stopped by a signal"),
             Self::Revoked => Error::new(Kind::Cancelled, "the permission to run has ended"),
+            Self::Interrupt => Error::new(Kind::Cancelled, "interrupted"),
+            Self::Session => Error::new(Kind::Deadline, "the session has lasted as long as it may"),
         }
     }
 }
@@ -153,7 +161,12 @@ impl Stop {
 #[derive(Debug)]
 pub struct Watch {
     pub limits: Limits,
-    started: Instant,
+    /// When it was made.
+    made: Instant,
+    /// When the run began, in nanoseconds after that.
+    begun: AtomicU64,
+    /// Microseconds of processor time that were used before the run began.
+    cpu_before: AtomicU64,
     /// When the caller's evidence expires.
     until: Option<std::time::SystemTime>,
     stop: AtomicU8,
@@ -187,7 +200,9 @@ impl Watch {
     pub fn since(limits: Limits, started: Instant) -> Self {
         Self {
             limits,
-            started,
+            made: started,
+            begun: AtomicU64::new(0),
+            cpu_before: AtomicU64::new(0),
             until: None,
             stop: AtomicU8::new(0),
             stopped: AtomicBool::new(false),
@@ -214,19 +229,37 @@ impl Watch {
     pub fn expired(&self) -> bool {
         self.until.is_some_and(|until| std::time::SystemTime::now() >= until)
     }
+    /// Begins anew with the next entry of a session, of which `cpu` was used so far. What the session holds on to goes on: open files, and denials, so
+    /// that nobody finds out by trying, entry by entry, what is there. No thread of the entry before may be at work any more.
+    pub fn again(&self, cpu: Duration) {
+        self.begun.store(u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.cpu_before.store(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        for count in [&self.operations, &self.output, &self.script, &self.depth] {
+            count.store(0, Ordering::SeqCst);
+        }
+        self.most_open_files.store(self.open_files.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.ended.store(false, Ordering::SeqCst);
+        self.stop.store(0, Ordering::SeqCst);
+        self.stopped.store(false, Ordering::SeqCst);
+    }
     #[must_use]
     pub fn started(&self) -> Instant {
-        self.started
+        self.made + Duration::from_nanos(self.begun.load(Ordering::Relaxed))
+    }
+    /// Processor time of this run, when that of the process is `cpu`.
+    #[must_use]
+    pub fn cpu_of(&self, cpu: Duration) -> Duration {
+        cpu.saturating_sub(Duration::from_micros(self.cpu_before.load(Ordering::Relaxed)))
     }
     /// Time left until the deadline.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.limits.wall.saturating_sub(self.started.elapsed())
+        self.limits.wall.saturating_sub(self.started().elapsed())
     }
     /// Time left until the run comes near the deadline; longer than any run when it is past that.
     #[must_use]
     pub fn until_near(&self) -> Duration {
-        self.limits.wall.mul_f64(NEAR).checked_sub(self.started.elapsed()).unwrap_or(Duration::MAX)
+        self.limits.wall.mul_f64(NEAR).checked_sub(self.started().elapsed()).unwrap_or(Duration::MAX)
     }
     /// Ends the run for this reason, unless it is ending already; wakes sleepers.
     pub fn stop(&self, why: Stop) {
@@ -381,7 +414,7 @@ impl Watch {
         let row = |name, limit, used| Spent { name, limit, now: used, most: used };
         let limits = &self.limits;
         [
-            row("wall", Amount::of_time(limits.wall), Amount::of_time(self.started.elapsed())),
+            row("wall", Amount::of_time(limits.wall), Amount::of_time(self.started().elapsed())),
             row("output", Amount::Count(limits.output), of(&self.output)),
             row("script", Amount::Count(limits.script), of(&self.script)),
             row("operations", Amount::Count(limits.operations), of(&self.operations)),

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::limits::{Stop, Watch};
+use crate::os::terminal::{steers, steers_nothing};
 use serde_json::{Map, Value, json};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,6 +51,8 @@ pub struct Output {
     verbose: bool,
     watch: Arc<Watch>,
     stdout_is_tty: bool,
+    /// Whether errors may be coloured: on a terminal that is known to do it.
+    colours: bool,
     said: Mutex<Said>,
     /// Held while a line is written: lines of branches do not mix.
     line: Mutex<()>,
@@ -64,7 +67,16 @@ impl Output {
     #[must_use]
     pub fn new(form: Form, verbose: bool, watch: Arc<Watch>) -> Self {
         let stdout_is_tty = rustix::termios::isatty(rustix::stdio::stdout());
-        Self { form, verbose, watch, stdout_is_tty, said: Mutex::new(Said::default()), line: Mutex::new(()) }
+        Self { form, verbose, watch, stdout_is_tty, colours: false, said: Mutex::new(Said::default()), line: Mutex::new(()) }
+    }
+    /// With colours, or without.
+    #[must_use]
+    pub fn coloured(self, colours: bool) -> Self {
+        Self { colours, ..self }
+    }
+    #[must_use]
+    pub fn has_colours(&self) -> bool {
+        self.colours
     }
     #[must_use]
     pub fn form(&self) -> Form {
@@ -220,6 +232,11 @@ impl Output {
     }
 }
 
+/// A line of rex's own on stderr, beside what runs. That nobody reads it is no error.
+pub fn aside(line: &str) {
+    let _ = write_all(rustix::stdio::stderr(), format!("{}\n", neutralise(line)).as_bytes());
+}
+
 /// Writes all of it; waits while a reader is slow.
 ///
 /// # Errors
@@ -273,11 +290,7 @@ fn log_frame(log: &Log) -> Value {
 /// Text in which no character can steer a terminal: C0 and C1 controls but tab and line end, and bidirectional overrides, are shown as escapes.
 #[must_use]
 pub fn neutralise(text: &str) -> String {
-    let steers = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
-    if !text.chars().any(steers) {
+    if steers_nothing(text) {
         return text.to_owned();
     }
     let mut out = String::with_capacity(text.len() + 16);

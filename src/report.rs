@@ -80,7 +80,33 @@ fn human(outcome: &Outcome, script: &str, output: &Output, facts: &Facts) {
     if let Some((withheld, count)) = &facts.withheld {
         lines.push_str(&dry_run(withheld, *count));
     }
-    let _ = write_all(rustix::stdio::stderr(), neutralise(&lines).as_bytes());
+    let lines = neutralise(&lines);
+    let lines = if output.has_colours() { coloured(&lines) } else { lines };
+    let _ = write_all(rustix::stdio::stderr(), lines.as_bytes());
+}
+
+/// An error that belongs to no run, on stderr.
+pub fn aside(failure: &Failure, colours: bool) {
+    let lines = neutralise(&pointed(failure, ""));
+    let _ = write_all(rustix::stdio::stderr(), if colours { coloured(&lines) } else { lines }.as_bytes());
+}
+
+/// An error as text, with its first words, caret and the names of what follows set off. The text has no escapes of its own any more.
+fn coloured(lines: &str) -> String {
+    const RED: &str = "\x1b[31m";
+    const DIM: &str = "\x1b[2m";
+    const PLAIN: &str = "\x1b[0m";
+    let line = |line: &str| match line.split_once(": ") {
+        _ if line.trim_end().ends_with('^') && line.starts_with("      | ") => {
+            format!("{DIM}      |{PLAIN}{RED}{}{PLAIN}", line.get(7..).unwrap_or(""))
+        }
+        _ if line.get(5..8) == Some(" | ") => format!("{DIM}{}{PLAIN}{}", line.get(..7).unwrap_or(""), line.get(7..).unwrap_or("")),
+        Some((class, rest)) if class.ends_with("_EXCEPTION") => format!("{RED}{class}{PLAIN}: {rest}"),
+        Some((name, rest)) if name.starts_with("  ") => format!("{DIM}{name}:{PLAIN} {rest}"),
+        Some(("note", rest)) => format!("{DIM}note:{PLAIN} {rest}"),
+        _ => line.to_owned(),
+    };
+    lines.split_inclusive('\n').map(|whole| line(whole.trim_end_matches('\n')) + if whole.ends_with('\n') { "\n" } else { "" }).collect()
 }
 
 /// What a dry run would have changed, for people.

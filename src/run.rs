@@ -1,6 +1,9 @@
 //! One run on one page: what is asked → who asks → on what terms → what is allowed → the script → what comes back.
 
+pub mod entry;
+
 use crate::audit::{Audit, Event, PolicyChange, Refused, RunEnd, RunInfo, RunStart};
+use crate::config::Config;
 use crate::engine::{Library, Outcome, Runner};
 use crate::error::{Error, Kind, Result};
 use crate::functions::convert;
@@ -15,8 +18,8 @@ use crate::policy::{Gate, Policies, Session as PolicySession};
 use crate::report::{self, Facts, Near};
 use crate::sys::beside;
 use crate::sys::spent;
-use crate::sys::supervise::{Beside, Ended, supervise_with};
-use crate::terms::Terms;
+use crate::sys::supervise::{Around, Beside, Ended, supervise_with};
+use crate::terms::{OwnersFiles, Terms};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,18 +46,10 @@ pub fn run(terms: Terms, job: Job) -> u8 {
 #[must_use]
 pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     let output = Arc::new(Output::new(job.form, job.verbose, Arc::clone(&watch)));
-    let digest = crate::os::digest::hex_sha256(job.script.as_bytes());
-    watch.note_script(job.script.len() as u64);
-    terms.audit.set_script(&digest);
-    let start = RunStart {
-        layers: &terms.layers,
-        mode: terms.mode,
-        runbook: job.runbook.as_deref(),
-        script_bytes: u64::try_from(job.script.len()).unwrap_or(u64::MAX),
+    let digest = match begin(&terms, &job.script, job.runbook.as_deref(), &watch) {
+        Ok(digest) => digest,
+        Err(error) => return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None)),
     };
-    if let Err(error) = terms.audit.record(&Event::RunStart(start)).and_then(|()| terms.audit.keep_script(&job.script)) {
-        return report::write(&Outcome::failed(error), &job.script, &output, &facts(&terms, None));
-    }
     terms.entry.iter().for_each(Entry::begun);
     let gate = match gate(&terms, &watch, job.runbook.as_deref(), &digest) {
         Ok(gate) => match job.learning.take() {
@@ -63,15 +58,16 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
         },
         Err(error) => return end(&terms, &Outcome::failed(error), &job.script, &output, &watch, None),
     };
-    let broker = terms.broker.take();
+    let broker = terms.broker.take().map(Arc::new);
     let redaction = redaction(&terms);
     let host = Arc::new(Host { gate, watch: Arc::clone(&watch), out: Arc::clone(&output), redaction, broker });
     let script = job.script.clone();
     let (constants, library, inside) = (job.constants, library(&terms), Arc::clone(&host));
-    let beside = (terms.mode != "local").then(|| recheck(&terms, &host));
+    let beside = (terms.mode != "local").then(|| rechecked(&terms, &host));
     let mut near = Near::default();
     let mut look = || near.tell(&spent::all(&watch), None, &output);
-    let ended = supervise_with(&watch, move || Runner::new(inside, library, &script).run(&script, &constants), beside, &mut look);
+    let around = Around { beside, look: &mut look, session: None };
+    let ended = supervise_with(&watch, move || Runner::new(inside, library, &script).run(&script, &constants), around);
     if let Some(broker) = &host.broker {
         broker.over();
     }
@@ -87,38 +83,83 @@ pub fn run_watched(mut terms: Terms, mut job: Job, watch: Arc<Watch>) -> u8 {
     exit
 }
 
+/// The start record, and the script where scripts are kept; gives the script's digest.
+fn begin(terms: &Terms, script: &str, runbook: Option<&str>, watch: &Watch) -> Result<String> {
+    let digest = crate::os::digest::hex_sha256(script.as_bytes());
+    watch.note_script(script.len() as u64);
+    terms.audit.set_script(&digest);
+    let script_bytes = u64::try_from(script.len()).unwrap_or(u64::MAX);
+    let start = RunStart { layers: &terms.layers, mode: terms.mode, runbook, script_bytes, interactive: false };
+    terms.audit.record(&Event::RunStart(start))?;
+    terms.audit.keep_script(script)?;
+    Ok(digest)
+}
+
 /// How often a run that lasts looks whether the policies are still those that it runs under.
 const RECHECK: Duration = Duration::from_secs(3);
 
+/// Looks whether the policies in force are still those that a run began with, and principals.toml still means the same caller.
+pub struct Recheck {
+    files: OwnersFiles,
+    config: Config,
+    identity: Identity,
+    audit: Arc<Audit>,
+    known: String,
+}
+
+impl Recheck {
+    #[must_use]
+    pub fn of(terms: &Terms) -> Self {
+        Self {
+            files: terms.files.clone(),
+            config: terms.config.clone(),
+            identity: terms.identity.clone(),
+            audit: Arc::clone(&terms.audit),
+            known: terms.policies.digest.clone(),
+        }
+    }
+
+    /// The policies that came into force since the last look; that they did is on record then.
+    ///
+    /// # Errors
+    /// When the changed set is not valid or concerns the caller no more, or principals.toml means somebody else: the permission to run has ended, which is
+    /// on record then.
+    pub fn look(&mut self) -> Result<Option<Arc<Policies>>> {
+        let looked = self.changed();
+        if let Err(error) = &looked {
+            refuse(&self.audit, "policy", error);
+        }
+        looked
+    }
+
+    fn changed(&mut self) -> Result<Option<Arc<Policies>>> {
+        if !self.files.principals()?.still_means(&self.identity) {
+            return Err(Error::new(Kind::Denied, "principals.toml means somebody else by now"));
+        }
+        let sources = self.files.policies()?;
+        let digest = Policies::digest_of(&sources);
+        if digest == self.known {
+            return Ok(None);
+        }
+        let policies = crate::terms::accept(&sources, &self.files, &self.config, &self.identity)?;
+        if policies.names().next().is_none() {
+            return Err(Error::new(Kind::Denied, "no policy concerns the caller any more"));
+        }
+        self.audit.record(&Event::PolicyChange(PolicyChange { what: "seen", from: &self.known, to: &digest }))?;
+        self.known = digest;
+        Ok(Some(policies))
+    }
+}
+
 /// A run does nothing that the policies in force do not permit, though they changed since it began. It ends when the changed set is not valid or
 /// concerns its caller no more, and when principals.toml means somebody else.
-fn recheck(terms: &Terms, host: &Arc<Host>) -> Beside {
-    let (files, config, identity, audit, host) =
-        (terms.files.clone(), terms.config.clone(), terms.identity.clone(), Arc::clone(&terms.audit), Arc::clone(host));
-    let mut known = terms.policies.digest.clone();
+fn rechecked(terms: &Terms, host: &Arc<Host>) -> Beside {
+    let (mut recheck, host) = (Recheck::of(terms), Arc::clone(host));
     let act = move || {
         let watch = &host.watch;
         while watch.check().is_ok() {
-            let mut look = || -> Result<()> {
-                if !files.principals()?.still_means(&identity) {
-                    return Err(Error::new(Kind::Denied, "principals.toml means somebody else by now"));
-                }
-                let sources = files.policies()?;
-                let digest = Policies::digest_of(&sources);
-                if digest == known {
-                    return Ok(());
-                }
-                let policies = crate::terms::accept(&sources, &files, &config, &identity)?;
-                if policies.names().next().is_none() {
-                    return Err(Error::new(Kind::Denied, "no policy concerns the caller any more"));
-                }
-                audit.record(&Event::PolicyChange(PolicyChange { what: "seen", from: &known, to: &digest }))?;
-                host.gate.narrow(policies)?;
-                known = digest;
-                Ok(())
-            };
-            if let Err(error) = look() {
-                refuse(&audit, "policy", &error);
+            let narrowed = recheck.look().and_then(|policies| policies.map_or(Ok(()), |policies| host.gate.narrow(policies)));
+            if narrowed.is_err() {
                 watch.stop(Stop::Revoked);
             }
             let _ = watch.sleep(RECHECK);
@@ -129,10 +170,19 @@ fn recheck(terms: &Terms, host: &Arc<Host>) -> Beside {
 
 /// The end record, then the report.
 fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &Watch, gate: Option<&Gate>) -> u8 {
+    let (recorded, facts) = record_end(terms, outcome, watch, gate);
+    match recorded {
+        // What was done is done and on record; that its end could not be recorded is the result then.
+        Err(error) if outcome.failure.is_none() => report::write(&Outcome::failed(error), script, output, &facts),
+        _ => report::write(outcome, script, output, &facts),
+    }
+}
+
+/// The end record, and what there is to tell besides the outcome.
+fn record_end(terms: &Terms, outcome: &Outcome, watch: &Watch, gate: Option<&Gate>) -> (Result<()>, Facts) {
     let (allowed, denied) = gate.map_or((0, 0), Gate::counts);
-    let exit = report::exit_code(outcome);
     let record = RunEnd {
-        exit,
+        exit: report::exit_code(outcome),
         class: outcome.failure.as_ref().map_or("", |failure| failure.error.kind.class().name()),
         duration_us: u64::try_from(watch.started().elapsed().as_micros()).unwrap_or(u64::MAX),
         decisions: allowed + denied,
@@ -146,14 +196,11 @@ fn end(terms: &Terms, outcome: &Outcome, script: &str, output: &Output, watch: &
         ("RexRunMemoryPeak", peak_mebibytes(), "MEGABYTES"),
     ];
     let recorded = terms.audit.record(&Event::RunEnd(record));
-    if recorded.is_ok() {
+    // Of a session the entry under way is the session itself.
+    if recorded.is_ok() && !terms.interactive {
         terms.entry.iter().for_each(Entry::ended);
     }
-    match recorded {
-        // What was done is done and on record; that its end could not be recorded is the result then.
-        Err(error) if outcome.failure.is_none() => report::write(&Outcome::failed(error), script, output, &facts),
-        _ => report::write(outcome, script, output, &facts),
-    }
+    (recorded, facts)
 }
 
 fn peak_mebibytes() -> f64 {

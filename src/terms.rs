@@ -39,6 +39,8 @@ pub struct Terms {
     pub denials: Option<Arc<Denials>>,
     /// Nothing is changed: what would be is recorded and told.
     pub dry_run: bool,
+    /// Somebody sits at a prompt.
+    pub interactive: bool,
     /// This run among those under way on the host.
     pub entry: Option<Entry>,
 }
@@ -184,6 +186,12 @@ impl OwnersFiles {
             Err(error) if error.kind == Kind::NotFound => Err(Error::new(Kind::Usage, format!("no runbook `@{name}` on this host"))),
             Err(error) => Err(as_config(error)),
         }
+    }
+    /// The names of all runbooks, where they can be seen.
+    #[must_use]
+    pub fn runbooks(&self) -> Vec<String> {
+        let files = self.trusted.read_dir(&self.folder().join("scripts"), ".rhai", MAX_SCRIPT).unwrap_or_default();
+        files.iter().filter_map(|(path, _)| path.file_stem()?.to_str().map(str::to_owned)).collect()
     }
     /// A module of the library, `scripts/lib/NAME.rhai`.
     #[must_use]
@@ -333,17 +341,29 @@ pub fn accept(sources: &[Source], files: &OwnersFiles, config: &Config, identity
 /// The layers in force, and the broker where policy permits programs.
 pub type Confined = (Vec<&'static str>, Option<Broker>);
 
+/// What a run is, as far as the layers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    Run,
+    /// A run that changes nothing.
+    Dry,
+    /// A session at a prompt: many runs one after another, and a terminal.
+    Prompt,
+}
+
 /// Puts every layer behind the gate in force; gives the names of those that the kernel holds. There is no way back, and no thread may run yet.
 ///
 /// # Errors
 /// [`Kind::Layer`] when one that the kernel has cannot be armed, or one that rex.toml demands is missing.
-pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config, dry_run: bool) -> Result<Confined> {
+pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config: &Config, manner: Manner) -> Result<Confined> {
+    let dry_run = manner == Manner::Dry;
     let mut layers = crate::sys::confine::confine(limits)?;
     let folder = crate::os::trusted::canonical(files.folder());
     let dictionaries = [files.folder().join(&config.redaction.dictionary), PathBuf::from(REFERENCE_DICTIONARY)];
     // Of a dry run the fence knows no verb that changes anything, so that the kernel holds what the gate withholds.
     let changing = if dry_run { changing() } else { Vec::new() };
     let plan = Plan::of(policies, Own { config: Some(&folder), dictionaries: &dictionaries, without: &changing });
+    let plan = if manner == Manner::Prompt { plan.at_a_terminal() } else { plan };
     let programs = if dry_run { Vec::new() } else { policies.hull("file_system", "execute") };
     let broker = if programs.is_empty() {
         None
@@ -356,7 +376,8 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
             plan: Box::new(plan),
             children: limits.children,
             memory: limits.memory,
-            cpu: limits.cpu.as_secs(),
+            // That of each entry of a session is held by rex alone, which ends the programs of an entry with it.
+            cpu: if manner == Manner::Prompt { limits.cpu.max(config.interactive.total) } else { limits.cpu }.as_secs(),
             file_size: limits.file_size,
         };
         Some(Broker::start(rules)?)
@@ -469,7 +490,7 @@ pub fn principal(identity: &Identity) -> Principal {
 pub fn session_attributes(terms: &Terms, runbook: Option<&str>, script_digest: &str) -> Vec<(&'static str, Value)> {
     let mut attributes = vec![
         ("mode", Value::String(terms.mode.to_owned())),
-        ("interactive", Value::Bool(false)),
+        ("interactive", Value::Bool(terms.interactive)),
         ("script", Value::String(script_digest.to_owned())),
         ("layers", Value::Set(terms.layers.iter().map(|layer| Value::String((*layer).to_owned())).collect())),
     ];

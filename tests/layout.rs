@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "report",
     "terms",
     "run",
+    "repl",
     "server",
     "host",
     "doctor",
@@ -41,6 +42,9 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ("rhai", &["src/engine/", "src/functions/value.rs", "src/functions/function.rs"], "functions deal in the values of value.rs"),
     ("clap", &["src/command/"], "the command line of the host's owner"),
     ("russh", &["src/server/"], "the embedded server"),
+    ("reedline", &["src/repl/"], "the line editor of the prompt"),
+    ("nu_ansi_term", &["src/repl/"], "as reedline"),
+    ("crossterm", &[], "the line editor's own way to the terminal"),
 ];
 
 /// Where the standard library's own ways to the host may stand besides sys/ and os/: place, what, why.

@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct RunInfo {
     /// The id of the run.
     pub run: String,
+    /// The id of the session at a prompt that it is an entry of.
+    pub session: Option<String>,
     /// The principal's name; empty while it is not known.
     pub principal: String,
     pub groups: Vec<String>,
@@ -93,6 +95,16 @@ struct State {
     keep: usize,
     /// Zero after a failure, so that a dead sink costs its wait once.
     patience: Duration,
+    /// The run that the one under way is an entry of: what its next record needs.
+    outer: Option<Outer>,
+}
+
+/// A run that waits until an entry of it is over.
+struct Outer {
+    common: Common,
+    info: RunInfo,
+    seq: u64,
+    chain: Option<String>,
 }
 
 /// The open sinks of one run. Everything is opened before the run is confined; a record takes clock_gettime(2), sendto(2), write(2) and,
@@ -167,6 +179,7 @@ impl Audit {
             json: String::with_capacity(4096),
             clock: record::Clock::default(),
             patience: PATIENCE,
+            outer: None,
         };
         Self { on_failure, state: Mutex::new(state) }
     }
@@ -188,6 +201,31 @@ impl Audit {
         let state = &mut *self.state();
         state.common.policy = Some(digest.to_string());
         state.common.rest(&state.info);
+    }
+
+    /// Begins an entry of a session: a run of its own of this id, with a sequence and a chain of its own, until [`Audit::leave`].
+    pub fn enter(&self, run: &str, request: &str) {
+        let state = &mut *self.state();
+        let session = Some(state.info.run.clone());
+        let info = RunInfo { run: run.to_owned(), session, request: request.to_owned(), ..state.info.clone() };
+        let mut common = Common::new(&info);
+        common.policy.clone_from(&state.common.policy);
+        common.rest(&info);
+        let outer = Outer {
+            common: std::mem::replace(&mut state.common, common),
+            info: std::mem::replace(&mut state.info, info),
+            seq: std::mem::take(&mut state.seq),
+            chain: state.chain.as_mut().map(std::mem::take),
+        };
+        state.outer = Some(outer);
+    }
+
+    /// The entry is over: records are of the session again.
+    pub fn leave(&self) {
+        let state = &mut *self.state();
+        if let Some(outer) = state.outer.take() {
+            (state.common, state.info, state.seq, state.chain) = (outer.common, outer.info, outer.seq, outer.chain);
+        }
     }
 
     /// Records one event with every sink, in order; each gets its try, however the others fare. Where an anchor is due, the logs get that too.

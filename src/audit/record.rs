@@ -55,6 +55,8 @@ pub struct RunStart<'a> {
     pub runbook: Option<&'a str>,
     /// Length of the script.
     pub script_bytes: u64,
+    /// A session at a prompt begins, whose entries are runs of their own.
+    pub interactive: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -249,6 +251,9 @@ impl Common {
         let mut fixed = String::new();
         field(&mut fixed, "host", &host, 256);
         field(&mut fixed, "run", &info.run, 128);
+        if let Some(session) = &info.session {
+            field(&mut fixed, "session", session, 128);
+        }
         number(&mut fixed, "pid", u64::from(pid));
         number(&mut fixed, "uid", u64::from(info.uid));
         field(&mut fixed, "principal", &info.principal, 256);
@@ -365,6 +370,9 @@ fn body(out: &mut String, event: &Event<'_>, cap: usize) {
                 field(out, "runbook", runbook, cap);
             }
             number(out, "script_bytes", it.script_bytes);
+            if it.interactive {
+                out.push_str(",\"interactive\":true");
+            }
             list(out, "layers", it.layers, cap);
         }
         Event::Script(it) => {

@@ -20,6 +20,7 @@ fn with_file(dir: &TempDir) -> AuditSettings {
 
 fn info() -> RunInfo {
     RunInfo {
+        session: None,
         run: "r1".into(),
         principal: "alice".into(),
         groups: vec!["oncall".into()],

@@ -24,6 +24,8 @@ enum Command {
     /// are those of `--group`, principals.toml is not asked, and with `--config` or `--policy` files are believed that a session would refuse
     /// (`rex policy check` finds those).
     Run(RunArgs),
+    /// Try policies at a prompt, as any principal: entry by entry, as a login with a terminal does where rex.toml gives it a prompt.
+    Repl(ReplArgs),
     /// Check policies, or print their schema.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -135,6 +137,37 @@ pub struct RunArgs {
     pub learn_changes: bool,
 }
 
+/// Options of `rex repl`, which mean what they mean for `rex run`.
+#[derive(Args, Default)]
+pub struct ReplArgs {
+    /// A policy file, or a folder of *.cedar files; may be given more than once.
+    #[arg(short = 'p', long = "policy", visible_alias = "policy-file", value_name = "FILE|DIR")]
+    pub policy: Vec<PathBuf>,
+    /// The rex.toml; without it and with --policy, the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sit there as this principal (User::"NAME"); without it, your Unix user.
+    #[arg(long, value_name = "NAME")]
+    pub principal: Option<String>,
+    /// A group of that principal; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub group: Vec<String>,
+}
+
+impl ReplArgs {
+    /// The same as options of `rex run`.
+    #[must_use]
+    pub fn as_of_a_run(&self) -> RunArgs {
+        RunArgs {
+            policy: self.policy.clone(),
+            config: self.config.clone(),
+            principal: self.principal.clone(),
+            group: self.group.clone(),
+            ..RunArgs::default()
+        }
+    }
+}
+
 /// A time: seconds, or a number with a unit.
 fn span(text: &str) -> Result<std::time::Duration, String> {
     let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
@@ -186,6 +219,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
     };
     match cli.command {
         Command::Run(args) => super::local::run(args, environment),
+        Command::Repl(args) => super::prompt::local(&args, environment),
         Command::Policy(command) => super::policy::run(command),
         Command::Why { reference, files, config, json } => super::why::run(&reference, &files, config.as_deref(), json),
         Command::Audit(args) => super::audit::run(&args),

@@ -12,7 +12,7 @@ use crate::os::script::{self, Declared};
 use crate::os::trusted::{Owner, Trusted};
 use crate::output::Form;
 use crate::run::{self, Job};
-use crate::terms::{self, OwnersFiles, Terms};
+use crate::terms::{self, Manner, OwnersFiles, Terms};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,17 +56,12 @@ pub fn run(args: RunArgs, environment: &Environment) -> u8 {
 fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms, Job)> {
     let id = run::new_id();
     let source = Source::of(&args)?;
-    // Whoever types the command vouches for the files that it names; what lies in /etc/rex is believed only from root.
-    let named = args.config.is_some() || !args.policy.is_empty();
-    let files = OwnersFiles::new(args.config.as_deref(), if named { Owner::Unchecked } else { Owner::RootOnly });
-    let configured = args.config.is_some() || args.policy.is_empty();
-    let config = if configured { files.config()? } else { Config::default() };
+    let (files, config, has_config) = files(&args)?;
     let identity = identity(&args)?;
     let mut info = run::run_info(&id, Some(&identity), identity.facts.uid, "");
     if let Some(learning) = learning {
         learning.mark(&mut info);
     }
-    let has_config = configured && (args.config.is_some() || files.config.exists());
     let audit = Arc::new(if has_config { Audit::open(&config.audit, config.on_audit_failure, info)? } else { Audit::best_effort(info) });
     if audit.sinks().is_empty() {
         super::say("rex: no record is kept of this run: this host has no log, and no rex.toml that names a file of records is in use");
@@ -94,7 +89,7 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
     let constants = constants(&args, &source.arguments)?;
     let entry = if has_config { files.enter(&id, &config) } else { None };
     let denials = if has_config { terms::denials(&config) } else { None };
-    let (layers, broker) = terms::confine(&limits, &policies, &files, &config, args.dry_run)?;
+    let (layers, broker) = terms::confine(&limits, &policies, &files, &config, if args.dry_run { Manner::Dry } else { Manner::Run })?;
     let closed = super::session::closed(&files, &config, identity.facts.uid);
     let runbook = if let From::Runbook(name) = &source.from { Some(name.clone()) } else { None };
     let terms = Terms {
@@ -112,9 +107,21 @@ fn prepare(args: RunArgs, form: Form, learning: Option<&Learn>) -> Result<(Terms
         entry,
         denials,
         dry_run: args.dry_run,
+        interactive: false,
     };
     let learning = learning.map(|learning| learning.gate(&terms));
     Ok((terms, Job { script, runbook, constants, form, verbose: args.verbose, learning }))
+}
+
+/// The owner's files for a command line, what rex.toml says, and whether there is one.
+pub(super) fn files(args: &RunArgs) -> Result<(OwnersFiles, Config, bool)> {
+    // Whoever types the command vouches for the files that it names; what lies in /etc/rex is believed only from root.
+    let named = args.config.is_some() || !args.policy.is_empty();
+    let files = OwnersFiles::new(args.config.as_deref(), if named { Owner::Unchecked } else { Owner::RootOnly });
+    let configured = args.config.is_some() || args.policy.is_empty();
+    let config = if configured { files.config()? } else { Config::default() };
+    let has_config = configured && (args.config.is_some() || files.config.exists());
+    Ok((files, config, has_config))
 }
 
 /// Where the script is, and the words that are arguments.
@@ -201,7 +208,7 @@ pub(super) fn sources(named: &[PathBuf], files: &OwnersFiles) -> Result<Vec<crat
 }
 
 /// The principal that the owner names, or the Unix user.
-fn identity(args: &RunArgs) -> Result<Identity> {
+pub(super) fn identity(args: &RunArgs) -> Result<Identity> {
     let uid = Credentials::of_this_process()?.uid;
     let unix_user = crate::resource::file::names().user(uid).unwrap_or_else(|| uid.to_string());
     let (name, evidence, reason) = match &args.principal {

@@ -11,6 +11,7 @@ mod local;
 mod man;
 mod pam_record;
 mod policy;
+mod prompt;
 mod serve;
 mod session;
 mod verbs;

@@ -13,7 +13,7 @@ use crate::os::trusted::Owner;
 use crate::output::Form;
 use crate::resource::closed::Closed;
 use crate::run::{self, Job};
-use crate::terms::{self, OwnersFiles, Terms};
+use crate::terms::{self, Manner, OwnersFiles, Terms};
 use std::sync::Arc;
 
 /// The result form of a request's format.
@@ -45,7 +45,7 @@ pub fn run(session: &Session, environment: &Environment) -> u8 {
 }
 
 /// In the human form a refusal is one line on stderr; a program gets its document.
-fn refused(error: &Error, form: Form) -> u8 {
+pub(super) fn refused(error: &Error, form: Form) -> u8 {
     match form {
         Form::Human => {
             let hint = error.hint.as_ref().filter(|hint| !hint.is_empty()).map(|hint| format!("; {hint}")).unwrap_or_default();
@@ -68,13 +68,15 @@ fn answer_form(session: &Session, verb: Option<&Verb>) -> Form {
     form(asked.unwrap_or(default))
 }
 
-struct Prepared {
-    config: Config,
-    files: OwnersFiles,
-    identity: Identity,
-    audit: Arc<Audit>,
-    run: String,
+pub(super) struct Prepared {
+    pub config: Config,
+    pub files: OwnersFiles,
+    pub identity: Identity,
+    pub audit: Arc<Audit>,
+    pub run: String,
     clock: std::time::Instant,
+    /// The name of the client's terminal, in its own words.
+    pub term: Vec<u8>,
 }
 
 /// Configuration, identity and the open record.
@@ -91,7 +93,8 @@ fn prepare(session: &Session, environment: &Environment) -> Result<Prepared> {
     let identity = identity(session, environment, &config, &files, uid);
     let audit = Audit::open(&config.audit, config.on_audit_failure, run::run_info(&run, identity.as_ref().ok(), uid, &request))?;
     let identity = identity.inspect_err(|error| run::refuse(&audit, "identity", error))?;
-    Ok(Prepared { config, files, identity, audit: Arc::new(audit), run, clock })
+    let term = environment.all("TERM").first().map(|term| term.to_vec()).unwrap_or_default();
+    Ok(Prepared { config, files, identity, audit: Arc::new(audit), run, clock, term })
 }
 
 /// Sessions believe files of root alone; a session of `rex serve` also those of the account that the server runs as.
@@ -121,9 +124,20 @@ fn request_text(session: &Session, environment: &Environment) -> String {
     }
 }
 
+/// A login with a terminal and no request, on a host whose owner gives this caller a prompt.
+fn asks_for_a_prompt(session: &Session, prepared: &Prepared) -> bool {
+    let nothing_asked = matches!(session.asked, invocation::Asked::Stdin)
+        && session.subsystem == invocation::Subsystem::None
+        && session.identity_fd.is_none();
+    nothing_asked && crate::repl::is_possible() && prepared.config.gives_a_prompt(&prepared.identity.groups)
+}
+
 /// What was asked for, done.
 fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form) -> u8 {
-    let Prepared { config, files, identity, audit, run, clock } = prepared;
+    if asks_for_a_prompt(session, &prepared) {
+        return super::prompt::session(prepared, session);
+    }
+    let Prepared { config, files, identity, audit, run, clock, .. } = prepared;
     let stop = |what: &str, error: Error| {
         run::refuse(&audit, what, &error);
         refused(&error, form)
@@ -156,7 +170,8 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
     let entry = if matches!(verb, Verb::Run(_)) { files.enter(&run, &config) } else { None };
     let denials = terms::denials(&config);
     let dry_run = matches!(&verb, Verb::Run(asked) if asked.dry_run);
-    let (layers, broker) = match terms::confine(&limits, &policies, &files, &config, dry_run) {
+    let manner = if dry_run { Manner::Dry } else { Manner::Run };
+    let (layers, broker) = match terms::confine(&limits, &policies, &files, &config, manner) {
         Ok(confined) => confined,
         Err(error) => return stop("layers", error),
     };
@@ -176,6 +191,7 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
         entry,
         denials,
         dry_run,
+        interactive: false,
     };
     match verb {
         Verb::Run(asked) => {
@@ -204,20 +220,24 @@ fn answer(session: &Session, verb: Result<Verb>, prepared: Prepared, form: Form)
                 Err(error) => stop("script", error),
             }
         }
-        Verb::Can { question, .. } => match super::can::can(&terms, question.as_ref(), form) {
+        verb => match told(&terms, verb, form) {
             Ok(code) => code,
             Err(error) => stop("request", error),
         },
-        Verb::Functions { json, name } => match verbs::functions(json, name.as_deref()) {
-            Ok(code) => code,
-            Err(error) => stop("request", error),
-        },
-        Verb::Whoami { .. } => verbs::whoami(&terms, form),
-        Verb::Why { reference, .. } => match super::why::why(&terms, &reference, form) {
-            Ok(code) => code,
-            Err(error) => stop("request", error),
-        },
-        Verb::Mcp | Verb::Help { .. } | Verb::Version => stop("request", Error::new(Kind::Usage, "not available in this version")),
+    }
+}
+
+/// The answer to a request that runs nothing; gives the exit code.
+///
+/// # Errors
+/// [`Kind::Usage`] and the like, for what cannot be answered.
+pub(super) fn told(terms: &Terms, verb: Verb, form: Form) -> Result<u8> {
+    match verb {
+        Verb::Can { question, .. } => super::can::can(terms, question.as_ref(), form),
+        Verb::Functions { json, name } => verbs::functions(json, name.as_deref()),
+        Verb::Whoami { .. } => Ok(verbs::whoami(terms, form)),
+        Verb::Why { reference, .. } => super::why::why(terms, &reference, form),
+        _ => Err(Error::new(Kind::Usage, "not available in this version")),
     }
 }
 

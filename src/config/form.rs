@@ -143,6 +143,13 @@ pub fn paths() -> Form<Vec<String>> {
     list("a list of absolute paths without `..`", form("", read, |path: &String| quoted(path)))
 }
 
+/// Names of groups.
+pub fn names() -> Form<Vec<String>> {
+    let plain = |name: &&str| !name.is_empty() && !name.chars().any(char::is_control);
+    let read = move |value: &DeValue<'_>| value.as_str().filter(plain).map(str::to_string);
+    list("a list of names", form("", read, |name: &String| quoted(name)))
+}
+
 /// Numeric addresses with ports; names are not looked up at start.
 pub fn addresses() -> Form<Vec<String>> {
     let read = |value: &DeValue<'_>| value.as_str()?.parse::<core::net::SocketAddr>().ok().map(|address| address.to_string());

@@ -4,11 +4,13 @@ pub mod check;
 mod datetime;
 mod handle;
 mod hints;
+mod kept;
 mod library;
 mod names;
 mod register;
 mod thrown;
 
+pub use kept::Kept;
 pub use library::Library;
 
 use crate::error::{Error, Kind};
@@ -95,15 +97,24 @@ impl Runner {
     /// Builds the engine for this script: nothing of Rhai that reaches the host is in it.
     #[must_use]
     pub fn new(host: Arc<Host>, library: Option<Library>, script: &str) -> Self {
+        Self::with_names(host, library, &names::Names::of(script))
+    }
+
+    /// The same for a script that can call whatever there is: closures that were made elsewhere.
+    #[must_use]
+    pub fn with_everything(host: Arc<Host>, library: Option<Library>) -> Self {
+        Self::with_names(host, library, &names::Names::all())
+    }
+
+    fn with_names(host: Arc<Host>, library: Option<Library>, names: &names::Names<'_>) -> Self {
         let thrown = Arc::new(Thrown::new(Arc::clone(&host.watch)));
         let mut engine = Engine::new_raw();
-        let names = names::Names::of(script);
         packages(&mut engine, names.few());
         // Rhai's optimiser is quadratic in the number of statements and cannot be interrupted.
         engine.set_optimization_level(rhai::OptimizationLevel::None);
         engine.disable_symbol("eval").set_strict_variables(true).set_fail_on_invalid_map_property(false);
         set_limits(&mut engine, &host.watch.limits);
-        register::functions(&mut engine, &host, &thrown, &names);
+        register::functions(&mut engine, &host, &thrown, names);
         register::language(&mut engine, &host, &thrown);
         match library {
             Some(library) => engine.set_module_resolver(library),
@@ -126,7 +137,11 @@ impl Runner {
     /// # Errors
     /// The syntax error with its place.
     pub fn compile(&self, script: &str, constants: &[(String, Dynamic)]) -> Result<AST, Box<Failure>> {
-        self.engine.compile_with_scope(&scope_of(constants), script).map_err(|error| {
+        self.compile_in(&scope_of(constants), script)
+    }
+
+    fn compile_in(&self, scope: &Scope<'_>, script: &str) -> Result<AST, Box<Failure>> {
+        self.engine.compile_with_scope(scope, script).map_err(|error| {
             let at = place(error.1);
             let error = match *error.0 {
                 ParseErrorType::BadInput(rhai::LexError::ImproperSymbol(ref symbol, _)) if symbol == "eval" => {
@@ -166,7 +181,11 @@ impl Runner {
     /// Runs what [`Runner::compile`] made.
     #[must_use]
     pub fn run_compiled(&self, ast: &AST, constants: &[(String, Dynamic)]) -> Outcome {
-        let result = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope_of(constants), ast);
+        self.run_in(&mut scope_of(constants), ast)
+    }
+
+    fn run_in(&self, scope: &mut Scope<'static>, ast: &AST) -> Outcome {
+        let result = self.engine.eval_ast_with_scope::<Dynamic>(scope, ast);
         let result = result.and_then(|value| self.finish(value));
         match result {
             Ok((text, value)) => Outcome { text, value, exit: None, failure: None },

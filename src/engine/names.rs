@@ -28,6 +28,11 @@ impl<'a> Names<'a> {
         }
         Self { paths: script.contains("::"), words: Some(words) }
     }
+    /// Whatever there is.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { words: None, paths: true }
+    }
     /// Whether a function of this name may be called.
     #[must_use]
     pub fn may_call(&self, function: &str) -> bool {

@@ -59,7 +59,7 @@ impl Room {
     }
 }
 
-const LS: Function = Function {
+pub const LS: Function = Function {
     name: "ls",
     doc: "What is in a directory: an array of entries.\n\nEach is a map with `name`, `path` and `type`; `#{long: true}` adds what `stat` gives (without it too, where `stat` is permitted); an entry whose `stat` is denied then has `denied: true`. Of a file, the one entry of that file. A name that is not UTF-8 is a blob, which every function accepts as a path.",
     body: &with2(ls, [param("path", "The directory."), param("options", "")]),

@@ -153,7 +153,7 @@ const PIPELINE: Function = Function {
 };
 
 fn broker<'a>(call: &'a Call<'_>) -> Result<&'a crate::sys::broker::Broker> {
-    call.host.broker.as_ref().ok_or_else(|| Error::new(Kind::Unsupported, "programs cannot be run in this way of running a script"))
+    call.host.broker.as_deref().ok_or_else(|| Error::new(Kind::Unsupported, "programs cannot be run in this way of running a script"))
 }
 
 /// Bytes of output, kept up to a limit.

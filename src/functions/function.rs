@@ -18,7 +18,7 @@ pub struct Host {
     pub watch: Arc<Watch>,
     pub out: Arc<Output>,
     /// Starts programs; none where no policy of the caller permits any.
-    pub broker: Option<Broker>,
+    pub broker: Option<Arc<Broker>>,
     pub redaction: crate::sys::redact::Source,
 }
 

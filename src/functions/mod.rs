@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod attributes;
 pub mod compare;
+pub mod complete;
 pub mod binary;
 pub mod archive;
 pub mod compress;

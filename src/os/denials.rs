@@ -4,9 +4,9 @@
 //! there (a link, a FIFO, a file of its own) is not read and not written.
 
 use super::trusted::read_up_to;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat, fstat};
+use rustix::fs::FlockOperation;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -35,32 +35,7 @@ impl Denials {
     /// # Errors
     /// When the folder is not there or anybody could replace what is in it, or when the file is not this account's alone.
     pub fn open(folder: &Path, gid: impl FnOnce() -> Option<u32>) -> Result<Self> {
-        let uid = rustix::process::geteuid();
-        if uid.is_root() && folder.is_absolute() {
-            super::shared::make(folder, MODE, gid())?;
-        }
-        let odd = |what: &str| Error::new(Kind::Config, format!("{}: {what}", folder.display()));
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = rustix::fs::open(folder, flags, Mode::empty())?;
-        let stat = fstat(&place)?;
-        if stat.st_uid != 0 && stat.st_uid != uid.as_raw() {
-            return Err(odd("belongs to another user"));
-        }
-        if stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0 {
-            return Err(odd("others can remove what is in it: it needs the sticky bit"));
-        }
-        let name = uid.as_raw().to_string();
-        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let open = |flags| rustix::fs::openat(&place, name.as_str(), flags, mode);
-        let fd = match open(flags) {
-            Err(rustix::io::Errno::NOENT) => open(flags | OFlags::CREATE | OFlags::EXCL).or_else(|_| open(flags))?,
-            other => other?,
-        };
-        let stat = fstat(&fd)?;
-        if !own(&stat, uid.as_raw()) {
-            return Err(odd("the file of this account is not its own"));
-        }
+        let (fd, stat) = super::shared::own_file(folder, MODE, gid, &rustix::process::geteuid().as_raw().to_string())?;
         let denials = Self { fd, left: Mutex::new(OF_A_RUN) };
         if u64::try_from(stat.st_size).unwrap_or(0) > FULL {
             denials.halve()?;
@@ -111,15 +86,11 @@ impl Denials {
     }
 }
 
-/// A regular file of this account with one name, that nobody else may write.
-fn own(stat: &Stat, uid: u32) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_uid == uid && stat.st_nlink == 1 && stat.st_mode & 0o022 == 0
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
+    use rustix::fs::{FileType, Mode};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn folder() -> (tempfile::TempDir, std::path::PathBuf) {

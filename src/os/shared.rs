@@ -1,6 +1,9 @@
-//! Folders that root makes where tmpfiles.d(5) has not: with the modes of packaging/tmpfiles.d, so that other accounts can use them.
+//! Folders that root makes where tmpfiles.d(5) has not: with the modes of packaging/tmpfiles.d, so that other accounts can use them; and the file of an
+//! account in such a folder.
 
-use rustix::fs::{Gid, Mode, OFlags, Stat, fstat};
+use crate::error::{Error, Kind, Result};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, fstat};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -32,6 +35,40 @@ pub fn make(path: &Path, mode: u32, gid: Option<u32>) -> rustix::io::Result<()> 
         rustix::fs::fchmod(&folder, Mode::from_raw_mode(mode))?;
     }
     Ok(())
+}
+
+/// Opens a file of this process's account in a folder that several accounts write to, for reading and for writing at its end, and makes it where it is
+/// not there. Root makes the folder too.
+///
+/// # Errors
+/// When the folder is not there or anybody could replace what is in it, or when the file is not this account's alone.
+pub fn own_file(folder: &Path, mode: u32, gid: impl FnOnce() -> Option<u32>, name: &str) -> Result<(OwnedFd, Stat)> {
+    let uid = rustix::process::geteuid();
+    if uid.is_root() && folder.is_absolute() {
+        make(folder, mode, gid())?;
+    }
+    let odd = |what: &str| Error::new(Kind::Config, format!("{}: {what}", folder.display()));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::open(folder, flags, Mode::empty())?;
+    let stat = fstat(&place)?;
+    if stat.st_uid != 0 && stat.st_uid != uid.as_raw() {
+        return Err(odd("belongs to another user"));
+    }
+    if stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0 {
+        return Err(odd("others can remove what is in it: it needs the sticky bit"));
+    }
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let open = |flags| rustix::fs::openat(&place, name, flags, Mode::from_raw_mode(0o600));
+    let fd = match open(flags) {
+        Err(Errno::NOENT) => open(flags | OFlags::CREATE | OFlags::EXCL).or_else(|_| open(flags))?,
+        other => other?,
+    };
+    let stat = fstat(&fd)?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !regular || stat.st_uid != uid.as_raw() || stat.st_nlink != 1 || stat.st_mode & 0o022 != 0 {
+        return Err(odd("the file of this account is not its own"));
+    }
+    Ok((fd, stat))
 }
 
 fn make_above(path: &Path) -> rustix::io::Result<()> {

@@ -120,13 +120,32 @@ pub fn one_pool() {
 /// Sets the limit, in bytes beyond what is in use now, and the eventfd that wakes the supervisor when a thread had to be parked.
 pub fn limit(bytes: u64, wake: std::os::fd::OwnedFd) {
     use std::os::fd::IntoRawFd;
+    limit_all(bytes);
+    WAKE.store(wake.into_raw_fd(), Ordering::SeqCst);
+}
+
+/// Sets the limit for all entries of a session together; each brings the eventfd that wakes its supervisor, see [`again`].
+pub fn limit_all(bytes: u64) {
     let base = USED.load(Ordering::Relaxed);
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     BASE.store(base, Ordering::SeqCst);
     PEAK.store(base, Ordering::SeqCst);
-    WAKE.store(wake.into_raw_fd(), Ordering::SeqCst);
     SOFT.store(base.saturating_add(bytes), Ordering::SeqCst);
     HARD.store(base.saturating_add(bytes).saturating_add(MARGIN.min(bytes)), Ordering::SeqCst);
+}
+
+/// Goes on under the limit that was set, with the next entry of a session: what the session keeps still counts. Nobody may be parked, and no thread
+/// that is held to the limit may be at work.
+pub fn again(wake: std::os::fd::OwnedFd) {
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    PEAK.store(USED.load(Ordering::Relaxed), Ordering::SeqCst);
+    OVER.store(false, Ordering::SeqCst);
+    let before = WAKE.swap(wake.into_raw_fd(), Ordering::SeqCst);
+    if before >= 0 {
+        #[expect(unsafe_code, reason = "the eventfd is kept as a number because an allocator can own nothing")]
+        // SAFETY: the number is that of an eventfd which only this place owned, and no thread that could be parked, and would write to it, is at work.
+        drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(before) });
+    }
 }
 
 /// Whether the limit is exceeded.

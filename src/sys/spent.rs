@@ -10,7 +10,7 @@ pub fn all(watch: &Watch) -> Vec<Spent> {
     let limits = &watch.limits;
     let programs = broker::reading();
     let (own, own_most) = memory::used();
-    let cpu = Amount::of_time(cpu());
+    let cpu = Amount::of_time(watch.cpu_of(cpu()));
     let count = Amount::Count;
     let file_size = count(size::reached());
     let mut rows = Vec::from(watch.counted());

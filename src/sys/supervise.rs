@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub(super) const STACK: usize = 64 << 20;
 /// How long a run that was told to end may take before it is left behind; the process then ends with it.
 const GRACE: Duration = Duration::from_millis(400);
+/// The same at a prompt, where the process is to go on.
+const GRACE_AT_A_PROMPT: Duration = Duration::from_secs(3);
 /// How often processor time is looked at.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -28,26 +30,47 @@ pub enum Ended<T> {
 /// # Errors
 /// When the kernel gives no thread or descriptor.
 pub fn supervise<T: Send + 'static>(watch: &Arc<Watch>, job: impl FnOnce() -> T + Send + 'static) -> Result<Ended<T>> {
-    supervise_with(watch, job, None, &mut || {})
+    supervise_with(watch, job, Around { beside: None, look: &mut || {}, session: None })
 }
 
 /// What goes on beside a run that lasts: after so long, on a thread of its own, until it ends with the watch.
 pub type Beside = (Duration, Box<dyn FnOnce() + Send>);
 
-/// The same, with something beside it. `look` is called on this thread now and then, while the run goes on; it must not wait for anything.
+/// What goes on around a run.
+pub struct Around<'a> {
+    pub beside: Option<Beside>,
+    /// Called on the supervising thread now and then, while the run goes on; it must not wait for anything.
+    pub look: &'a mut dyn FnMut(),
+    /// Of a session at a prompt: its signals. Of them SIGINT ends the run alone. The memory limit has been set before, for all entries together.
+    pub session: Option<&'a Signals>,
+}
+
+/// The same, with something around it.
 ///
 /// # Errors
 /// As [`supervise`].
 pub fn supervise_with<T: Send + 'static>(
     watch: &Arc<Watch>,
     job: impl FnOnce() -> T + Send + 'static,
-    mut beside: Option<Beside>,
-    look: &mut dyn FnMut(),
+    around: Around<'_>,
 ) -> Result<Ended<T>> {
-    let signals = signals()?;
+    let Around { mut beside, look, session } = around;
+    let own;
+    let signals = match session {
+        Some(signals) => signals,
+        None => {
+            own = Signals::block()?;
+            &own
+        }
+    };
+    let grace = if session.is_some() { GRACE_AT_A_PROMPT } else { GRACE };
     let done = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let wake = rustix::io::fcntl_dupfd_cloexec(&done, 3)?;
-    memory::limit(watch.limits.memory, wake);
+    if session.is_some() {
+        memory::again(wake);
+    } else {
+        memory::limit(watch.limits.memory, wake);
+    }
     let tell = rustix::io::fcntl_dupfd_cloexec(&done, 3)?;
     let (send, receive) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new()
@@ -85,7 +108,7 @@ pub fn supervise_with<T: Send + 'static>(
         }
         if let Some(why) = watch.stopping() {
             let since = *told.get_or_insert_with(Instant::now);
-            if since.elapsed() >= GRACE {
+            if since.elapsed() >= grace {
                 return Ok(Ended::Abandoned(why));
             }
         } else if watch.expired() {
@@ -94,7 +117,7 @@ pub fn supervise_with<T: Send + 'static>(
         } else if watch.remaining().is_zero() {
             watch.stop(Stop::Deadline);
             continue;
-        } else if super::spent::cpu() > watch.limits.cpu {
+        } else if watch.cpu_of(super::spent::cpu()) > watch.limits.cpu {
             watch.stop(Stop::Cpu);
             continue;
         } else {
@@ -105,7 +128,7 @@ pub fn supervise_with<T: Send + 'static>(
         } else {
             watch.until_near().min(watch.remaining()).min(TICK).max(Duration::from_millis(1))
         };
-        wait_for(watch, &signals, &done, wait);
+        wait_for(watch, signals, session.is_some(), &done, wait);
     }
 }
 
@@ -115,10 +138,10 @@ pub(super) fn is_capacity_overflow(panic: &Box<dyn std::any::Any + Send>) -> boo
 }
 
 /// Waits for anything to happen; tells the watch what did.
-fn wait_for(watch: &Watch, signals: &OwnedFd, done: &OwnedFd, time: Duration) {
+fn wait_for(watch: &Watch, signals: &Signals, at_a_prompt: bool, done: &OwnedFd, time: Duration) {
     let stdout = rustix::stdio::stdout();
     let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
-    let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(done, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
+    let mut fds = [PollFd::new(&signals.fd, PollFlags::IN), PollFd::new(done, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
     // While the run is ending, a caller that is gone would make poll return at once, again and again.
     let count = if watch.stopping().is_some() { 2 } else { 3 };
     let time = Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(1), tv_nsec: time.subsec_nanos().into() };
@@ -131,8 +154,12 @@ fn wait_for(watch: &Watch, signals: &OwnedFd, done: &OwnedFd, time: Duration) {
         let _ = rustix::io::read(done, &mut [0u8; 8]);
     }
     if signal.contains(PollFlags::IN) {
-        let _ = rustix::io::read(signals, &mut [0u8; 128]);
-        watch.stop(Stop::Signal);
+        match signals.next() {
+            Some(libc::SIGINT) if at_a_prompt => watch.stop(Stop::Interrupt),
+            Some(libc::SIGQUIT | libc::SIGTTOU) if at_a_prompt => {}
+            Some(libc::SIGTTOU) | None => {}
+            Some(_) => watch.stop(Stop::Signal),
+        }
     }
     // There is no signal when an SSH client goes away: only the other end of stdout is closed.
     if count == 3 && caller.intersects(gone) {
@@ -140,23 +167,59 @@ fn wait_for(watch: &Watch, signals: &OwnedFd, done: &OwnedFd, time: Duration) {
     }
 }
 
-/// Blocks the signals that ask a process to end and gives a descriptor that reports them; threads started later inherit the block.
-fn signals() -> Result<OwnedFd> {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    #[expect(unsafe_code, reason = "signalfd(2) is in no safe crate of the graph")]
-    // SAFETY: sigemptyset(3) initialises the set that the others then use; the pointers are to a live local; signalfd gives a new descriptor that nothing else owns.
-    let fd = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error().into());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
-    let _ = fd.as_fd();
-    Ok(fd)
+/// The signals that ask a process to end, as a descriptor that reports them. Threads that are started later inherit the block.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// # Errors
+    /// When the kernel gives no descriptor.
+    pub fn block() -> Result<Self> {
+        Self::of(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT])
+    }
+
+    /// The same for a session at a prompt, which takes the terminal over.
+    ///
+    /// # Errors
+    /// As [`Signals::block`].
+    pub fn block_at_a_prompt() -> Result<Self> {
+        Self::of(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGTTOU])
+    }
+
+    fn of(signals: &[libc::c_int]) -> Result<Self> {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        #[expect(unsafe_code, reason = "signalfd(2) is in no safe crate of the graph")]
+        // SAFETY: sigemptyset(3) initialises the set that the others then use; the pointers are to a live local; signalfd gives a new descriptor that nothing else owns.
+        let fd = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), *signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+            if fd < 0 {
+                return Err(std::io::Error::last_os_error().into());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Self { fd })
+    }
+
+    /// The number of a signal that came, if one did.
+    #[must_use]
+    pub fn next(&self) -> Option<libc::c_int> {
+        // signalfd_siginfo of signalfd(2): the number comes first.
+        let mut info = [0u8; 128];
+        let count = rustix::io::read(&self.fd, &mut info).ok()?;
+        let number = info.first_chunk::<4>().filter(|_| count >= 4).map(|bytes| u32::from_ne_bytes(*bytes))?;
+        libc::c_int::try_from(number).ok()
+    }
+
+    /// Readable when a signal came.
+    #[must_use]
+    pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }

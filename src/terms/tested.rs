@@ -59,6 +59,9 @@ pub fn closed(files: &OwnersFiles, config: &Config, home: Option<PathBuf>, progr
     if !config.audit.denials.is_empty() {
         own.push(canonical(config.beside(&config.audit.denials)));
     }
+    if !config.interactive.history.is_empty() {
+        own.push(canonical(config.beside(&config.interactive.history)));
+    }
     own.extend(program);
     own.push(canonical(config.beside(&config.redaction.dictionary)));
     // Who may log in to `rex serve`, and as which host it is known.

@@ -7,6 +7,7 @@ mod corral;
 mod fleet;
 mod machine;
 mod process;
+mod screen;
 mod sshd;
 mod systemd;
 
@@ -15,6 +16,7 @@ pub use corral::Corral;
 pub use fleet::{Fleet, Site, block, shipped};
 pub use machine::Machine;
 pub use process::{Running, alive, children, run, until};
+pub use screen::Screen;
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;
 

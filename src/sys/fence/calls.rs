@@ -179,6 +179,18 @@ const FCNTL: &[i32] = &[
     libc::F_GETPIPE_SZ,
     libc::F_SETPIPE_SZ,
 ];
+/// Looking at and setting the modes of a terminal, by both forms that the kernel has (ioctl_tty(2)); on the standard descriptors.
+#[allow(clippy::unnecessary_cast, reason = "the type of these differs between C libraries")]
+const TERMINAL: &[u64] = &[
+    libc::TCGETS as u64,
+    libc::TCSETS as u64,
+    libc::TCSETSW as u64,
+    libc::TCSETSF as u64,
+    libc::TCGETS2 as u64 & 0xffff_ffff,
+    libc::TCSETS2 as u64 & 0xffff_ffff,
+    libc::TCSETSW2 as u64 & 0xffff_ffff,
+    libc::TCSETSF2 as u64 & 0xffff_ffff,
+];
 const SIGNALS: &[i64] = &[libc::SYS_kill, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal];
 
 /// What no program needs that is started for a script, and much else is attacked through: other processes, the kernel's own machinery, namespaces.
@@ -472,6 +484,12 @@ fn rules(calls: Calls, pid: u64, records: &[i32], sockets: &[i32]) -> Result<Rul
     if calls.change {
         // FICLONE of linux/fs.h: a copy that shares its blocks.
         ioctls.push(when(vec![is(1, Op::Eq, 0x4004_9409)?])?);
+    }
+    if calls.terminal {
+        // The caller's own terminal alone: what is typed into one (TIOCSTI) and who has it are not among them.
+        for request in TERMINAL {
+            ioctls.push(when(vec![is(0, Op::Le, 2)?, is(1, Op::Eq, *request)?])?);
+        }
     }
     rules.insert(libc::SYS_ioctl, ioctls);
     // Between this process and itself: what the broker answers through. No datagrams, which could be sent elsewhere. No socket is opened or connected:

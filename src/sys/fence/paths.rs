@@ -124,5 +124,6 @@ fn of(rights: Rights) -> BitFlags<AccessFs> {
     add(Rights::REMOVE_DIR, AccessFs::RemoveDir.into());
     add(Rights::REFER, AccessFs::Refer.into());
     add(Rights::EXECUTE, AccessFs::Execute.into());
+    add(Rights::CONTROL, AccessFs::IoctlDev.into());
     access
 }

@@ -24,6 +24,8 @@ impl Rights {
     pub const REFER: Self = Self(128);
     /// Start it as a program.
     pub const EXECUTE: Self = Self(256);
+    /// Ask a device what it is, and set it, by ioctl(2).
+    pub const CONTROL: Self = Self(512);
 
     pub const READ: Self = Self(1 | 2);
     pub const MAKE: Self = Self(8 | 16);
@@ -71,6 +73,8 @@ pub struct Calls {
     pub inspects: bool,
     /// Asks the broker to start programs.
     pub programs: bool,
+    /// Sets how the caller's terminal behaves, for a prompt.
+    pub terminal: bool,
     /// Looks at stacks, of processes or in core dumps: gdb is started beside the fence ([`crate::sys::debugger`]).
     pub debugs: bool,
     /// Where in the kernel other processes are.
@@ -207,6 +211,7 @@ impl Plan {
             interfaces: some("sysinfo", "list"),
             local: changes("connect"),
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
+            terminal: false,
         };
         if plan.calls.names {
             plan.ports = plan.ports_of(policies, &some);
@@ -287,6 +292,14 @@ impl Plan {
 
     fn nothing() -> Self {
         Self { paths: BTreeMap::new(), named: BTreeMap::new(), calls: Calls::default(), ports: None, powers: CapabilitySet::empty() }
+    }
+
+    /// Lets rex set how the caller's terminal behaves, and ask it for its size.
+    #[must_use]
+    pub fn at_a_terminal(mut self) -> Self {
+        self.calls.terminal = true;
+        self.allow(Path::new("/dev/tty"), Rights::READ_FILE.and(Rights::CONTROL));
+        self
     }
 
     /// Lets programs that run start these too.
