@@ -34,5 +34,7 @@ pub mod terms;
 pub mod run;
 // `rex serve`: the embedded SSH server.
 pub mod server;
+// What this host is like: its sshd, accounts, PAM, kernel.
+pub mod host;
 // The way in: sessions and the owner's commands.
 pub mod command;

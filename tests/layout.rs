@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "terms",
     "run",
     "server",
+    "host",
     "command",
 ];
 

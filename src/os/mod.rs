@@ -4,6 +4,7 @@ pub mod cache;
 pub mod denials;
 pub mod descriptors;
 pub mod digest;
+pub mod facts;
 pub mod packed;
 pub mod places;
 pub mod private;

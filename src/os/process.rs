@@ -346,7 +346,7 @@ fn lines(table: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 /// `name:password:uid:gid:comment:home:shell`, see passwd(5). A line of another form is nobody.
-fn user_of_line(line: &str) -> Option<User> {
+pub(crate) fn user_of_line(line: &str) -> Option<User> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
     let (uid, gid) = (decimal(uid)?, decimal(gid)?);
@@ -360,7 +360,7 @@ fn user_of_line(line: &str) -> Option<User> {
 }
 
 /// `name:password:gid:member,member`, see group(5).
-fn group_of_line(line: &str) -> Option<Group> {
+pub(crate) fn group_of_line(line: &str) -> Option<Group> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, gid, members] = fields.as_slice() else { return None };
     let gid = decimal(gid)?;

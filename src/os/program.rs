@@ -1,10 +1,13 @@
-//! Running a program of this host for the owner's own commands (`rex demo`): never for a script.
+//! Running a program of this host for the owner's own commands (`rex demo`, `rex doctor`): never for a script.
 
 use crate::error::{Error, Kind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a program gave back.
 #[derive(Clone, Debug)]
@@ -61,6 +64,86 @@ pub fn run(program: &Path, arguments: &[&str], input: &[u8], limit: Duration) ->
     }
 }
 
+/// Asks a program of the host's owner for what it knows: an empty environment but for PATH, nothing on standard input, an end after `limit`, and at most
+/// `max` bytes of each of its streams. It is killed when it takes longer or says more.
+///
+/// # Errors
+/// [`Kind::Communication`] when it cannot be started, [`Kind::Timeout`], [`Kind::TooLarge`].
+pub fn ask(program: &Path, arguments: &[&str], limit: Duration, max: usize) -> Result<Ran> {
+    let shown = program.display();
+    let failed = |error: std::io::Error| Error::new(Kind::Communication, format!("{shown}: {error}"));
+    let end = Instant::now() + limit;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let outcome = listen(&mut child, end, max);
+    if outcome.is_err() {
+        let _ = child.kill();
+    }
+    // Killed, or ended as far as its pipes tell: the pidfd says when it really is.
+    let ended = rustix::process::pidfd_open(rustix::process::Pid::from_child(&child), rustix::process::PidfdFlags::empty())
+        .is_ok_and(|handle| ready(&handle, end.max(Instant::now() + GRACE)));
+    if !ended {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(failed)?;
+    let (stdout, stderr) = outcome.map_err(|kind| match kind {
+        Kind::TooLarge => Error::new(kind, format!("{shown} says more than {max} bytes")),
+        kind => Error::new(kind, format!("{shown} did not end within {} s", limit.as_secs_f32())),
+    })?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Ran { stdout: text(stdout), stderr: text(stderr), code: status.code() })
+}
+
+/// What a killed program gets to be gone.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Both streams to their ends.
+fn listen(child: &mut std::process::Child, end: Instant, max: usize) -> std::result::Result<(Vec<u8>, Vec<u8>), Kind> {
+    let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else { return Err(Kind::Internal) };
+    let (out, err) = (OwnedFd::from(out), OwnedFd::from(err));
+    let mut streams = [(Some(out), Vec::new()), (Some(err), Vec::new())];
+    while streams.iter().any(|(pipe, _)| pipe.is_some()) {
+        let left = end.checked_duration_since(Instant::now()).ok_or(Kind::Timeout)?;
+        let left = Timespec::try_from(left).map_err(|_| Kind::Timeout)?;
+        let mut polled: Vec<PollFd<'_>> = streams.iter().filter_map(|(pipe, _)| Some(PollFd::new(pipe.as_ref()?, PollFlags::IN))).collect();
+        match poll(&mut polled, Some(&left)) {
+            Ok(0) => return Err(Kind::Timeout),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return Err(Kind::Communication),
+        }
+        let told: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+        let open = streams.iter_mut().filter(|(pipe, _)| pipe.is_some());
+        for ((pipe, bytes), _) in open.zip(told).filter(|(_, told)| *told) {
+            let mut chunk = [0_u8; 16 * 1024];
+            let Some(handle) = pipe.as_ref() else { continue };
+            match rustix::io::read(handle, &mut chunk) {
+                Ok(0) => *pipe = None,
+                Ok(count) => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Kind::Communication),
+            }
+            if bytes.len() > max {
+                return Err(Kind::TooLarge);
+            }
+        }
+    }
+    let [(_, out), (_, err)] = streams;
+    Ok((out, err))
+}
+
+/// Whether it becomes readable by `end`.
+fn ready(handle: &OwnedFd, end: Instant) -> bool {
+    loop {
+        let left = end.checked_duration_since(Instant::now()).and_then(|left| Timespec::try_from(left).ok()).unwrap_or_default();
+        match poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&left)) {
+            Err(Errno::INTR) => {}
+            answer => return answer.is_ok_and(|count| count > 0),
+        }
+    }
+}
+
 /// A new folder in /tmp that only this account can enter; gone with everything in it when dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
@@ -109,5 +192,30 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn sh(script: &str, limit: f32, max: usize) -> Result<Ran> {
+        ask(Path::new("/bin/sh"), &["-c", script], Duration::from_secs_f32(limit), max)
+    }
+
+    #[test]
+    fn what_a_program_says_comes_back_with_its_code() {
+        let ran = sh("echo out; echo err >&2; echo ${HOME-none}; exit 3", 20.0, 100).unwrap();
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), ran.code), ("out\nnone\n", "err\n", Some(3)));
+    }
+
+    #[test]
+    fn one_that_does_not_end_or_says_too_much_is_ended() {
+        assert_eq!(sh("exec sleep 60", 0.2, 100).unwrap_err().kind, Kind::Timeout);
+        // Its streams are closed, and still it does not end.
+        assert_eq!(sh("exec >&- 2>&-; exec sleep 60", 0.2, 100).unwrap().code, None);
+        assert_eq!(sh("yes", 20.0, 1000).unwrap_err().kind, Kind::TooLarge);
+        assert_eq!(ask(Path::new("/nonexistent/x"), &[], Duration::from_secs(1), 1).unwrap_err().kind, Kind::Communication);
     }
 }

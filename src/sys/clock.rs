@@ -21,6 +21,16 @@ pub fn start_us() -> i64 {
     jiff::Timestamp::now().as_microsecond().saturating_sub(up)
 }
 
+/// Whether something (ntpd, chrony, timesyncd) keeps the clock right, as the kernel was told; None where it does not say.
+#[must_use]
+pub fn is_synchronised() -> Option<bool> {
+    let mut told = std::mem::MaybeUninit::<libc::timex>::zeroed();
+    #[expect(unsafe_code, reason = "rustix has no such call")]
+    // SAFETY: the memory is that of a whole timex; with `modes` 0, as zeroed, the call changes nothing but it (adjtimex(2)).
+    let state = unsafe { libc::adjtimex(told.as_mut_ptr()) };
+    if state < 0 { None } else { Some(state != libc::TIME_ERROR) }
+}
+
 /// Seconds since the machine started, time asleep included.
 #[must_use]
 pub fn seconds_up() -> f64 {

@@ -28,6 +28,12 @@ pub fn landlock_abi() -> Option<u32> {
     ABI.get().copied()
 }
 
+/// The version of Landlock that the kernel has; None: none.
+#[must_use]
+pub fn landlock_of_kernel() -> Option<u32> {
+    Some(paths::abi()).filter(|abi| *abi > 0)
+}
+
 /// Arms every layer that the kernel has; gives the names of those in force.
 ///
 /// # Errors
