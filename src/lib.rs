@@ -36,5 +36,7 @@ pub mod run;
 pub mod server;
 // What this host is like: its sshd, accounts, PAM, kernel.
 pub mod host;
+// `rex setup`: what this host needs for rex, in steps that can be taken back.
+pub mod setup;
 // The way in: sessions and the owner's commands.
 pub mod command;

@@ -24,6 +24,7 @@ const ORDER: &[&str] = &[
     "run",
     "server",
     "host",
+    "setup",
     "command",
 ];
 

@@ -58,6 +58,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Vec<core::net::SocketAddr>,
     },
+    /// Make this host ready for rex, in steps that are shown, tried and can be taken back.
+    Setup(Box<super::setup::SetupArgs>),
     /// Show the whole of it on this machine: server, policy, script, a denial, the record.
     Demo,
     /// Print completions for a shell.
@@ -176,6 +178,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
             Err(error) => super::local::failed(&error),
         },
         Command::Serve { config, listen } => super::serve::run(config.as_deref(), &listen),
+        Command::Setup(args) => super::setup::run(*args, environment),
         Command::Demo => super::demo::run(),
         Command::Completions { shell } => {
             let mut text = Vec::new();

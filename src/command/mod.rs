@@ -10,6 +10,7 @@ mod local;
 mod policy;
 mod serve;
 mod session;
+mod setup;
 mod verbs;
 mod why;
 

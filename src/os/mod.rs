@@ -5,6 +5,8 @@ pub mod denials;
 pub mod descriptors;
 pub mod digest;
 pub mod facts;
+pub mod inetd;
+pub mod install;
 pub mod packed;
 pub mod places;
 pub mod private;

@@ -102,6 +102,9 @@ impl Maker<'_> {
 
     fn owned(&mut self, path: impl AsRef<Path>, why: &str, text: &str, mode: u32, owner: &str, group: &str) -> Result<()> {
         let path = path.as_ref();
+        if self.plan.steps.iter().any(|step| matches!(step, Step::File { path: other, .. } if other == path)) {
+            return Err(Error::new(Kind::Internal, "a plan writes each file once").with_path(path.display().to_string()));
+        }
         let before = match (self.facts.text(path)?, self.facts.thing(path)) {
             (Some(now), _) if now == text => return Ok(()),
             (Some(now), Thing::File(found)) => Some(Before { text: now.to_owned(), mode: found.mode, uid: found.uid, gid: found.gid }),
@@ -126,6 +129,7 @@ impl Maker<'_> {
 
     fn folder(&mut self, path: &Path, mode: u32, owner: &str, group: &str, contents: Contents) -> Result<()> {
         match self.facts.thing(path) {
+            Thing::Nothing if self.plan.steps.iter().any(|step| matches!(step, Step::Folder { path: other, .. } if other == path)) => Ok(()),
             Thing::Nothing => {
                 let (path, owner, group) = (path.to_path_buf(), owner.to_owned(), group.to_owned());
                 self.step(Step::Folder { path, mode, owner, group, contents });

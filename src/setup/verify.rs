@@ -12,7 +12,7 @@ use crate::os::inetd::{Inetd, answers};
 use crate::os::install::{self, Rights, Thing};
 use crate::os::program::{self, Ran, Scratch};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ pub fn daemon() -> Result<Option<Door>> {
     let mut addresses: Vec<SocketAddr> = effective.all("listenaddress").filter_map(|text| text.parse().ok()).collect();
     for address in &mut addresses {
         if address.ip().is_unspecified() {
-            let loopback: std::net::IpAddr = if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            let loopback: core::net::IpAddr = if address.is_ipv4() { core::net::Ipv4Addr::LOCALHOST.into() } else { core::net::Ipv6Addr::LOCALHOST.into() };
             address.set_ip(loopback);
         }
         if let Some(port) = port {
@@ -244,7 +244,7 @@ pub fn for_the_try(wanted: &Try, key: &TryKey) -> Result<Vec<Step>> {
             key.certify(principal)?;
             steps.push(with_line(&wanted.file, passing, &key.public)?);
             let known = Known::Certificates { authorities: vec![TRIED.to_owned()], principals: vec![principal.clone()] };
-            texts::authority(TRIED, &key.fingerprint()?) + &texts::principal(TRIED, &[], &known)
+            format!("{}{}", texts::authority(TRIED, &key.fingerprint()?), texts::principal(TRIED, &[], &known))
         }
         Way::Serve => {
             steps.push(with_line(&wanted.file, passing, &short_lived(&wanted.line, &key.public))?);
@@ -261,7 +261,7 @@ pub fn for_the_try(wanted: &Try, key: &TryKey) -> Result<Vec<Step>> {
 
 /// A line of a key that counts on this host only, and for two days at most whatever happens to this process.
 fn short_lived(line: &str, key: &str) -> String {
-    let day = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let day = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
     let end = day.checked_add(jiff::Span::new().days(2)).unwrap_or(day);
     let options = format!("from=\"127.0.0.1,::1\",expiry-time=\"{}\"", end.strftime("%Y%m%d"));
     let separator = if line.starts_with('{') { ' ' } else { ',' };

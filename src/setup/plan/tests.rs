@@ -1,0 +1,1 @@
+//! Plans, from hosts made by hand.
