@@ -245,6 +245,19 @@ pub fn make_folder(path: &Path, rights: Rights) -> Result<()> {
     })
 }
 
+/// Gives a folder or a regular file that is there this owner and mode.
+///
+/// # Errors
+/// The system's own.
+pub fn give(path: &Path, rights: Rights) -> Result<()> {
+    let (above, name) = parts(path)?;
+    let above = folder(above).map_err(told("open the folder of", path))?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let thing = rustix::fs::openat(&above, name, flags, Mode::empty()).map_err(told("open", path))?;
+    rustix::fs::fchown(&thing, Some(Uid::from_raw(rights.uid)), Some(Gid::from_raw(rights.gid))).map_err(told("change the owner of", path))?;
+    rustix::fs::fchmod(&thing, Mode::from_raw_mode(rights.mode)).map_err(told("change the mode of", path))
+}
+
 /// Removes a folder that is empty. Gives whether it is gone.
 ///
 /// # Errors

@@ -77,7 +77,7 @@ impl Facts {
 
     /// Every place that a plan may touch.
     fn candidates(&self, wanted: &Wanted) -> Vec<PathBuf> {
-        let fixed = [PROGRAM, SHELL, SHELLS, REX_TOML, PRINCIPALS_TOML, TMPFILES, TMPFILES_OF_PACKAGE, SSHD_CONFIG, DROP_IN, ROOT_DROP_IN, PAM, UNIT];
+        let fixed = [PROGRAM, super::AUDIT_FILE, SHELL, SHELLS, REX_TOML, PRINCIPALS_TOML, TMPFILES, TMPFILES_OF_PACKAGE, SSHD_CONFIG, DROP_IN, ROOT_DROP_IN, PAM, UNIT];
         let more = ["/usr/sbin/nologin", "/etc/ssh/sshd_config.d", "/etc/tmpfiles.d", "/usr/lib/tmpfiles.d", "/etc/polkit-1/rules.d", texts::AUTHORITIES, texts::CERTIFICATE_PRINCIPALS, super::SERVE_KEYS];
         let mut paths: Vec<PathBuf> = fixed.iter().chain(&more).map(PathBuf::from).collect();
         paths.extend(texts::folders().map(|(path, ..)| path.to_path_buf()));

@@ -116,7 +116,7 @@ pub fn apply(prepared: &Prepared, tell: &mut dyn FnMut(&str)) -> Result<()> {
     match carry_out(prepared, &mut journal, &mut reloaded, tell).and_then(|()| journal.mark(Phase::Complete)) {
         Ok(()) => Ok(()),
         Err(error) => {
-            tell("it failed; what was done is taken back:");
+            tell(&format!("it failed ({error}); what was done is taken back:"));
             match take_back(&mut journal, reloaded, tell) {
                 Ok(()) => Err(error),
                 Err(second) => {

@@ -144,6 +144,30 @@ impl Maker<'_> {
         }
     }
 
+    /// A folder that sessions share: with exactly this owner and mode. One that an earlier setup left with records in it is taken up again.
+    fn shared_folder(&mut self, path: &Path, mode: u32, owner: &str, group: &str, contents: Contents) -> Result<()> {
+        let gid = if group == "root" { Some(0) } else { self.facts.groups.get(group).map(|group| group.gid) };
+        match self.facts.thing(path) {
+            Thing::Folder(now) if group != "root" && now.uid == 0 && (now.mode, Some(now.gid)) != (mode, gid) => {
+                let before = (now.mode, now.uid, now.gid);
+                self.give(path, mode, owner, group, before);
+                if let Thing::File(now) = self.facts.thing(AUDIT_FILE)
+                    && Path::new(AUDIT_FILE).starts_with(path)
+                {
+                    let before = (now.mode, now.uid, now.gid);
+                    self.give(Path::new(AUDIT_FILE), 0o660, owner, group, before);
+                }
+                Ok(())
+            }
+            _ => self.folder(path, mode, owner, group, contents),
+        }
+    }
+
+    fn give(&mut self, path: &Path, mode: u32, owner: &str, group: &str, before: (u32, u32, u32)) {
+        let (path, owner, group) = (path.to_path_buf(), owner.to_owned(), group.to_owned());
+        self.step(Step::Rights { path, mode, owner, group, before });
+    }
+
     fn has_group(&self, name: &str) -> bool {
         self.facts.groups.contains_key(name)
     }
@@ -169,7 +193,7 @@ impl Maker<'_> {
             let made_again = path.starts_with("/run") || path.starts_with("/var/cache");
             // The unit gives the folder of records to its own account, which is in the group.
             let owner = if self.wanted.flavour == Flavour::Serve && path == Path::new("/var/log/rex") { "rex" } else { owner };
-            self.folder(path, mode, owner, group, if made_again { Contents::MadeAgain } else { Contents::Kept })?;
+            self.shared_folder(path, mode, owner, group, if made_again { Contents::MadeAgain } else { Contents::Kept })?;
         }
         let has_tmpfiles = ["/etc/tmpfiles.d", "/usr/lib/tmpfiles.d"].iter().any(|folder| matches!(self.facts.thing(folder), Thing::Folder(_)));
         if has_tmpfiles && *self.facts.thing(TMPFILES_OF_PACKAGE) == Thing::Nothing {

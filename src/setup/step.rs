@@ -38,6 +38,8 @@ pub enum Step {
     Program { path: PathBuf },
     Link { path: PathBuf, target: PathBuf },
     Folder { path: PathBuf, mode: u32, owner: String, group: String, contents: Contents },
+    /// Gives a folder or file that is there another owner and mode.
+    Rights { path: PathBuf, mode: u32, owner: String, group: String, before: (u32, u32, u32) },
     /// Makes a file, or changes one. Owner and mode of one that is there stay.
     File { path: PathBuf, why: String, text: String, mode: u32, owner: String, group: String, before: Option<Before> },
     Group { name: String },
@@ -80,6 +82,7 @@ impl Step {
             Self::Program { path } => format!("copy this program to {}", path.display()),
             Self::Link { path, target } => format!("make {} a link to {}", path.display(), target.display()),
             Self::Folder { path, mode, owner, group, .. } => format!("make the folder {} ({owner}:{group}, {mode:04o})", path.display()),
+            Self::Rights { path, mode, owner, group, .. } => format!("give {} to {owner}:{group}, {mode:04o}", path.display()),
             Self::File { path, why, before: Some(_), .. } => format!("change {}: {why}", path.display()),
             Self::File { path, why, mode, owner, group, .. } => {
                 format!("write {} ({owner}:{group}, {mode:04o}): {why}", path.display())
@@ -142,6 +145,7 @@ impl Step {
                 };
                 install::put(path, text.as_bytes(), rights)
             }
+            Self::Rights { path, mode, owner, group, .. } => install::give(path, rights(*mode, owner, group)?),
             Self::Group { name } => accounts::add_group(name),
             Self::User { name, home, shell, groups } => accounts::add_user(name, home, shell, groups),
             Self::Member { user, group } => accounts::add_member(user, group),
@@ -164,6 +168,14 @@ impl Step {
             },
             Self::Folder { path, contents, .. } => undo_folder(path, *contents),
             Self::File { path, text, before, .. } => undo_file(path, text, before.as_ref()),
+            Self::Rights { path, before: (mode, uid, gid), .. } => {
+                let before = Rights { mode: *mode, uid: *uid, gid: *gid };
+                match install::look(path) {
+                    Ok(Thing::Nothing) => Ok(Undone::Nothing),
+                    Ok(Thing::Folder(now)) if now == before => Ok(Undone::Nothing),
+                    _ => install::give(path, before).map(|()| Undone::Done(format!("gave {} back its owner and mode", path.display()))),
+                }
+            }
             Self::Group { name } => accounts::remove_group(name),
             Self::User { name, home, .. } => accounts::remove_user(name, home),
             Self::Member { user, group } => accounts::remove_member(user, group),
@@ -202,6 +214,12 @@ fn undo_program(path: &Path) -> Result<Undone> {
 fn undo_folder(path: &Path, contents: Contents) -> Result<Undone> {
     match install::look(path)? {
         Thing::Nothing => return Ok(Undone::Nothing),
+        Thing::Folder(rights) if rights.gid == 0 && contents == Contents::Kept => {
+            if install::remove_folder(path)? {
+                return removed(path, true);
+            }
+            return Ok(Undone::Kept(format!("{} is not empty", path.display())));
+        }
         Thing::Folder(_) => {}
         _ => return Ok(Undone::Kept(format!("{} is no folder any more", path.display()))),
     }
@@ -212,7 +230,9 @@ fn undo_folder(path: &Path, contents: Contents) -> Result<Undone> {
     if install::remove_folder(path)? {
         return removed(path, true);
     }
-    Ok(Undone::Kept(format!("{} is not empty", path.display())))
+    // The group that could use it goes, and the number of it may be another's one day.
+    install::give(path, Rights { mode: 0o700, uid: 0, gid: 0 })?;
+    Ok(Undone::Kept(format!("{} with what is in it; only root can enter it now", path.display())))
 }
 
 fn undo_file(path: &Path, text: &str, before: Option<&Before>) -> Result<Undone> {

@@ -4,12 +4,14 @@
 
 mod account;
 mod corral;
+mod machine;
 mod process;
 mod sshd;
 mod systemd;
 
 pub use account::Account;
 pub use corral::Corral;
+pub use machine::Machine;
 pub use process::{Running, alive, children, run, until};
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;
