@@ -1,11 +1,11 @@
-//! `rex setup` on machines of their own: every way in through a real sshd, what it refuses, what it takes back, and what is left when it is killed.
+//! `rex setup` in sandboxes: every way in through a real sshd, what it refuses, what it takes back, and what is left when it is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
-use common::{Key, Machine, Rex, Run, until};
+use common::{Key, Sandbox, Rex, Run, until};
 
 struct Case {
-    machine: Machine,
+    sandbox: Sandbox,
     key: Key,
     rex: Rex,
 }
@@ -14,14 +14,14 @@ impl Case {
     #[track_caller]
     fn new() -> Self {
         let rex = Rex::new();
-        let machine = Machine::boot(&rex);
+        let sandbox = Sandbox::boot(&rex);
         let key = Key::new(&rex, "me");
-        Self { machine, key, rex }
+        Self { sandbox, key, rex }
     }
     #[track_caller]
     fn setup(&self, words: &[&str]) -> Run {
         let all = [&[self.rex.program().to_str().unwrap(), "setup"], words].concat();
-        self.machine.exec(&all)
+        self.sandbox.exec(&all)
     }
     /// The same with the client's key, without asking.
     #[track_caller]
@@ -33,7 +33,7 @@ impl Case {
     }
     #[track_caller]
     fn ssh(&self, name: &str, request: &[&str], stdin: &str) -> Run {
-        self.machine.ssh(name, &self.key, &[], request, stdin)
+        self.sandbox.ssh(name, &self.key, &[], request, stdin)
     }
     /// What the policy oncall-read-only allows, what it denies, and that there is no shell.
     #[track_caller]
@@ -44,14 +44,14 @@ impl Case {
         let denied = self.ssh(name, &["rex"], "cat(\"/etc/shadow\")\n");
         assert!(denied.ends(77).stderr.contains("password and key files are closed"), "{denied:#?}");
         assert_eq!(self.ssh(name, &["id"], "").ends(2).stdout, "");
-        let records = self.machine.sh("cat /var/log/rex/rex.jsonl").stdout;
+        let records = self.sandbox.sh("cat /var/log/rex/rex.jsonl").stdout;
         assert!(records.lines().any(|line| line.contains("\"deny\"") && line.contains("/etc/shadow")), "{records}");
     }
     /// Takes it back; everything is as in `before`.
     #[track_caller]
     fn is_taken_back_to(&self, before: &str) {
         self.setup(&["--remove", "--yes"]).ends(0);
-        same(before, &self.machine.tree());
+        same(before, &self.sandbox.tree());
         assert!(self.setup(&["--remove", "--yes"]).ends(0).stdout.contains("nothing to do"));
     }
 }
@@ -67,37 +67,37 @@ fn same(before: &str, after: &str) {
 fn an_account_of_the_group_asks_rex_and_nothing_else_and_all_of_it_is_taken_back() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.start_sshd();
-    let before = case.machine.tree();
+    case.sandbox.start_sshd();
+    let before = case.sandbox.tree();
     let plan = case.setup(&["--dry-run", "--key", case.public()]);
     assert!(plan.ends(0).stdout.contains("make the account `agent`") && plan.stdout.contains("+    ForceCommand exec /usr/bin/rex session"), "{plan:#?}");
-    same(&before, &case.machine.tree());
+    same(&before, &case.sandbox.tree());
     // Nobody can be asked here.
     assert!(case.setup(&["--key", case.public()]).ends(2).stderr.contains("--yes"));
-    same(&before, &case.machine.tree());
+    same(&before, &case.sandbox.tree());
 
     let done = case.yes(&[]);
     assert!(done.ends(0).stdout.contains("an sshd started for it") && done.stdout.contains("the server at 127.0.0.1"), "{done:#?}");
     case.works_as("agent", "agent");
     // Not even with the switches of the client.
-    let forward = case.machine.ssh("agent", &case.key, &["-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"], &["rex", "whoami"], "");
+    let forward = case.sandbox.ssh("agent", &case.key, &["-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"], &["rex", "whoami"], "");
     assert_ne!(forward.code, 0, "{forward:#?}");
-    assert!(case.machine.sh("stat -c '%U %a' /home/agent /etc/rex/keys/agent; getent shadow agent | cut -d: -f2").stdout.starts_with("root 755\nroot 644\n*\n"));
+    assert!(case.sandbox.sh("stat -c '%U %a' /home/agent /etc/rex/keys/agent; getent shadow agent | cut -d: -f2").stdout.starts_with("root 755\nroot 644\n*\n"));
     // Nothing of the tries is left.
-    assert_eq!(case.machine.sh("cat /etc/rex/keys/agent").stdout.trim(), case.public());
-    assert_eq!(case.machine.sh("ls /run | grep rex-setup").stdout, "");
+    assert_eq!(case.sandbox.sh("cat /etc/rex/keys/agent").stdout.trim(), case.public());
+    assert_eq!(case.sandbox.sh("ls /run | grep rex-setup").stdout, "");
 
-    let set_up = case.machine.tree();
+    let set_up = case.sandbox.tree();
     assert!(case.yes(&[]).ends(0).stdout.contains("nothing to do"));
-    same(&set_up, &case.machine.tree());
+    same(&set_up, &case.sandbox.tree());
     let plan = case.setup(&["--json", "--dry-run", "--key", case.public()]).json();
     assert_eq!((&plan["schema"], plan["steps"].as_array().unwrap().len()), (&"rex.setup/1".into(), 0));
 
     case.is_taken_back_to(&before);
     assert_eq!(case.ssh("agent", &["rex", "whoami"], "").code, 255);
     // Records are nobody's to throw away, and closed to whoever gets the number of the group next.
-    assert_eq!(case.machine.sh("stat -c '%U:%G %a' /var/log/rex").stdout.trim(), "root:root 700");
-    assert!(case.machine.sh("grep -c allow /var/log/rex/rex.jsonl").stdout.trim() != "0");
+    assert_eq!(case.sandbox.sh("stat -c '%U:%G %a' /var/log/rex").stdout.trim(), "root:root 700");
+    assert!(case.sandbox.sh("grep -c allow /var/log/rex/rex.jsonl").stdout.trim() != "0");
     // Once more, on what is left.
     case.yes(&[]).ends(0);
     case.works_as("agent", "agent");
@@ -107,14 +107,14 @@ fn an_account_of_the_group_asks_rex_and_nothing_else_and_all_of_it_is_taken_back
 fn a_subsystem_comes_beside_the_forced_command() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.start_sshd();
-    let before = case.machine.tree();
+    case.sandbox.start_sshd();
+    let before = case.sandbox.tree();
     // From what another way in left to this one: the steps that are missing.
     case.yes(&["--flavour", "forced-command"]).ends(0);
-    assert_ne!(case.machine.ssh("agent", &case.key, &["-s"], &["rex"], "1\n").code, 0);
+    assert_ne!(case.sandbox.ssh("agent", &case.key, &["-s"], &["rex"], "1\n").code, 0);
     let more = case.yes(&["--flavour", "subsystem"]);
     assert!(more.ends(0).stdout.contains(" 1. change /etc/ssh/sshd_config.d/rex.conf") && !more.stdout.contains(" 2. "), "{more:#?}");
-    assert!(case.machine.ssh("agent", &case.key, &["-s"], &["rex"], "40 + 2\n").ends(0).stdout.contains("42"));
+    assert!(case.sandbox.ssh("agent", &case.key, &["-s"], &["rex"], "40 + 2\n").ends(0).stdout.contains("42"));
     case.works_as("agent", "agent");
     case.is_taken_back_to(&before);
 }
@@ -123,8 +123,8 @@ fn a_subsystem_comes_beside_the_forced_command() {
 fn certificates_of_an_authority_are_the_people_they_name() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.start_sshd();
-    let before = case.machine.tree();
+    case.sandbox.start_sshd();
+    let before = case.sandbox.tree();
     let (authority, other) = (Key::new(&case.rex, "ca"), Key::new(&case.rex, "other-ca"));
     let words = ["--flavour", "certificate", "--account", "ops", "--principal", "alice", "--certificate-principal", "alice@corp", "--yes", "--authority"];
     case.setup(&[&words[..], &[&authority.public]].concat()).ends(0);
@@ -142,52 +142,52 @@ fn certificates_of_an_authority_are_the_people_they_name() {
 fn a_key_of_root_asks_rex_and_other_keys_of_root_are_as_before() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.start_sshd();
+    case.sandbox.start_sshd();
     let other = Key::new(&case.rex, "admin");
-    case.machine.sh(&format!("mkdir -m 700 /root/.ssh; echo '{}' >/root/.ssh/authorized_keys; chmod 600 /root/.ssh/authorized_keys", other.public)).ends(0);
-    let before = case.machine.tree();
+    case.sandbox.sh(&format!("mkdir -m 700 /root/.ssh; echo '{}' >/root/.ssh/authorized_keys; chmod 600 /root/.ssh/authorized_keys", other.public)).ends(0);
+    let before = case.sandbox.tree();
     let done = case.yes(&["--flavour", "root", "--principal", "alice"]);
     assert!(done.ends(0).stdout.contains("other keys of root still give a shell"), "{done:#?}");
     case.works_as("root", "alice");
-    assert_eq!(case.machine.ssh("root", &other, &[], &["echo", "a shell"], "").ends(0).stdout.trim(), "a shell");
+    assert_eq!(case.sandbox.ssh("root", &other, &[], &["echo", "a shell"], "").ends(0).stdout.trim(), "a shell");
     // Somebody adds a key meanwhile: it stays when ours goes.
     case.is_taken_back_to(&before);
     case.yes(&["--flavour", "root", "--principal", "alice", "--forced-commands-only", "--even-me"]).ends(0);
     case.works_as("root", "alice");
-    assert_eq!(case.machine.ssh("root", &other, &[], &["echo", "a shell"], "").code, 255);
-    case.machine.sh("echo '# more' >>/root/.ssh/authorized_keys").ends(0);
+    assert_eq!(case.sandbox.ssh("root", &other, &[], &["echo", "a shell"], "").code, 255);
+    case.sandbox.sh("echo '# more' >>/root/.ssh/authorized_keys").ends(0);
     case.setup(&["--remove", "--yes"]).ends(0);
-    assert_eq!(case.machine.sh("cat /root/.ssh/authorized_keys").stdout, format!("{}\n# more\n", other.public));
-    assert_eq!(case.machine.ssh("root", &other, &[], &["echo", "a shell"], "").ends(0).stdout.trim(), "a shell");
+    assert_eq!(case.sandbox.sh("cat /root/.ssh/authorized_keys").stdout, format!("{}\n# more\n", other.public));
+    assert_eq!(case.sandbox.ssh("root", &other, &[], &["echo", "a shell"], "").ends(0).stdout.trim(), "a shell");
 }
 
 #[test]
 fn one_key_of_an_account_asks_rex_and_the_owners_settings_stay() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.start_sshd();
+    case.sandbox.start_sshd();
     // A syslog of the machine, since this account cannot write the file of records.
     let log = "import socket,os\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind('/run/log')\nos.chmod('/run/log',0o666)\nopen('/run/log.up','w')\nwhile True:\n open('/run/log.txt','ab').write(s.recv(65536)+b'\\n')\n";
-    let mut syslog = common::Running::start(case.machine.command(&["python3", "-c", log]));
-    assert!(until(20.0, || case.machine.sh("test -e /run/log.up").code == 0), "{:?}", syslog.status());
-    case.machine.sh("useradd --create-home --shell /bin/sh --password '*' carol; rm -f /home/carol/.*rc; mkdir -p /etc/rex").ends(0);
+    let mut syslog = common::Running::start(case.sandbox.command(&["python3", "-c", log]));
+    assert!(until(20.0, || case.sandbox.sh("test -e /run/log.up").code == 0), "{:?}", syslog.status());
+    case.sandbox.sh("useradd --create-home --shell /bin/sh --password '*' carol; rm -f /home/carol/.*rc; mkdir -p /etc/rex").ends(0);
     let mine = "# ours\\nidentity = [\"user\"] # for now\\n[audit]\\nsyslog = true\\njournald = false\\nsyslog_socket = \"/run/log\"\\n";
-    case.machine.sh(&format!("printf '{mine}' >/etc/rex/rex.toml")).ends(0);
-    let before = case.machine.tree();
+    case.sandbox.sh(&format!("printf '{mine}' >/etc/rex/rex.toml")).ends(0);
+    let before = case.sandbox.tree();
     case.yes(&["--flavour", "key", "--account", "carol", "--principal", "alice"]).ends(0);
-    let settings = case.machine.sh("cat /etc/rex/rex.toml").stdout;
+    let settings = case.sandbox.sh("cat /etc/rex/rex.toml").stdout;
     assert!(settings.starts_with("# ours\nidentity = [\"argument\", \"user\"] # for now\n"), "{settings}");
-    assert_eq!(case.machine.sh("stat -c '%U %a' /home/carol/.ssh /home/carol/.ssh/authorized_keys").stdout, "carol 700\ncarol 600\n");
+    assert_eq!(case.sandbox.sh("stat -c '%U %a' /home/carol/.ssh /home/carol/.ssh/authorized_keys").stdout, "carol 700\ncarol 600\n");
     let who = case.ssh("carol", &["rex", "whoami", "--json"], "");
     assert_eq!(who.ends(0).json()["identity"]["principal"], "alice");
     case.ssh("carol", &["rex"], "cat(\"/etc/shadow\")\n").ends(77);
     case.ssh("carol", &["id"], "").ends(2);
-    assert!(case.machine.sh("cat /run/log.txt").stdout.contains("/etc/shadow"));
-    case.machine.sh("rm /run/log /run/log.up /run/log.txt").ends(0);
+    assert!(case.sandbox.sh("cat /run/log.txt").stdout.contains("/etc/shadow"));
+    case.sandbox.sh("rm /run/log /run/log.up /run/log.txt").ends(0);
     case.setup(&["--remove", "--yes"]).ends(0);
-    case.machine.sh("touch /run/log.txt /run/log /run/log.up").ends(0);
+    case.sandbox.sh("touch /run/log.txt /run/log /run/log.up").ends(0);
     assert_eq!(case.ssh("carol", &["rex", "whoami"], "").code, 255);
-    let after = case.machine.tree();
+    let after = case.sandbox.tree();
     let changes = |tree: &str| tree.lines().filter(|line| !line.starts_with("/run/log")).map(str::to_owned).collect::<Vec<_>>().join("\n");
     same(&changes(&before), &changes(&after));
 }
@@ -196,25 +196,25 @@ fn one_key_of_an_account_asks_rex_and_the_owners_settings_stay() {
 fn a_link_in_a_home_is_not_gone_through() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.sh("useradd --create-home --shell /bin/sh --password '*' carol; mkdir /home/carol/real; ln -s /etc /home/carol/.ssh").ends(0);
-    case.machine.sh("mkdir -p /etc/rex; printf '[audit]\\nsyslog_socket = \"/run/log\"\\n' >/etc/rex/rex.toml").ends(0);
-    let before = case.machine.tree();
+    case.sandbox.sh("useradd --create-home --shell /bin/sh --password '*' carol; mkdir /home/carol/real; ln -s /etc /home/carol/.ssh").ends(0);
+    case.sandbox.sh("mkdir -p /etc/rex; printf '[audit]\\nsyslog_socket = \"/run/log\"\\n' >/etc/rex/rex.toml").ends(0);
+    let before = case.sandbox.tree();
     let refused = case.yes(&["--flavour", "key", "--account", "carol", "--principal", "alice"]);
     assert!(refused.ends(78).stderr.contains("a link on the way"), "{refused:#?}");
-    same(&before, &case.machine.tree());
+    same(&before, &case.sandbox.tree());
 }
 
 #[test]
 fn rex_as_login_shell_needs_nothing_of_sshd() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.start_sshd();
-    let before = case.machine.tree();
+    case.sandbox.start_sshd();
+    let before = case.sandbox.tree();
     case.yes(&["--flavour", "login-shell"]).ends(0);
     case.works_as("agent", "agent");
-    assert_eq!(case.machine.sh("ls /etc/ssh/sshd_config.d; getent passwd agent | cut -d: -f7").stdout.trim(), "/usr/bin/rexsh");
+    assert_eq!(case.sandbox.sh("ls /etc/ssh/sshd_config.d; getent passwd agent | cut -d: -f7").stdout.trim(), "/usr/bin/rexsh");
     case.is_taken_back_to(&before);
-    case.machine.sh("sed -i 's|^Subsystem.*|Subsystem sftp internal-sftp|' /etc/ssh/sshd_config").ends(0);
+    case.sandbox.sh("sed -i 's|^Subsystem.*|Subsystem sftp internal-sftp|' /etc/ssh/sshd_config").ends(0);
     assert!(case.yes(&["--flavour", "login-shell"]).ends(78).stderr.contains("internal-sftp"));
 }
 
@@ -222,21 +222,21 @@ fn rex_as_login_shell_needs_nothing_of_sshd() {
 fn whoever_is_at_work_is_not_locked_out() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.sh("useradd --create-home --shell /bin/bash alice && groupadd -r rexusers && gpasswd -a alice rexusers").ends(0);
-    let before = case.machine.tree();
+    case.sandbox.sh("useradd --create-home --shell /bin/bash alice && groupadd -r rexusers && gpasswd -a alice rexusers").ends(0);
+    let before = case.sandbox.tree();
     let setup = format!("{} setup --yes --key '{}'", case.rex.program().display(), case.public());
     // By sudo, and by a process above that is alice's; as the account itself, and by the group that it is in already.
     for (before_it, account) in [("SUDO_USER=alice ", "--account alice"), ("SUDO_USER=alice ", "--account agent")] {
-        let refused = case.machine.sh(&format!("{before_it}{setup} {account}"));
+        let refused = case.sandbox.sh(&format!("{before_it}{setup} {account}"));
         assert!(refused.ends(78).stderr.contains("`alice` is at work here") && refused.stderr.contains("--even-me"), "{refused:#?}");
-        same(&before, &case.machine.tree());
+        same(&before, &case.sandbox.tree());
     }
-    let refused = case.machine.sh(&format!("{setup} --account root"));
+    let refused = case.sandbox.sh(&format!("{setup} --account root"));
     assert!(refused.ends(2).stderr.contains("root must not be held to rex"), "{refused:#?}");
-    case.machine.sh(&format!("SUDO_USER=bob {setup}")).ends(0);
-    assert!(case.machine.sh(&format!("SUDO_USER=alice {setup} --account alice --even-me")).ends(0).stdout.contains("instead of /bin/bash"));
+    case.sandbox.sh(&format!("SUDO_USER=bob {setup}")).ends(0);
+    assert!(case.sandbox.sh(&format!("SUDO_USER=alice {setup} --account alice --even-me")).ends(0).stdout.contains("instead of /bin/bash"));
     // Not root: nothing is looked at.
-    let other = case.machine.sh(&format!("setpriv --reuid alice --regid alice --clear-groups {setup}"));
+    let other = case.sandbox.sh(&format!("setpriv --reuid alice --regid alice --clear-groups {setup}"));
     assert!(other.ends(2).stderr.contains("only root can do"), "{other:#?}");
 }
 
@@ -262,11 +262,11 @@ fn whatever_fails_is_taken_back() {
         for (name, fault, code, says) in FAULTS {
             scope.spawn(move || {
                 let case = Case::new();
-                case.machine.sh(fault).ends(0);
-                let before = case.machine.tree();
+                case.sandbox.sh(fault).ends(0);
+                let before = case.sandbox.tree();
                 let failed = case.yes(&[]);
                 assert!(failed.code == *code && failed.stderr.contains(says), "{name}: {failed:#?}");
-                same(&before, &case.machine.tree());
+                same(&before, &case.sandbox.tree());
                 assert!(case.setup(&["--remove", "--yes"]).ends(0).stdout.contains("nothing to do"), "{name}");
             });
         }
@@ -281,17 +281,17 @@ fn a_setup_that_was_killed_is_told_of_and_cleaned_up_at_any_step() {
         for part in 0..2 {
             scope.spawn(move || {
                 let case = Case::new();
-                let before = case.machine.tree();
+                let before = case.sandbox.tree();
                 for at in (1 + part..steps).step_by(2) {
                     // The journal is written before each step: a kill when it has so many.
-                    let mut running = common::Running::start(case.machine.command(&[
+                    let mut running = common::Running::start(case.sandbox.command(&[
                         case.rex.program().to_str().unwrap(), "setup", "--yes", "--key", case.public(),
                     ]));
                     let journal = "cat /var/lib/rex-setup/state.json 2>/dev/null | grep -c '\"step\"'";
-                    let count = || case.machine.sh(journal).stdout.trim().parse::<usize>().unwrap_or(0);
+                    let count = || case.sandbox.sh(journal).stdout.trim().parse::<usize>().unwrap_or(0);
                     until(60.0, || count() >= at || running.status().is_some());
                     // By number, in the namespace of this machine.
-                    case.machine.sh("for p in /proc/[0-9]*; do [ \"$(cat $p/comm 2>/dev/null)\" != rex ] || kill -9 ${p#/proc/}; done; true");
+                    case.sandbox.sh("for p in /proc/[0-9]*; do [ \"$(cat $p/comm 2>/dev/null)\" != rex ] || kill -9 ${p#/proc/}; done; true");
                     let _ = running.finish(60);
                     let told = case.setup(&["--dry-run", "--key", case.public()]);
                     if told.code != 0 {
@@ -302,7 +302,7 @@ fn a_setup_that_was_killed_is_told_of_and_cleaned_up_at_any_step() {
                         case.yes(&[]).ends(0);
                     }
                     case.is_taken_back_to(&before);
-                    case.machine.sh("rm -rf /var/log/rex").ends(0);
+                    case.sandbox.sh("rm -rf /var/log/rex").ends(0);
                 }
             });
         }
@@ -313,16 +313,16 @@ fn a_setup_that_was_killed_is_told_of_and_cleaned_up_at_any_step() {
 fn what_the_owner_changed_since_is_kept() {
     needs_namespaces!();
     let case = Case::new();
-    let before = case.machine.tree();
+    let before = case.sandbox.tree();
     case.yes(&[]).ends(0);
-    case.machine.sh("echo '# mine' >>/etc/rex/rex.toml; echo '# mine' >>/etc/pam.d/sshd; echo x >/etc/rex/scripts/mine.rhai; useradd -r -s /bin/sh later && gpasswd -a later rexusers").ends(0);
+    case.sandbox.sh("echo '# mine' >>/etc/rex/rex.toml; echo '# mine' >>/etc/pam.d/sshd; echo x >/etc/rex/scripts/mine.rhai; useradd -r -s /bin/sh later && gpasswd -a later rexusers").ends(0);
     // Running it again leaves that alone.
     assert!(case.yes(&[]).ends(0).stdout.contains("nothing to do"));
     let removed = case.setup(&["--remove", "--yes"]);
     assert!(removed.ends(0).stdout.contains("/etc/rex/rex.toml.rex-saved") && removed.stdout.contains("has members by now: later"), "{removed:#?}");
-    assert!(case.machine.sh("tail -1 /etc/rex/rex.toml.rex-saved").stdout.contains("# mine"));
-    assert_eq!(case.machine.sh("ls /etc/rex /etc/rex/scripts").stdout, "/etc/rex:\nrex.toml.rex-saved\nscripts\n\n/etc/rex/scripts:\nmine.rhai\n");
-    let pam = case.machine.sh("cat /etc/pam.d/sshd").stdout;
+    assert!(case.sandbox.sh("tail -1 /etc/rex/rex.toml.rex-saved").stdout.contains("# mine"));
+    assert_eq!(case.sandbox.sh("ls /etc/rex /etc/rex/scripts").stdout, "/etc/rex:\nrex.toml.rex-saved\nscripts\n\n/etc/rex/scripts:\nmine.rhai\n");
+    let pam = case.sandbox.sh("cat /etc/pam.d/sshd").stdout;
     assert!(pam.contains("user_readenv=1") && pam.ends_with("# mine\n"));
     assert!(before.contains("/etc/pam.d/sshd"));
 }
@@ -331,9 +331,9 @@ fn what_the_owner_changed_since_is_kept() {
 fn the_main_file_gets_an_include_where_it_has_none() {
     needs_namespaces!();
     let case = Case::new();
-    case.machine.sh("sed -i '/^Include/d' /etc/ssh/sshd_config; echo 'Bad line' >/etc/ssh/sshd_config.d/unused.conf; usermod -d /home/x nobody").ends(0);
-    case.machine.start_sshd();
-    let before = case.machine.tree();
+    case.sandbox.sh("sed -i '/^Include/d' /etc/ssh/sshd_config; echo 'Bad line' >/etc/ssh/sshd_config.d/unused.conf; usermod -d /home/x nobody").ends(0);
+    case.sandbox.start_sshd();
+    let before = case.sandbox.tree();
     let done = case.yes(&[]);
     assert!(done.ends(0).stdout.contains("+Include /etc/ssh/sshd_config.d/rex.conf"), "{done:#?}");
     case.works_as("agent", "agent");

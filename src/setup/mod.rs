@@ -145,15 +145,16 @@ fn carry_out(prepared: &Prepared, journal: &mut Journal, reloaded: &mut bool, te
         tell("sshd's configuration is valid, says what it should, and nothing changed for those at work here");
         tries(plan, journal, Door::Beside, tell)?;
     }
+    let runs = ssh && verify::runs()?;
     if plan.steps.iter().any(Step::concerns_sshd) {
         *reloaded = true;
         tell(verify::reload()?);
     }
-    let door = if ssh { verify::daemon()? } else { Some(verify::server()?) };
-    if let Some(door) = door {
-        tries(plan, journal, door, tell)?;
+    if ssh && !runs {
+        return Ok(());
     }
-    Ok(())
+    let door = if ssh { verify::daemon()? } else { verify::server()? };
+    tries(plan, journal, door, tell)
 }
 
 /// Real logins, with a key that is there for that long.
@@ -194,7 +195,11 @@ fn take_back(journal: &mut Journal, reloaded: bool, tell: &mut dyn FnMut(&str)) 
     }
     if reloaded && steps.iter().any(Step::concerns_sshd) {
         verify::valid()?;
+        let runs = verify::runs()?;
         tell(verify::reload()?);
+        if runs {
+            verify::daemon()?;
+        }
     }
     journal.forget()
 }

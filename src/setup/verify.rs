@@ -143,13 +143,29 @@ pub enum Door {
     At(SocketAddr),
 }
 
-/// The daemon's door, where one runs; after it was asked to read its configuration it may take a moment.
+/// Whether an sshd listens on this host.
+///
+/// # Errors
+/// Where there is none to be asked for.
+pub fn runs() -> Result<bool> {
+    Ok(!Sshd::find(None)?.daemons().is_empty())
+}
+
+/// The door of the daemon that ran before it was asked to read its configuration: it starts itself anew for that, which takes a moment.
 ///
 /// # Errors
 /// [`Kind::Unavailable`] when it does not answer any more.
-pub fn daemon() -> Result<Option<Door>> {
+pub fn daemon() -> Result<Door> {
     let sshd = Sshd::find(None)?;
-    let Some(running) = sshd.daemons().into_iter().next() else { return Ok(None) };
+    let mut left = SETTLE;
+    let running = loop {
+        match sshd.daemons().into_iter().next() {
+            Some(daemon) => break daemon,
+            None if left == 0 => return Err(Error::new(Kind::Unavailable, "sshd ran and does not run any more")),
+            None => program::wait(PAUSE),
+        }
+        left -= 1;
+    };
     let effective = sshd.effective(&Connection::of("root"))?;
     let port = running.words.iter().position(|word| word == "-p").and_then(|at| running.words.get(at + 1)).and_then(|port| port.parse().ok());
     let mut addresses: Vec<SocketAddr> = effective.all("listenaddress").filter_map(|text| text.parse().ok()).collect();
@@ -166,7 +182,7 @@ pub fn daemon() -> Result<Option<Door>> {
     addresses.sort_by_key(SocketAddr::is_ipv6);
     for _ in 0..SETTLE {
         if let Some(address) = addresses.iter().find(|address| answers(**address, PAUSE * 10)) {
-            return Ok(Some(Door::At(*address)));
+            return Ok(Door::At(*address));
         }
         program::wait(PAUSE);
     }

@@ -4,14 +4,14 @@
 
 mod account;
 mod corral;
-mod machine;
+mod sandbox;
 mod process;
 mod sshd;
 mod systemd;
 
 pub use account::Account;
 pub use corral::Corral;
-pub use machine::Machine;
+pub use sandbox::Sandbox;
 pub use process::{Running, alive, children, run, until};
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A machine of its own for a test: /etc, /home, /root, /var, /usr/bin and /run that only its namespaces have, and no systemd. Usage, as root:
-#   machine.sh boot FOLDER      stays until it is killed; FOLDER/pid holds the process id of its first process as the host sees it
+# A sandbox for a test: /etc, /home, /root, /var, /usr/bin and /run that only its namespaces have, and no systemd. Usage, as root:
+#   sandbox.sh boot FOLDER      stays until it is killed; FOLDER/pid holds the process id of its first process as the host sees it
 set -eu
 
 main=$0 step=$1 folder=$2
@@ -17,8 +17,12 @@ inside() {
     mkdir "$fresh/etc"
     # Accounts of other tests come and go, and with them the files beside /etc/passwd that useradd writes.
     cp -a /etc/. "$fresh/etc/" 2>/dev/null || cp -a /etc/. "$fresh/etc/" 2>/dev/null || cp -a /etc/. "$fresh/etc/" 2>/dev/null || cp -a /etc/. "$fresh/etc/"
-    rm -rf "$fresh/etc/rex" "$fresh"/etc/ssh/sshd_config.d/rex*.conf "$fresh/etc/.pwd.lock" "$fresh"/etc/*.lock
-    for place in home root var usr/bin; do
+    rm -rf "$fresh/etc/rex" "$fresh"/etc/ssh/sshd_config.d/rex*.conf "$fresh"/etc/*.lock
+    # Every host where an account was ever made has it (lckpwdf(3)).
+    : >"$fresh/etc/.pwd.lock" && chmod 600 "$fresh/etc/.pwd.lock"
+    mount -t tmpfs -o mode=755 none /home
+    mount -t tmpfs -o mode=700 none /root
+    for place in var usr/bin; do
         name=$(echo $place | tr / -)
         mkdir "$fresh/$name-upper" "$fresh/$name-work"
         mount -t overlay -o "lowerdir=/$place,upperdir=$fresh/$name-upper,workdir=$fresh/$name-work" none "/$place"

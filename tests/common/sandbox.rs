@@ -1,26 +1,27 @@
-//! A machine of its own for a test: /etc, /home, /root, /var, /usr/bin and /run that only its namespaces have, booted by machine.sh; and an sshd in it.
+//! A sandbox for a test: /etc, /home, /root, /var, /usr/bin and /run that only its namespaces have, booted by sandbox.sh; and an sshd in it.
 
 use super::process::{self, until};
 use super::sshd::Key;
 use super::{Rex, Run};
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// Killed with everything in it when dropped.
-pub struct Machine {
+pub struct Sandbox {
     outer: Child,
     pid: u32,
-    port: u16,
+    port: Cell<u16>,
     root: PathBuf,
 }
 
-impl Machine {
+impl Sandbox {
     #[track_caller]
     pub fn boot(rex: &Rex) -> Self {
-        let folder = rex.root().join("machine");
+        let folder = rex.root().join("sandbox");
         fs::create_dir_all(&folder).unwrap();
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/common/machine.sh");
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/common/sandbox.sh");
         let log = fs::File::create(folder.join("log")).unwrap();
         let mut command = Command::new("sh");
         command.arg(script).arg("boot").arg(&folder).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -32,12 +33,12 @@ impl Machine {
         });
         let Some(pid) = pid else {
             let _ = outer.kill();
-            panic!("no machine: {}", fs::read_to_string(folder.join("log")).unwrap_or_default());
+            panic!("no sandbox: {}", fs::read_to_string(folder.join("log")).unwrap_or_default());
         };
-        let machine = Self { outer, pid, port: super::sshd::spare_port(), root: rex.root().to_path_buf() };
+        let sandbox = Self { outer, pid, port: Cell::new(super::sshd::spare_port()), root: rex.root().to_path_buf() };
         // Its sshd listens on loopback alone, and is what `sshd -T` says.
-        machine.sh(&format!("printf 'Port {}\\nListenAddress 127.0.0.1\\n' >>/etc/ssh/sshd_config", machine.port)).ends(0);
-        machine
+        sandbox.sh(&format!("printf 'Port {}\\nListenAddress 127.0.0.1\\n' >>/etc/ssh/sshd_config", sandbox.port.get())).ends(0);
+        sandbox
     }
     /// A command inside, to be run by the caller.
     pub fn command(&self, words: &[&str]) -> Command {
@@ -58,8 +59,17 @@ impl Machine {
     /// Starts the machine's sshd; it is reloaded by signal, since there is no systemd.
     #[track_caller]
     pub fn start_sshd(&self) {
-        self.exec(&["/usr/sbin/sshd"]).ends(0);
-        assert!(until(20.0, || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()), "no sshd on port {}", self.port);
+        for _ in 0..10 {
+            self.exec(&["/usr/sbin/sshd"]);
+            // It writes the file when it listens; without a port it ends.
+            if until(3.0, || self.sh("test -s /run/sshd.pid && kill -0 $(cat /run/sshd.pid)").code == 0) {
+                return;
+            }
+            let port = super::sshd::spare_port();
+            self.sh(&format!("sed -i 's/^Port .*/Port {port}/' /etc/ssh/sshd_config")).ends(0);
+            self.port.set(port);
+        }
+        panic!("no spare port found");
     }
     /// `ssh` from outside to the machine's sshd (or another port).
     pub fn ssh_command(&self, port: u16, name: &str, key: &Key, options: &[&str], request: &[&str]) -> Command {
@@ -74,7 +84,7 @@ impl Machine {
     }
     #[track_caller]
     pub fn ssh(&self, name: &str, key: &Key, options: &[&str], request: &[&str], stdin: &str) -> Run {
-        process::run(self.ssh_command(self.port, name, key, options, request), stdin.as_bytes(), 60)
+        process::run(self.ssh_command(self.port.get(), name, key, options, request), stdin.as_bytes(), 60)
     }
     /// Every file, folder and link of the places that a setup may touch, with owner, mode and digest; not the copies that useradd keeps (`passwd-` …).
     #[track_caller]
@@ -88,11 +98,11 @@ impl Machine {
         self.sh(&script).ends(0).stdout.clone()
     }
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.get()
     }
 }
 
-impl Drop for Machine {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid as i32) {
             // The death of the first process ends every process of its namespace, and the last of those ends the mounts.
