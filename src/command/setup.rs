@@ -82,7 +82,8 @@ pub struct SetupArgs {
 pub fn run(args: SetupArgs, environment: &Environment) -> u8 {
     match try_run(args, environment) {
         Ok(code) => code,
-        Err(error) if error.kind == Kind::Busy => {
+        // A device that is busy has an errno; another setup has none.
+        Err(error) if error.kind == Kind::Busy && error.errno.is_none() => {
             let _ = super::local::failed(&error);
             Exit::Transient as u8
         }
