@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
-use common::{Key, Sandbox, Rex, Run, until};
+use common::{Key, Rex, Run, Sandbox, until};
 
 struct Case {
     sandbox: Sandbox,
@@ -70,7 +70,10 @@ fn an_account_of_the_group_asks_rex_and_nothing_else_and_all_of_it_is_taken_back
     case.sandbox.start_sshd();
     let before = case.sandbox.tree();
     let plan = case.setup(&["--dry-run", "--key", case.public()]);
-    assert!(plan.ends(0).stdout.contains("make the account `agent`") && plan.stdout.contains("+    ForceCommand exec /usr/bin/rex session"), "{plan:#?}");
+    assert!(
+        plan.ends(0).stdout.contains("make the account `agent`") && plan.stdout.contains("+    ForceCommand exec /usr/bin/rex session"),
+        "{plan:#?}"
+    );
     same(&before, &case.sandbox.tree());
     // Nobody can be asked here.
     assert!(case.setup(&["--key", case.public()]).ends(2).stderr.contains("--yes"));
@@ -82,7 +85,12 @@ fn an_account_of_the_group_asks_rex_and_nothing_else_and_all_of_it_is_taken_back
     // Not even with the switches of the client.
     let forward = case.sandbox.ssh("agent", &case.key, &["-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"], &["rex", "whoami"], "");
     assert_ne!(forward.code, 0, "{forward:#?}");
-    assert!(case.sandbox.sh("stat -c '%U %a' /home/agent /etc/rex/keys/agent; getent shadow agent | cut -d: -f2").stdout.starts_with("root 755\nroot 644\n*\n"));
+    assert!(
+        case.sandbox
+            .sh("stat -c '%U %a' /home/agent /etc/rex/keys/agent; getent shadow agent | cut -d: -f2")
+            .stdout
+            .starts_with("root 755\nroot 644\n*\n")
+    );
     // Nothing of the tries is left.
     assert_eq!(case.sandbox.sh("cat /etc/rex/keys/agent").stdout.trim(), case.public());
     assert_eq!(case.sandbox.sh("ls /run | grep rex-setup").stdout, "");
@@ -126,7 +134,18 @@ fn certificates_of_an_authority_are_the_people_they_name() {
     case.sandbox.start_sshd();
     let before = case.sandbox.tree();
     let (authority, other) = (Key::new(&case.rex, "ca"), Key::new(&case.rex, "other-ca"));
-    let words = ["--flavour", "certificate", "--account", "ops", "--principal", "alice", "--certificate-principal", "alice@corp", "--yes", "--authority"];
+    let words = [
+        "--flavour",
+        "certificate",
+        "--account",
+        "ops",
+        "--principal",
+        "alice",
+        "--certificate-principal",
+        "alice@corp",
+        "--yes",
+        "--authority",
+    ];
     case.setup(&[&words[..], &[&authority.public]].concat()).ends(0);
     assert_eq!(case.ssh("ops", &["rex", "whoami"], "").code, 255, "a key without a certificate");
     other.certify(&case.key, "alice", "alice@corp", &["-V", "-5m:+1h"]);
@@ -144,7 +163,9 @@ fn a_key_of_root_asks_rex_and_other_keys_of_root_are_as_before() {
     let case = Case::new();
     case.sandbox.start_sshd();
     let other = Key::new(&case.rex, "admin");
-    case.sandbox.sh(&format!("mkdir -m 700 /root/.ssh; echo '{}' >/root/.ssh/authorized_keys; chmod 600 /root/.ssh/authorized_keys", other.public)).ends(0);
+    case.sandbox
+        .sh(&format!("mkdir -m 700 /root/.ssh; echo '{}' >/root/.ssh/authorized_keys; chmod 600 /root/.ssh/authorized_keys", other.public))
+        .ends(0);
     let before = case.sandbox.tree();
     let done = case.yes(&["--flavour", "root", "--principal", "alice"]);
     assert!(done.ends(0).stdout.contains("other keys of root still give a shell"), "{done:#?}");
@@ -196,7 +217,9 @@ fn one_key_of_an_account_asks_rex_and_the_owners_settings_stay() {
 fn a_link_in_a_home_is_not_gone_through() {
     needs_namespaces!();
     let case = Case::new();
-    case.sandbox.sh("useradd --create-home --shell /bin/sh --password '*' carol; mkdir /home/carol/real; ln -s /etc /home/carol/.ssh").ends(0);
+    case.sandbox
+        .sh("useradd --create-home --shell /bin/sh --password '*' carol; mkdir /home/carol/real; ln -s /etc /home/carol/.ssh")
+        .ends(0);
     case.sandbox.sh("mkdir -p /etc/rex; printf '[audit]\\nsyslog_socket = \"/run/log\"\\n' >/etc/rex/rex.toml").ends(0);
     let before = case.sandbox.tree();
     let refused = case.yes(&["--flavour", "key", "--account", "carol", "--principal", "alice"]);
@@ -243,15 +266,40 @@ fn whoever_is_at_work_is_not_locked_out() {
 /// What goes wrong: what is done to the machine before, and what setup says then.
 const FAULTS: &[(&str, &str, i32, &str)] = &[
     ("a broken configuration of sshd", "echo 'NoSuchKeyword yes' >>/etc/ssh/sshd_config", 78, "not valid as it is now"),
-    ("a match that comes first", "printf 'Match Group rexusers\\n  ForceCommand none\\n' >/etc/ssh/sshd_config.d/a.conf", 78, "another part of its configuration comes first"),
+    (
+        "a match that comes first",
+        "printf 'Match Group rexusers\\n  ForceCommand none\\n' >/etc/ssh/sshd_config.d/a.conf",
+        78,
+        "another part of its configuration comes first",
+    ),
     ("accounts that may log in", "echo 'AllowUsers bob' >/etc/ssh/sshd_config.d/a.conf", 78, "a login as `agent` did not end as it has to"),
-    ("a file that cannot be replaced", "mkdir -p /etc/rex && touch /etc/pam.d/x && mount --bind /etc/pam.d/sshd /etc/pam.d/sshd", 78, "/etc/pam.d/sshd"),
-    ("no room", "mkdir -p /etc/rex/keys && mount -t tmpfs -o size=4k,mode=755 none /etc/rex/keys && head -c 8192 /dev/zero >/etc/rex/keys/full; true", 78, "/etc/rex/keys/agent"),
-    ("a tool that fails", "printf '#!/bin/sh\\necho no useradd today >&2\\nexit 9\\n' >/run/useradd; chmod 755 /run/useradd; mount --bind /run/useradd /usr/sbin/useradd", 78, "no useradd today"),
+    (
+        "a file that cannot be replaced",
+        "mkdir -p /etc/rex && touch /etc/pam.d/x && mount --bind /etc/pam.d/sshd /etc/pam.d/sshd",
+        78,
+        "/etc/pam.d/sshd",
+    ),
+    (
+        "no room",
+        "mkdir -p /etc/rex/keys && mount -t tmpfs -o size=4k,mode=755 none /etc/rex/keys && head -c 8192 /dev/zero >/etc/rex/keys/full; true",
+        78,
+        "/etc/rex/keys/agent",
+    ),
+    (
+        "a tool that fails",
+        "printf '#!/bin/sh\\necho no useradd today >&2\\nexit 9\\n' >/run/useradd; chmod 755 /run/useradd; mount --bind /run/useradd /usr/sbin/useradd",
+        78,
+        "no useradd today",
+    ),
     ("policies that are not valid", "mkdir -p /etc/rex/policies; echo 'permit(' >/etc/rex/policies/x.cedar", 78, "x.cedar"),
     ("a folder that others can write", "mkdir -p /etc/rex; chmod 777 /etc/rex", 78, "chmod 0755 /etc/rex"),
     ("somebody's own configuration", "echo 'X11Forwarding no' >/etc/ssh/sshd_config.d/rex.conf", 78, "which setup did not write"),
-    ("another principal of that name", "mkdir -p /etc/rex; printf '[[principal]]\\nname = \"agent\"\\n' >/etc/rex/principals.toml", 78, "has a principal `agent` already"),
+    (
+        "another principal of that name",
+        "mkdir -p /etc/rex; printf '[[principal]]\\nname = \"agent\"\\n' >/etc/rex/principals.toml",
+        78,
+        "has a principal `agent` already",
+    ),
     ("settings of another way in", "mkdir -p /etc/rex; printf 'identity = [\"auth-info\"]\\n' >/etc/rex/rex.toml", 78, "rests on `user`"),
 ];
 
@@ -289,7 +337,12 @@ fn a_setup_that_was_killed_is_told_of_and_cleaned_up() {
         let kill = format!(
             "until [ $(grep -c '\"step\"' /var/lib/rex-setup/state.json 2>/dev/null || true) -ge {at} ] 2>/dev/null || ! kill -0 $1; do :; done; kill -9 $1; true"
         );
-        let script = format!("{} setup --yes --key '{}' >/dev/null 2>&1 & sh -c \"{}\" - $!", case.rex.program().display(), case.public(), kill.replace('"', "\\\"").replace('$', "\\$"));
+        let script = format!(
+            "{} setup --yes --key '{}' >/dev/null 2>&1 & sh -c \"{}\" - $!",
+            case.rex.program().display(),
+            case.public(),
+            kill.replace('"', "\\\"").replace('$', "\\$")
+        );
         case.sandbox.sh(&script).ends(0);
         let told = case.setup(&["--dry-run", "--key", case.public()]);
         assert!(told.ends(78).stderr.contains("was interrupted at"), "{at}: {told:#?}");
@@ -312,9 +365,15 @@ fn what_the_owner_changed_since_is_kept() {
     // Running it again leaves that alone.
     assert!(case.yes(&[]).ends(0).stdout.contains("nothing to do"));
     let removed = case.setup(&["--remove", "--yes"]);
-    assert!(removed.ends(0).stdout.contains("/etc/rex/rex.toml.rex-saved") && removed.stdout.contains("has members by now: later"), "{removed:#?}");
+    assert!(
+        removed.ends(0).stdout.contains("/etc/rex/rex.toml.rex-saved") && removed.stdout.contains("has members by now: later"),
+        "{removed:#?}"
+    );
     assert!(case.sandbox.sh("tail -1 /etc/rex/rex.toml.rex-saved").stdout.contains("# mine"));
-    assert_eq!(case.sandbox.sh("ls /etc/rex /etc/rex/scripts").stdout, "/etc/rex:\nrex.toml.rex-saved\nscripts\n\n/etc/rex/scripts:\nmine.rhai\n");
+    assert_eq!(
+        case.sandbox.sh("ls /etc/rex /etc/rex/scripts").stdout,
+        "/etc/rex:\nrex.toml.rex-saved\nscripts\n\n/etc/rex/scripts:\nmine.rhai\n"
+    );
     let pam = case.sandbox.sh("cat /etc/pam.d/sshd").stdout;
     assert!(pam.contains("user_readenv=1") && pam.ends_with("# mine\n"));
     assert!(before.contains("/etc/pam.d/sshd"));
@@ -324,7 +383,9 @@ fn what_the_owner_changed_since_is_kept() {
 fn the_main_file_gets_an_include_where_it_has_none() {
     needs_namespaces!();
     let case = Case::new();
-    case.sandbox.sh("sed -i '/^Include/d' /etc/ssh/sshd_config; echo 'Bad line' >/etc/ssh/sshd_config.d/unused.conf; usermod -d /home/x nobody").ends(0);
+    case.sandbox
+        .sh("sed -i '/^Include/d' /etc/ssh/sshd_config; echo 'Bad line' >/etc/ssh/sshd_config.d/unused.conf; usermod -d /home/x nobody")
+        .ends(0);
     case.sandbox.start_sshd();
     let before = case.sandbox.tree();
     let done = case.yes(&[]);

@@ -109,9 +109,14 @@ fn try_run(args: SetupArgs, environment: &Environment) -> Result<u8> {
         return remove(&args, &applied);
     }
     if let Some(run) = Journal::interrupted(&applied) {
-        say(&format!("the setup of {} was interrupted at: {}", run.at, run.steps.last().map_or_else(|| "its beginning".to_owned(), Step::describe)));
+        say(&format!(
+            "the setup of {} was interrupted at: {}",
+            run.at,
+            run.steps.last().map_or_else(|| "its beginning".to_owned(), Step::describe)
+        ));
         if args.dry_run || args.json {
-            return Err(Error::new(Kind::Config, "a setup was interrupted").with_hint("`rex setup --remove` takes back what it did; so does `rex setup`, before anything else"));
+            return Err(Error::new(Kind::Config, "a setup was interrupted")
+                .with_hint("`rex setup --remove` takes back what it did; so does `rex setup`, before anything else"));
         }
         ask(&args, "Take back what it did, and go on?")?;
         setup::clean_up(&mut |line| say(line))?;
@@ -126,9 +131,18 @@ fn try_run(args: SetupArgs, environment: &Environment) -> Result<u8> {
         return Ok(Exit::Ok as u8);
     }
     ask(&args, "Do this?")?;
-    setup::apply(&prepared, &mut |line| if args.json { say(line) } else { let _ = show(&format!("{line}\n")); })?;
+    setup::apply(&prepared, &mut |line| {
+        if args.json {
+            say(line)
+        } else {
+            let _ = show(&format!("{line}\n"));
+        }
+    })?;
     if !args.json {
-        show(&format!("\nThis host is ready. `rex setup --remove` takes all of it back; `rex policy check` looks at the policies.\n{}", prepared.next_words()));
+        show(&format!(
+            "\nThis host is ready. `rex setup --remove` takes all of it back; `rex policy check` looks at the policies.\n{}",
+            prepared.next_words()
+        ));
     }
     Ok(Exit::Ok as u8)
 }
@@ -164,7 +178,13 @@ fn remove(args: &SetupArgs, applied: &[Applied]) -> Result<u8> {
         return Ok(Exit::Ok as u8);
     }
     ask(args, "Take this back?")?;
-    setup::remove(&mut |line| if args.json { say(line) } else { let _ = show(&format!("{line}\n")); })?;
+    setup::remove(&mut |line| {
+        if args.json {
+            say(line)
+        } else {
+            let _ = show(&format!("{line}\n"));
+        }
+    })?;
     Ok(Exit::Ok as u8)
 }
 
@@ -175,12 +195,17 @@ fn ask(args: &SetupArgs, question: &str) -> Result<()> {
         return Ok(());
     }
     if !crate::output::is_tty(rustix::stdio::stdin()) {
-        return Err(Error::new(Kind::Usage, "nobody can be asked here; nothing has changed").with_hint("--yes does it without asking, --dry-run shows the plan"));
+        return Err(Error::new(Kind::Usage, "nobody can be asked here; nothing has changed")
+            .with_hint("--yes does it without asking, --dry-run shows the plan"));
     }
     show(&format!("\n{question} [y/N] "));
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
-    if ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str()) { Ok(()) } else { Err(Error::new(Kind::Cancelled, "nothing has changed")) }
+    if ["y", "yes"].contains(&line.trim().to_ascii_lowercase().as_str()) {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::Cancelled, "nothing has changed"))
+    }
 }
 
 fn plan_text(args: &SetupArgs, prepared: &Prepared) -> String {
@@ -198,7 +223,9 @@ fn plan_text(args: &SetupArgs, prepared: &Prepared) -> String {
         if is_new && (lines > SHOWN || is_dull) && !args.verbose {
             let _ = writeln!(text, "      {} lines; --verbose shows them", lines - 3);
         } else {
-            diff.lines().for_each(|line| { let _ = writeln!(text, "      {line}"); });
+            diff.lines().for_each(|line| {
+                let _ = writeln!(text, "      {line}");
+            });
         }
     }
     for note in &plan.notes {

@@ -57,11 +57,13 @@ fn serve(listener: &TcpListener, mut command: Command, limit: Duration) -> Resul
     let mut child = command.stdin(input).stdout(OwnedFd::from(stream)).spawn()?;
     // The descriptors in `command` would keep the connection open.
     drop(command);
-    let said = child.stderr.take().map(|pipe| std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = pipe.take(MAX_SAID).read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
-    }));
+    let said = child.stderr.take().map(|pipe| {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = pipe.take(MAX_SAID).read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    });
     let end = Instant::now() + limit;
     let handle = rustix::process::pidfd_open(rustix::process::Pid::from_child(&child), rustix::process::PidfdFlags::empty());
     let ended = handle.is_ok_and(|handle| {
@@ -92,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_connection_is_the_programs_input_and_output() {
-        let inetd = Inetd::wait(Path::new("/bin/sh"), &["-c", "read line; echo \"SSH-$line\"; echo done >&2"], Duration::from_secs(20)).unwrap();
+        let inetd =
+            Inetd::wait(Path::new("/bin/sh"), &["-c", "read line; echo \"SSH-$line\"; echo done >&2"], Duration::from_secs(20)).unwrap();
         let mut stream = TcpStream::connect(inetd.address()).unwrap();
         stream.write_all(b"hello\n").unwrap();
         let mut answer = String::new();

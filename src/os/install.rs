@@ -254,7 +254,8 @@ pub fn give(path: &Path, rights: Rights) -> Result<()> {
     let above = folder(above).map_err(told("open the folder of", path))?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let thing = rustix::fs::openat(&above, name, flags, Mode::empty()).map_err(told("open", path))?;
-    rustix::fs::fchown(&thing, Some(Uid::from_raw(rights.uid)), Some(Gid::from_raw(rights.gid))).map_err(told("change the owner of", path))?;
+    rustix::fs::fchown(&thing, Some(Uid::from_raw(rights.uid)), Some(Gid::from_raw(rights.gid)))
+        .map_err(told("change the owner of", path))?;
     rustix::fs::fchmod(&thing, Mode::from_raw_mode(rights.mode)).map_err(told("change the mode of", path))
 }
 

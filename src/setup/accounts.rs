@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// How long one of these tools may take. They wait for a lock of the account files; starting a unit waits for its start.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often an account that is in use is tried to be removed, a second apart.
+/// How often something is tried that others keep busy, a second apart.
 const TRIES: u32 = 10;
 const FOLDERS: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
 
@@ -29,8 +29,19 @@ fn run(name: &str, package: &str, arguments: &[&str]) -> Result<Ran> {
 
 /// Runs it; its words are the error when it fails.
 fn must(name: &str, package: &str, arguments: &[&str]) -> Result<()> {
-    let ran = run(name, package, arguments)?;
-    if ran.code == Some(0) { Ok(()) } else { Err(failure(name, &ran)) }
+    for _ in 0..TRIES {
+        let ran = run(name, package, arguments)?;
+        if ran.code == Some(0) {
+            return Ok(());
+        }
+        // Another tool at the same files; these give up at once.
+        if !ran.stderr.contains("cannot lock") {
+            return Err(failure(name, &ran));
+        }
+        program::wait(Duration::from_secs(1));
+    }
+    Err(Error::new(Kind::Busy, format!("`{name}` finds the account files locked"))
+        .with_hint("somebody else changes accounts; a lock that is left over is /etc/passwd.lock or the like"))
 }
 
 fn failure(name: &str, ran: &Ran) -> Error {

@@ -3,7 +3,9 @@
 use super::rights::Needs;
 use super::texts::{self, DROP_IN, SSHD_CONFIG};
 use super::wanted::{Flavour, Wanted};
-use super::{HOME, KEYS, PAM, POLICIES, PRINCIPALS_TOML, PROGRAM, REX_TOML, ROOT_DROP_IN, RULES, SHELL, SHELLS, TMPFILES, TMPFILES_OF_PACKAGE, UNIT};
+use super::{
+    HOME, KEYS, PAM, POLICIES, PRINCIPALS_TOML, PROGRAM, REX_TOML, ROOT_DROP_IN, RULES, SHELL, SHELLS, TMPFILES, TMPFILES_OF_PACKAGE, UNIT,
+};
 use crate::error::{Error, Kind, Result};
 use crate::host::keys;
 use crate::host::sshd::{Connection, Effective, Sshd};
@@ -27,7 +29,7 @@ pub struct OfSshd {
 /// The host.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    things: BTreeMap<PathBuf, Thing>,
+    pub(super) things: BTreeMap<PathBuf, Thing>,
     /// The account that is wanted, where it is there.
     pub user: Option<User>,
     /// Groups that matter here, those of them that are there.
@@ -77,8 +79,31 @@ impl Facts {
 
     /// Every place that a plan may touch.
     fn candidates(&self, wanted: &Wanted) -> Vec<PathBuf> {
-        let fixed = [PROGRAM, super::AUDIT_FILE, SHELL, SHELLS, REX_TOML, PRINCIPALS_TOML, TMPFILES, TMPFILES_OF_PACKAGE, SSHD_CONFIG, DROP_IN, ROOT_DROP_IN, PAM, UNIT];
-        let more = ["/usr/sbin/nologin", "/etc/ssh/sshd_config.d", "/etc/tmpfiles.d", "/usr/lib/tmpfiles.d", "/etc/polkit-1/rules.d", texts::AUTHORITIES, texts::CERTIFICATE_PRINCIPALS, super::SERVE_KEYS];
+        let fixed = [
+            PROGRAM,
+            super::AUDIT_FILE,
+            SHELL,
+            SHELLS,
+            REX_TOML,
+            PRINCIPALS_TOML,
+            TMPFILES,
+            TMPFILES_OF_PACKAGE,
+            SSHD_CONFIG,
+            DROP_IN,
+            ROOT_DROP_IN,
+            PAM,
+            UNIT,
+        ];
+        let more = [
+            "/usr/sbin/nologin",
+            "/etc/ssh/sshd_config.d",
+            "/etc/tmpfiles.d",
+            "/usr/lib/tmpfiles.d",
+            "/etc/polkit-1/rules.d",
+            texts::AUTHORITIES,
+            texts::CERTIFICATE_PRINCIPALS,
+            super::SERVE_KEYS,
+        ];
         let mut paths: Vec<PathBuf> = fixed.iter().chain(&more).map(PathBuf::from).collect();
         paths.extend(texts::folders().map(|(path, ..)| path.to_path_buf()));
         paths.push(Path::new(KEYS).join(&wanted.account));
@@ -92,7 +117,13 @@ impl Facts {
         paths.push(home.join(".ssh"));
         paths.push(home.join(".ssh/authorized_keys"));
         paths.push(home);
-        paths.extend(self.sshd.iter().flat_map(|sshd| sshd.key_files.iter()).flat_map(|file| [Some(file.clone()), file.parent().map(Path::to_path_buf)]).flatten());
+        paths.extend(
+            self.sshd
+                .iter()
+                .flat_map(|sshd| sshd.key_files.iter())
+                .flat_map(|file| [Some(file.clone()), file.parent().map(Path::to_path_buf)])
+                .flatten(),
+        );
         paths
     }
 
@@ -149,9 +180,12 @@ fn sshd(wanted: &Wanted, user: Option<&User>) -> Result<Option<OfSshd>> {
     // An account that is not there yet is asked about as it will be.
     let (name, home) = (wanted.account.clone(), Path::new(HOME).join(&wanted.account));
     let new = User { name, uid: u32::MAX, gid: u32::MAX, home, shell: PathBuf::new() };
-    let key_files: Vec<PathBuf> = keys::files(&effective, "AuthorizedKeysFile", user.unwrap_or(&new)).iter().map(|file| in_home(file)).collect();
+    let key_files: Vec<PathBuf> =
+        keys::files(&effective, "AuthorizedKeysFile", user.unwrap_or(&new)).iter().map(|file| in_home(file)).collect();
     let lines = key_files.iter().flat_map(|file| keys::read(file).unwrap_or_default());
-    let free_keys = lines.filter(|line| !line.has("command") && !wanted.keys.iter().any(|key| Some(&key.fingerprint) == line.fingerprint().as_ref())).count();
+    let free_keys = lines
+        .filter(|line| !line.has("command") && !wanted.keys.iter().any(|key| Some(&key.fingerprint) == line.fingerprint().as_ref()))
+        .count();
     Ok(Some(OfSshd {
         key_files,
         free_keys,

@@ -158,8 +158,11 @@ fn read(folder: &Path) -> Result<Vec<Applied>> {
     let me = rustix::process::geteuid().as_raw();
     match (install::look(folder)?, install::look(&path)?) {
         (_, Thing::Nothing) => Ok(Vec::new()),
-        (Thing::Folder(rights), Thing::File(found)) if rights.uid == me && rights.mode & 0o022 == 0 && found.uid == me && found.mode & 0o022 == 0 => {
-            let file: File = serde_json::from_slice(&found.content).map_err(|error| refused(&format!("the journal of setup is damaged ({error})")))?;
+        (Thing::Folder(rights), Thing::File(found))
+            if rights.uid == me && rights.mode & 0o022 == 0 && found.uid == me && found.mode & 0o022 == 0 =>
+        {
+            let file: File =
+                serde_json::from_slice(&found.content).map_err(|error| refused(&format!("the journal of setup is damaged ({error})")))?;
             if file.version == VERSION { Ok(file.runs) } else { Err(refused("the journal of setup was written by another version of rex")) }
         }
         _ => Err(refused("the journal of setup is not root's alone, so it is not believed")),
@@ -201,11 +204,27 @@ mod tests {
     #[test]
     fn every_step_survives_the_journal() {
         let before = super::super::step::Before { text: "a".into(), mode: 0o644, uid: 0, gid: 0 };
-        let file = Step::File { path: "/f".into(), why: "w".into(), text: "t".into(), mode: 0o600, owner: "a".into(), group: "b".into(), before: Some(before) };
+        let file = Step::File {
+            path: "/f".into(),
+            why: "w".into(),
+            text: "t".into(),
+            mode: 0o600,
+            owner: "a".into(),
+            group: "b".into(),
+            before: Some(before),
+        };
         let folder = Step::Folder { path: "/d".into(), mode: 0o755, owner: "root".into(), group: "root".into(), contents: Contents::Kept };
         let user = Step::User { name: "u".into(), home: "/home/u".into(), shell: "/bin/sh".into(), groups: vec!["g".into()] };
         let shell = Step::Shell { user: "u".into(), shell: "/usr/bin/rexsh".into(), before: "/bin/sh".into() };
-        for step in [file, folder, user, shell, Step::Group { name: "g".into() }, Step::Member { user: "u".into(), group: "g".into() }, Step::Unit { name: "x".into() }] {
+        for step in [
+            file,
+            folder,
+            user,
+            shell,
+            Step::Group { name: "g".into() },
+            Step::Member { user: "u".into(), group: "g".into() },
+            Step::Unit { name: "x".into() },
+        ] {
             let text = serde_json::to_string(&step).unwrap();
             assert_eq!(serde_json::from_str::<Step>(&text).unwrap(), step);
         }

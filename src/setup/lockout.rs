@@ -82,7 +82,10 @@ pub fn spare(operators: &[Operator], held: &[String]) -> Result<()> {
         if let Some(operator) = operators.iter().find(|operator| operator.name == *name || uid.is_some() && operator.uid == uid) {
             return Err(Error::new(
                 Kind::Config,
-                format!("`{}` is at work here (known by {}), and `{name}` could do nothing but ask rex from now on", operator.name, operator.how),
+                format!(
+                    "`{}` is at work here (known by {}), and `{name}` could do nothing but ask rex from now on",
+                    operator.name, operator.how
+                ),
             )
             .with_hint("choose an account of its own; if you have another way in, and mean it: --even-me"));
         }

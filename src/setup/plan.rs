@@ -5,8 +5,8 @@ use super::step::{Before, Contents, Step};
 use super::texts::{self, DROP_IN, Known, SSHD_CONFIG};
 use super::wanted::{Flavour, PublicKey, Wanted};
 use super::{
-    AUDIT_FILE, GROUP, HOST_KEY, KEYS, PAM, POLICIES, PRINCIPALS_TOML, PROGRAM, REX_TOML, ROOT_DROP_IN, SERVE_KEYS, SHELL, SHELLS, TMPFILES,
-    TMPFILES_OF_PACKAGE, UNIT,
+    AUDIT_FILE, GROUP, HOST_KEY, KEYS, PAM, POLICIES, PRINCIPALS_TOML, PROGRAM, REX_TOML, ROOT_DROP_IN, SERVE_KEYS, SHELL, SHELLS,
+    TMPFILES, TMPFILES_OF_PACKAGE, UNIT,
 };
 use crate::config::{Config, Evidence, evidence_word};
 use crate::error::{Error, Kind, Result};
@@ -21,7 +21,9 @@ pub enum Way {
     /// `ssh -s`, after a plain request.
     Subsystem,
     /// With a certificate for this principal, in a list of principals.
-    Certificate { principal: String },
+    Certificate {
+        principal: String,
+    },
     /// At rex's own server.
     Serve,
 }
@@ -129,7 +131,9 @@ impl Maker<'_> {
 
     fn folder(&mut self, path: &Path, mode: u32, owner: &str, group: &str, contents: Contents) -> Result<()> {
         match self.facts.thing(path) {
-            Thing::Nothing if self.plan.steps.iter().any(|step| matches!(step, Step::Folder { path: other, .. } if other == path)) => Ok(()),
+            Thing::Nothing if self.plan.steps.iter().any(|step| matches!(step, Step::Folder { path: other, .. } if other == path)) => {
+                Ok(())
+            }
             Thing::Nothing => {
                 let (path, owner, group) = (path.to_path_buf(), owner.to_owned(), group.to_owned());
                 self.step(Step::Folder { path, mode, owner, group, contents });
@@ -138,7 +142,8 @@ impl Maker<'_> {
             Thing::Folder(rights) if rights.uid == 0 && rights.mode & 0o022 & !mode == 0 || owner != "root" => Ok(()),
             Thing::Folder(rights) => {
                 let fault = format!("the folder is not root's alone (owner {}, mode {:04o})", rights.uid, rights.mode);
-                Err(config(fault, format!("chown root:{group} {0}; chmod {mode:04o} {0}", path.display())).with_path(path.display().to_string()))
+                Err(config(fault, format!("chown root:{group} {0}; chmod {mode:04o} {0}", path.display()))
+                    .with_path(path.display().to_string()))
             }
             _ => Err(config("a folder is needed here, and something else is there", "move it away").with_path(path.display().to_string())),
         }
@@ -195,7 +200,8 @@ impl Maker<'_> {
             let owner = if self.wanted.flavour == Flavour::Serve && path == Path::new("/var/log/rex") { "rex" } else { owner };
             self.shared_folder(path, mode, owner, group, if made_again { Contents::MadeAgain } else { Contents::Kept })?;
         }
-        let has_tmpfiles = ["/etc/tmpfiles.d", "/usr/lib/tmpfiles.d"].iter().any(|folder| matches!(self.facts.thing(folder), Thing::Folder(_)));
+        let has_tmpfiles =
+            ["/etc/tmpfiles.d", "/usr/lib/tmpfiles.d"].iter().any(|folder| matches!(self.facts.thing(folder), Thing::Folder(_)));
         if has_tmpfiles && *self.facts.thing(TMPFILES_OF_PACKAGE) == Thing::Nothing {
             if *self.facts.thing("/etc/tmpfiles.d") == Thing::Nothing {
                 self.folder(Path::new("/etc/tmpfiles.d"), 0o755, "root", "root", Contents::Kept)?;
@@ -396,7 +402,8 @@ impl Maker<'_> {
             text.push('\n');
         }
         if text.is_empty() {
-            return Err(Error::new(Kind::Usage, "say who may log in: --key FILE").with_hint("the file of a public key, such as ~/.ssh/id_ed25519.pub, or the key itself"));
+            return Err(Error::new(Kind::Usage, "say who may log in: --key FILE")
+                .with_hint("the file of a public key, such as ~/.ssh/id_ed25519.pub, or the key itself"));
         }
         Ok(text)
     }
@@ -430,7 +437,8 @@ impl Maker<'_> {
         }
         self.file(path, why, text)?;
         let main = self.facts.text(SSHD_CONFIG)?.ok_or_else(|| {
-            config("sshd has no configuration of its owner here", "copy the one of the system there, such as /usr/etc/ssh/sshd_config").with_path(SSHD_CONFIG)
+            config("sshd has no configuration of its owner here", "copy the one of the system there, such as /usr/etc/ssh/sshd_config")
+                .with_path(SSHD_CONFIG)
         })?;
         if texts::includes(main, path) {
             return Ok(());
@@ -465,7 +473,9 @@ impl Maker<'_> {
             if needed && self.has_group(group) {
                 groups.push(group);
             } else if needed {
-                self.note(format!("the policies let it read {what}; this host has no group `{group}` that may, so the account can read what everybody can"));
+                self.note(format!(
+                    "the policies let it read {what}; this host has no group `{group}` that may, so the account can read what everybody can"
+                ));
             }
         }
         match needs.polkit_rule(account) {
@@ -482,7 +492,10 @@ impl Maker<'_> {
             None => {}
         }
         if !needs.beyond.is_empty() {
-            self.note(format!("the policies permit more than the account gets here, where its own rights on this host decide: {}", needs.beyond.join(", ")));
+            self.note(format!(
+                "the policies permit more than the account gets here, where its own rights on this host decide: {}",
+                needs.beyond.join(", ")
+            ));
         }
         Ok(groups)
     }
@@ -545,20 +558,31 @@ impl Maker<'_> {
     fn key(&mut self) -> Result<()> {
         let account = &self.wanted.account;
         let Some(user) = &self.facts.user else {
-            return Err(config(format!("there is no account `{account}`"), "this way in is for an account that is there; --flavour forced-command makes one"));
+            return Err(config(
+                format!("there is no account `{account}`"),
+                "this way in is for an account that is there; --flavour forced-command makes one",
+            ));
         };
         if self.is_member(GROUP) {
-            return Err(config(format!("`{account}` is in the group {GROUP}, so it is held to rex already"), "--flavour forced-command adds a key to it"));
+            return Err(config(
+                format!("`{account}` is in the group {GROUP}, so it is held to rex already"),
+                "--flavour forced-command adds a key to it",
+            ));
         }
         let shell = user.shell.to_string_lossy().into_owned();
         if ["nologin", "false", "rexsh"].iter().any(|end| shell.ends_with(end)) {
-            return Err(config(format!("the login shell of `{account}` is {shell}, which runs no forced command"), "choose another account"));
+            return Err(config(
+                format!("the login shell of `{account}` is {shell}, which runs no forced command"),
+                "choose another account",
+            ));
         }
         self.forced_key()?;
         self.pam()?;
         let free = self.facts.sshd.as_ref().map_or(0, |sshd| sshd.free_keys);
         if free > 0 {
-            self.note(format!("`{account}` has {free} other keys that give a shell: whoever has one can act as any principal of this account"));
+            self.note(format!(
+                "`{account}` has {free} other keys that give a shell: whoever has one can act as any principal of this account"
+            ));
         }
         if !shell.ends_with("/sh") && !shell.ends_with("/dash") {
             self.note(format!("the login shell of `{account}` is {shell}, which may read files of the home before the forced command"));
@@ -569,11 +593,15 @@ impl Maker<'_> {
     fn login_shell(&mut self) -> Result<()> {
         let Wanted { account, principal, keys, .. } = self.wanted;
         if self.facts.text(DROP_IN)?.is_some() {
-            return Err(config("accounts of the group are held to rex by sshd on this host already", "--flavour forced-command adds one").with_path(DROP_IN));
+            return Err(config("accounts of the group are held to rex by sshd on this host already", "--flavour forced-command adds one")
+                .with_path(DROP_IN));
         }
         let sftp = self.facts.sshd.as_ref().and_then(|sshd| sshd.sftp.clone()).unwrap_or_default();
         if sftp.starts_with("internal-sftp") {
-            return Err(config("sshd serves sftp by itself (internal-sftp), past any login shell", "--flavour forced-command forces that away too"));
+            return Err(config(
+                "sshd serves sftp by itself (internal-sftp), past any login shell",
+                "--flavour forced-command forces that away too",
+            ));
         }
         if *self.facts.thing(SHELL) == Thing::Nothing {
             self.step(Step::Link { path: SHELL.into(), target: "rex".into() });
@@ -597,15 +625,22 @@ impl Maker<'_> {
         let text = self.with_keys(&file, keys, line)?;
         self.owned(&file, "who may log in", &text, mode, owner, owner)?;
         self.pam()?;
-        self.plan.tries.push(Try { account: account.clone(), principal: principal.clone(), file, line: line.to_owned(), way: Way::Request });
+        self.plan.tries.push(Try {
+            account: account.clone(),
+            principal: principal.clone(),
+            file,
+            line: line.to_owned(),
+            way: Way::Request,
+        });
         Ok(())
     }
 
     fn serve(&mut self) -> Result<()> {
         let Wanted { account, principal, keys, .. } = self.wanted;
         if !self.facts.systemd {
-            return Err(Error::new(Kind::Unsupported, "this host does not run systemd")
-                .with_hint("start `rex serve --config /etc/rex/rex.toml` by the init system that it has; docs/operations.md says what it needs"));
+            return Err(Error::new(Kind::Unsupported, "this host does not run systemd").with_hint(
+                "start `rex serve --config /etc/rex/rex.toml` by the init system that it has; docs/operations.md says what it needs",
+            ));
         }
         self.folder(Path::new("/var/lib/rex"), 0o700, account, account, Contents::MadeAgain)?;
         let text = self.with_keys(Path::new(SERVE_KEYS), keys, "{key}")?;
@@ -613,7 +648,13 @@ impl Maker<'_> {
         self.new_file(UNIT, "the server as a unit, held to what it needs", texts::UNIT)?;
         self.step(Step::Unit { name: "rex.service".to_owned() });
         let file = PathBuf::from(SERVE_KEYS);
-        self.plan.tries.push(Try { account: account.clone(), principal: principal.clone(), file, line: "{key}".to_owned(), way: Way::Serve });
+        self.plan.tries.push(Try {
+            account: account.clone(),
+            principal: principal.clone(),
+            file,
+            line: "{key}".to_owned(),
+            way: Way::Serve,
+        });
         Ok(())
     }
 

@@ -5,8 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Verbs on units, and the jobs of systemd that each comes to (org.freedesktop.systemd1(5), "verb" of its polkit details).
-const JOBS: &[(&str, &[&str])] =
-    &[("start", &["start"]), ("stop", &["stop"]), ("restart", &["restart", "try-restart"]), ("reload", &["reload"]), ("reset_failed", &["reset-failed"])];
+const JOBS: &[(&str, &[&str])] = &[
+    ("start", &["start"]),
+    ("stop", &["stop"]),
+    ("restart", &["restart", "try-restart"]),
+    ("reload", &["reload"]),
+    ("reset_failed", &["reset-failed"]),
+];
 
 /// Which units.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +56,9 @@ impl Needs {
                 needs.beyond.push(format!("file_system {verb}"));
             }
         }
-        for (namespace, verb) in [("process_system", "kill"), ("sysctl", "write"), ("systemd", "enable"), ("systemd", "disable"), ("systemd", "mask")] {
+        for (namespace, verb) in
+            [("process_system", "kill"), ("sysctl", "write"), ("systemd", "enable"), ("systemd", "disable"), ("systemd", "mask")]
+        {
             if policies.verbs().any(|known| known == (namespace, verb)) && !policies.hull(namespace, verb).is_empty() {
                 needs.beyond.push(format!("{namespace} {verb}"));
             }
@@ -98,7 +105,9 @@ fn reaches_logs(bound: &Bound) -> bool {
     match bound {
         Bound::Anything | Bound::Kind(_) => true,
         Bound::Begins(text) => text.starts_with("/var/log") || "/var/log/".starts_with(text.as_str()),
-        Bound::Within(_, id) | Bound::Exactly(id) => Path::new(id).starts_with(logs) || matches!(bound, Bound::Within(..)) && logs.starts_with(id),
+        Bound::Within(_, id) | Bound::Exactly(id) => {
+            Path::new(id).starts_with(logs) || matches!(bound, Bound::Within(..)) && logs.starts_with(id)
+        }
     }
 }
 
@@ -134,18 +143,28 @@ mod tests {
 
     #[test]
     fn bounds_reach_the_logs_or_not() {
-        let reads = |resource: &str| needs(&format!("permit(principal, action == file_system::Action::\"read\", resource {resource});"), "g").logs;
+        let reads =
+            |resource: &str| needs(&format!("permit(principal, action == file_system::Action::\"read\", resource {resource});"), "g").logs;
         assert!(reads("") && reads("in file_system::Dir::\"/\"") && reads("in file_system::Dir::\"/var/log/nginx\""));
         assert!(reads("== file_system::File::\"/var/log/syslog\""));
-        assert!(!reads("in file_system::Dir::\"/etc\"") && !reads("== file_system::File::\"/var\"") && !reads("in file_system::Dir::\"/var/logs\""));
+        assert!(
+            !reads("in file_system::Dir::\"/etc\"")
+                && !reads("== file_system::File::\"/var\"")
+                && !reads("in file_system::Dir::\"/var/logs\"")
+        );
     }
 
     #[test]
     fn the_rule_names_the_account_its_units_and_their_jobs() {
         let all = needs("permit(principal, action in systemd::Action::\"edit\", resource);", "g");
         assert!(all.daemon_reload && all.jobs.keys().eq([&Units::Any]));
-        let rule = needs("permit(principal, action == systemd::Action::\"start\", resource == systemd::Service::\"a.service\");", "g").polkit_rule("agent").unwrap();
-        assert!(rule.contains("subject.user != \"agent\"") && rule.contains("\"a.service\": [\"start\"],") && rule.contains("var any = [];"), "{rule}");
+        let rule = needs("permit(principal, action == systemd::Action::\"start\", resource == systemd::Service::\"a.service\");", "g")
+            .polkit_rule("agent")
+            .unwrap();
+        assert!(
+            rule.contains("subject.user != \"agent\"") && rule.contains("\"a.service\": [\"start\"],") && rule.contains("var any = [];"),
+            "{rule}"
+        );
         assert!(!rule.contains("reload-daemon"));
     }
 }

@@ -35,19 +35,60 @@ pub enum Contents {
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
     /// Copies the running program.
-    Program { path: PathBuf },
-    Link { path: PathBuf, target: PathBuf },
-    Folder { path: PathBuf, mode: u32, owner: String, group: String, contents: Contents },
+    Program {
+        path: PathBuf,
+    },
+    Link {
+        path: PathBuf,
+        target: PathBuf,
+    },
+    Folder {
+        path: PathBuf,
+        mode: u32,
+        owner: String,
+        group: String,
+        contents: Contents,
+    },
     /// Gives a folder or file that is there another owner and mode.
-    Rights { path: PathBuf, mode: u32, owner: String, group: String, before: (u32, u32, u32) },
+    Rights {
+        path: PathBuf,
+        mode: u32,
+        owner: String,
+        group: String,
+        before: (u32, u32, u32),
+    },
     /// Makes a file, or changes one. Owner and mode of one that is there stay.
-    File { path: PathBuf, why: String, text: String, mode: u32, owner: String, group: String, before: Option<Before> },
-    Group { name: String },
-    User { name: String, home: PathBuf, shell: PathBuf, groups: Vec<String> },
-    Member { user: String, group: String },
-    Shell { user: String, shell: PathBuf, before: PathBuf },
+    File {
+        path: PathBuf,
+        why: String,
+        text: String,
+        mode: u32,
+        owner: String,
+        group: String,
+        before: Option<Before>,
+    },
+    Group {
+        name: String,
+    },
+    User {
+        name: String,
+        home: PathBuf,
+        shell: PathBuf,
+        groups: Vec<String>,
+    },
+    Member {
+        user: String,
+        group: String,
+    },
+    Shell {
+        user: String,
+        shell: PathBuf,
+        before: PathBuf,
+    },
     /// Enables and starts a unit of systemd.
-    Unit { name: String },
+    Unit {
+        name: String,
+    },
 }
 
 /// What taking a step back came to.
@@ -275,7 +316,9 @@ fn save(path: &Path) -> Result<Undone> {
             saved.push(format!(".{number}"));
         }
         match install::rename(path, &saved) {
-            Ok(kept) => return Ok(Undone::Kept(format!("{} was changed since; what it holds is kept as {}", path.display(), kept.display()))),
+            Ok(kept) => {
+                return Ok(Undone::Kept(format!("{} was changed since; what it holds is kept as {}", path.display(), kept.display())));
+            }
             Err(error) if error.kind == Kind::Exists => {}
             Err(error) => return Err(error),
         }
@@ -311,7 +354,8 @@ fn whole_lines(text: &str, lines: &str) -> Option<usize> {
     if lines.is_empty() {
         return None;
     }
-    let mut places = text.match_indices(lines).map(|(at, _)| at).filter(|at| *at == 0 || text.get(..*at).is_some_and(|above| above.ends_with('\n')));
+    let mut places =
+        text.match_indices(lines).map(|(at, _)| at).filter(|at| *at == 0 || text.get(..*at).is_some_and(|above| above.ends_with('\n')));
     match (places.next(), places.next()) {
         (Some(at), None) => Some(at),
         _ => None,

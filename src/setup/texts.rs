@@ -152,7 +152,10 @@ pub enum Known {
     Argument,
     Keys(Vec<String>),
     /// The certificate principals, of the authorities of these names.
-    Certificates { authorities: Vec<String>, principals: Vec<String> },
+    Certificates {
+        authorities: Vec<String>,
+        principals: Vec<String>,
+    },
 }
 
 /// A `[[principal]]` of principals.toml.
@@ -332,7 +335,10 @@ mod tests {
         assert_eq!(config.identity.len(), 2);
         assert_eq!(settings(&["user"], None, None).unwrap(), rex_toml());
         let mine = "# mine\nidentity = [\"user\"] # why\nopen = \"explicit\"\n";
-        assert_eq!(with_identity(mine, &["argument", "user"]).unwrap(), "# mine\nidentity = [\"argument\", \"user\"] # why\nopen = \"explicit\"\n");
+        assert_eq!(
+            with_identity(mine, &["argument", "user"]).unwrap(),
+            "# mine\nidentity = [\"argument\", \"user\"] # why\nopen = \"explicit\"\n"
+        );
         assert!(Config::parse(&with_identity("[limits]\nwall = 9\n", &["argument"]).unwrap(), Path::new("/x")).is_ok());
     }
 
@@ -345,14 +351,22 @@ mod tests {
         assert_eq!(forced_key("alice", "K"), "restrict,command=\"exec /usr/bin/rex session --principal alice\" K");
         assert_eq!(forced_key("a\"b'c", "K"), "restrict,command=\"exec /usr/bin/rex session --principal 'a\\\"b'\\''c'\" K");
         let certificates = Known::Certificates { authorities: vec!["corp".into()], principals: vec!["alice".into()] };
-        let tables = authority("corp", "SHA256:JQ6FV0rf7qqJHZqIj4zNH8eV0oB8KLKh9Pph3FTD98g") + &principal("alice", &[], &certificates);
-        assert!(Principals::parse(&principals_toml(&tables), "x").unwrap().knows_authority("SHA256:JQ6FV0rf7qqJHZqIj4zNH8eV0oB8KLKh9Pph3FTD98g"));
+        let mut tables = authority("corp", "SHA256:JQ6FV0rf7qqJHZqIj4zNH8eV0oB8KLKh9Pph3FTD98g");
+        tables.push_str(&principal("alice", &[], &certificates));
+        assert!(
+            Principals::parse(&principals_toml(&tables), "x")
+                .unwrap()
+                .knows_authority("SHA256:JQ6FV0rf7qqJHZqIj4zNH8eV0oB8KLKh9Pph3FTD98g")
+        );
     }
 
     #[test]
     fn the_folders_are_those_of_packaging() {
         let folders: Vec<_> = folders().collect();
-        assert_eq!(folders.len(), TMPFILES.lines().filter(|line| line.starts_with("d ")).map(|line| line.split_whitespace().nth(1)).count());
+        assert_eq!(
+            folders.len(),
+            TMPFILES.lines().filter(|line| line.starts_with("d ")).map(|line| line.split_whitespace().nth(1)).count()
+        );
         assert!(folders.contains(&(Path::new("/var/log/rex"), 0o2770, "root", "rexusers")));
     }
 }

@@ -11,8 +11,8 @@ use crate::host::sshd::{Connection, Effective, Sshd};
 use crate::os::inetd::{Inetd, answers};
 use crate::os::install::{self, Rights, Thing};
 use crate::os::program::{self, Ran, Scratch};
-use std::collections::BTreeMap;
 use core::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ const LOGIN: Duration = Duration::from_secs(60);
 const SETTLE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Keywords that every sshd of the versions in docs/operations.md prints.
-const KNOWN: &[&str] = &["forcecommand", "authorizedkeysfile", "permittty", "allowtcpforwarding", "authenticationmethods", "permitrootlogin"];
+const KNOWN: &[&str] =
+    &["forcecommand", "authorizedkeysfile", "permittty", "allowtcpforwarding", "authenticationmethods", "permitrootlogin"];
 /// A name that is nobody's but for the time of a try.
 const TRIED: &str = "rex-setup-try";
 
@@ -64,7 +65,8 @@ pub fn candidate(steps: &[Step], facts: &Facts) -> Result<()> {
         }
     }
     // One that is changed is not to be there twice: what is included beside it is left out of this try.
-    let changed = steps.iter().any(|step| matches!(step, Step::File { path, before: Some(_), .. } if path.starts_with("/etc/ssh/sshd_config.d")));
+    let changed =
+        steps.iter().any(|step| matches!(step, Step::File { path, before: Some(_), .. } if path.starts_with("/etc/ssh/sshd_config.d")));
     let kept = |line: &&str| !(line.trim_start().to_ascii_lowercase().starts_with("include") && (changed || line.contains("/rex")));
     whole.extend(main.lines().filter(kept).flat_map(|line| [line, "\n"]));
     let file = scratch.write("sshd_config", &whole)?;
@@ -124,9 +126,10 @@ pub fn spared(before: &[(String, Effective)], spared: &[&str]) -> Result<()> {
     let sshd = Sshd::find(None)?;
     for (name, before) in before {
         let after = sshd.effective(&Connection::of(name))?;
-        let differs = before.keywords().chain(after.keywords()).find(|keyword| {
-            !spared.contains(keyword) && !before.all(keyword).eq(after.all(keyword))
-        });
+        let differs = before
+            .keywords()
+            .chain(after.keywords())
+            .find(|keyword| !spared.contains(keyword) && !before.all(keyword).eq(after.all(keyword)));
         if let Some(keyword) = differs {
             return Err(Error::new(Kind::Config, format!("sshd would treat `{name}`, who is at work here, in another way: `{keyword}`")));
         }
@@ -167,11 +170,13 @@ pub fn daemon() -> Result<Door> {
         left -= 1;
     };
     let effective = sshd.effective(&Connection::of("root"))?;
-    let port = running.words.iter().position(|word| word == "-p").and_then(|at| running.words.get(at + 1)).and_then(|port| port.parse().ok());
+    let port =
+        running.words.iter().position(|word| word == "-p").and_then(|at| running.words.get(at + 1)).and_then(|port| port.parse().ok());
     let mut addresses: Vec<SocketAddr> = effective.all("listenaddress").filter_map(|text| text.parse().ok()).collect();
     for address in &mut addresses {
         if address.ip().is_unspecified() {
-            let loopback: core::net::IpAddr = if address.is_ipv4() { core::net::Ipv4Addr::LOCALHOST.into() } else { core::net::Ipv6Addr::LOCALHOST.into() };
+            let loopback: core::net::IpAddr =
+                if address.is_ipv4() { core::net::Ipv4Addr::LOCALHOST.into() } else { core::net::Ipv6Addr::LOCALHOST.into() };
             address.set_ip(loopback);
         }
         if let Some(port) = port {
@@ -212,7 +217,11 @@ pub fn reload() -> Result<&'static str> {
             rustix::process::kill_process(pid, rustix::process::Signal::HUP)?;
         }
     }
-    Ok(if daemons.is_empty() { "no sshd runs here; the next one that starts reads it" } else { "sshd reads its configuration again (SIGHUP)" })
+    Ok(if daemons.is_empty() {
+        "no sshd runs here; the next one that starts reads it"
+    } else {
+        "sshd reads its configuration again (SIGHUP)"
+    })
 }
 
 /// A key pair for one try, in memory (/run), gone with it.
@@ -235,7 +244,11 @@ impl TryKey {
         self.scratch.path().join(name).to_string_lossy().into_owned()
     }
     fn fingerprint(&self) -> Result<String> {
-        super::wanted::public_keys(&self.public)?.into_iter().next().map(|key| key.fingerprint).ok_or_else(|| Error::new(Kind::Internal, "no key"))
+        super::wanted::public_keys(&self.public)?
+            .into_iter()
+            .next()
+            .map(|key| key.fingerprint)
+            .ok_or_else(|| Error::new(Kind::Internal, "no key"))
     }
     /// Signs itself as a certificate.
     fn certify(&self, principal: &str) -> Result<()> {
@@ -289,7 +302,8 @@ fn with_line(path: &Path, why: &str, line: &str) -> Result<Step> {
     let Thing::File(found) = install::look(path)? else {
         return Err(Error::new(Kind::Changed, "the file that was just written is not there").with_path(path.display().to_string()));
     };
-    let text = String::from_utf8(found.content).map_err(|_| Error::new(Kind::Config, "not UTF-8 text").with_path(path.display().to_string()))?;
+    let text =
+        String::from_utf8(found.content).map_err(|_| Error::new(Kind::Config, "not UTF-8 text").with_path(path.display().to_string()))?;
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let step = super::step::file(path, why, format!("{text}{end}{line}\n"));
     let Step::File { path, why, text: new, mode, owner, group, .. } = step else { return Err(Error::new(Kind::Internal, "no file")) };
@@ -328,8 +342,16 @@ fn failure(wanted: &Try, what: &str, ran: &Ran, said: &str) -> Error {
     // Of sshd's own words the last are those that say why.
     let tail: Vec<&str> = said.lines().rev().take(8).collect();
     let tail = tail.into_iter().rev().map(|line| format!("\n  sshd: {}", line.trim())).collect::<String>();
-    Error::new(Kind::Config, format!("a login as `{}` did not end as it has to ({what}): exit code {code}: {} {}", wanted.account, cut(&ran.stdout), cut(&ran.stderr)))
-        .with_hint(format!("AllowUsers, AllowGroups, access.conf or a firewall may keep the account out{tail}"))
+    Error::new(
+        Kind::Config,
+        format!(
+            "a login as `{}` did not end as it has to ({what}): exit code {code}: {} {}",
+            wanted.account,
+            cut(&ran.stdout),
+            cut(&ran.stderr)
+        ),
+    )
+    .with_hint(format!("AllowUsers, AllowGroups, access.conf or a firewall may keep the account out{tail}"))
 }
 
 /// One connection; gives also what sshd said where it was started for it.
@@ -387,7 +409,8 @@ pub fn server() -> Result<Door> {
         }
         program::wait(PAUSE);
     }
-    Err(Error::new(Kind::Unavailable, "rex serve does not answer where rex.toml says it listens").with_hint("`journalctl -u rex.service` says why"))
+    Err(Error::new(Kind::Unavailable, "rex serve does not answer where rex.toml says it listens")
+        .with_hint("`journalctl -u rex.service` says why"))
 }
 
 /// What is left of tries that were killed: folders with keys that nobody uses.

@@ -127,7 +127,8 @@ impl Wanted {
     /// # Errors
     /// [`Kind::Usage`] for what does not go together or cannot be a name or key; what keeps a file from being read.
     pub fn of(flavour: Flavour, words: Words) -> Result<Self> {
-        let Words { account, principal, groups, keys, authorities, certificate_principals, policies, forced_commands_only, keep_pam } = words;
+        let Words { account, principal, groups, keys, authorities, certificate_principals, policies, forced_commands_only, keep_pam } =
+            words;
         let account = match (flavour, account) {
             (Flavour::Root, Some(account)) if account != "root" => return Err(usage("the way in `root` is for the account root")),
             (Flavour::Root, _) => "root".to_owned(),
@@ -142,7 +143,9 @@ impl Wanted {
         }
         let principal = match (flavour, principal) {
             (_, Some(principal)) => principal,
-            (Flavour::Root | Flavour::Key | Flavour::Serve, None) => return Err(usage("say who it is for policies and records: --principal NAME")),
+            (Flavour::Root | Flavour::Key | Flavour::Serve, None) => {
+                return Err(usage("say who it is for policies and records: --principal NAME"));
+            }
             (_, None) => account.clone(),
         };
         if let Some(fault) = fault(&principal) {
@@ -164,7 +167,9 @@ impl Wanted {
             (_, true) => Vec::new(),
         };
         // A line of sshd's file of principals, which may have options in front.
-        let odd = |name: &&String| name.is_empty() || name.starts_with('#') || name.contains(|c: char| c.is_whitespace() || c.is_control() || "\",".contains(c));
+        let odd = |name: &&String| {
+            name.is_empty() || name.starts_with('#') || name.contains(|c: char| c.is_whitespace() || c.is_control() || "\",".contains(c))
+        };
         if let Some(name) = certificate_principals.iter().find(odd) {
             return Err(usage(format!("`{}` cannot stand in sshd's list of principals", name.escape_debug())));
         }
@@ -180,7 +185,18 @@ impl Wanted {
         } else {
             groups
         };
-        Ok(Self { flavour, account, principal, groups, keys, authorities, certificate_principals, policies, forced_commands_only, keep_pam })
+        Ok(Self {
+            flavour,
+            account,
+            principal,
+            groups,
+            keys,
+            authorities,
+            certificate_principals,
+            policies,
+            forced_commands_only,
+            keep_pam,
+        })
     }
 }
 
@@ -194,7 +210,10 @@ fn account_name(name: &str) -> Result<()> {
     if first && name.len() <= 32 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c)) {
         return Ok(());
     }
-    Err(usage(format!("`{}` cannot be the name of an account here: small letters, digits, `_` and `-`, a letter first, at most 32", name.escape_debug())))
+    Err(usage(format!(
+        "`{}` cannot be the name of an account here: small letters, digits, `_` and `-`, a letter first, at most 32",
+        name.escape_debug()
+    )))
 }
 
 /// The keys in a file, or the key that the word itself is.
@@ -208,7 +227,9 @@ pub fn public_keys(word: &str) -> Result<Vec<PublicKey>> {
         return Err(usage(format!("{word}: this is a private key; the public one is in the file that ends in .pub")));
     }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let keys = lines.map(|line| public_key(line).map_err(|error| usage(format!("{}: {}", shown(word), error.message)))).collect::<Result<Vec<_>>>()?;
+    let keys = lines
+        .map(|line| public_key(line).map_err(|error| usage(format!("{}: {}", shown(word), error.message))))
+        .collect::<Result<Vec<_>>>()?;
     if keys.is_empty() { Err(usage(format!("{word}: there is no key in it"))) } else { Ok(keys) }
 }
 
@@ -219,9 +240,12 @@ fn shown(word: &str) -> String {
 /// One line `type base64 comment`. Its comment is left out: it is free text from outside.
 fn public_key(line: &str) -> Result<PublicKey> {
     let mut words = line.split_ascii_whitespace();
-    let (Some(kind), Some(blob)) = (words.next(), words.next()) else { return Err(usage("no line of a public key: `ssh-ed25519 AAAA… name`")) };
-    let fingerprint = fingerprint(kind, blob)
-        .ok_or_else(|| usage(format!("`{}` is no plain public key that rex knows: `ssh-ed25519 AAAA… name`", shown(line).escape_debug())))?;
+    let (Some(kind), Some(blob)) = (words.next(), words.next()) else {
+        return Err(usage("no line of a public key: `ssh-ed25519 AAAA… name`"));
+    };
+    let fingerprint = fingerprint(kind, blob).ok_or_else(|| {
+        usage(format!("`{}` is no plain public key that rex knows: `ssh-ed25519 AAAA… name`", shown(line).escape_debug()))
+    })?;
     Ok(PublicKey { line: format!("{kind} {blob}"), fingerprint })
 }
 
@@ -241,7 +265,8 @@ fn policy(word: &str) -> Result<Chosen> {
     }
     if !word.contains(['/', '.']) {
         let near = POLICIES.iter().min_by_key(|policy| strsim::damerau_levenshtein(policy.name, word)).map_or("", |policy| policy.name);
-        return Err(usage(format!("there is no policy `{}`", word.escape_debug())).with_hint(format!("`{near}`? `rex setup --list-policies` shows all; a file needs its path")));
+        return Err(usage(format!("there is no policy `{}`", word.escape_debug()))
+            .with_hint(format!("`{near}`? `rex setup --list-policies` shows all; a file needs its path")));
     }
     let path = PathBuf::from(word);
     let name = path.file_stem().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.')).unwrap_or_default().to_owned();

@@ -11,8 +11,8 @@ mod systemd;
 
 pub use account::Account;
 pub use corral::Corral;
-pub use sandbox::Sandbox;
 pub use process::{Running, alive, children, run, until};
+pub use sandbox::Sandbox;
 pub use sshd::{Key, Sshd};
 pub use systemd::Systemd;
 

@@ -76,7 +76,15 @@ impl Sandbox {
         let mut command = Command::new("/usr/bin/ssh");
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").args(["-F", "none", "-p", &port.to_string()]);
         let known = format!("UserKnownHostsFile={}/known_hosts", self.root.display());
-        for option in ["IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes", "ConnectTimeout=20", "LogLevel=ERROR", "StrictHostKeyChecking=no", &known] {
+        for option in [
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            "BatchMode=yes",
+            "ConnectTimeout=20",
+            "LogLevel=ERROR",
+            "StrictHostKeyChecking=no",
+            &known,
+        ] {
             command.args(["-o", option]);
         }
         command.arg("-i").arg(&key.file).args(options).arg(format!("{name}@127.0.0.1")).args(request);
