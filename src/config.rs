@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 mod form;
 use form::Form;
+pub use probes::{ProbeKind, ProbeSettings, http_parts, socket_address};
 
 /// Where the settings of a host are; `--config FILE` moves them and their siblings.
 pub const PATH: &str = "/etc/rex/rex.toml";
@@ -248,6 +249,9 @@ macro_rules! settings {
     };
 }
 
+// Below the macro, which it uses.
+mod probes;
+
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -260,7 +264,9 @@ settings! {
     /// Every setting of a host. A value of this type has been checked whole.
     struct Config "" {
         identity: Vec<Evidence>, form::words(EVIDENCE, 1), vec![Evidence::User], None,
-            "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is written by pam_exec; `auth-info` can be forged by other processes of the same uid, so list it only on accounts that can do nothing but start rex.";
+            "Which evidence says who is asking, in order: the first kind that is present decides, and one that is odd denies. `user` is the real uid, which the kernel vouches for; `argument` is --principal on your forced command, sound only when every way into the account is forced and its shell is /bin/sh; `record` is the key that sshd accepted, kept by root at login under the kernel's audit session (`rex pam-record`, started by pam_exec); `auth-info` can be forged by other processes of the same uid, so list it only on accounts that can do nothing but start rex.";
+        login_records: String, form::text(), "/run/rex/logins".into(), None,
+            "The folder where `rex pam-record` keeps what sshd said of each login under way, for `record`. Root's alone.";
         open: Open, form::word(OPEN), Open::Implied, None,
             "Whether a permitted verb carries `open` on the file and its folder with it (implied, unless a policy forbids it) or both must be permitted (explicit, for policies brought over from the reference implementation).";
         policy_tests: PolicyTests, form::word(POLICY_TESTS), PolicyTests::Off, None,
@@ -278,7 +284,8 @@ settings! {
         allow_writes_to: Vec<String>, form::paths(), Vec::new(), None,
             "Exceptions from the places that are closed to writing whatever a policy says (~/.ssh, shell start-up files, user units and crontabs of the account, rex's own files): absolute paths of files, or of folders with all that is in them. A policy must still permit each write.";
     }
-    limits: Limits, groups: BTreeMap<String, GroupLimits>, redaction: RedactionSettings, audit: AuditSettings, serve: Serve, folder: Folder
+    limits: Limits, groups: BTreeMap<String, GroupLimits>, redaction: RedactionSettings, audit: AuditSettings, containers: ContainerSettings,
+    probes: BTreeMap<String, ProbeSettings>, serve: Serve, folder: Folder
 }
 
 settings! {
@@ -336,6 +343,14 @@ settings! {
 }
 
 settings! {
+    /// Docker or Podman.
+    struct ContainerSettings "containers" {
+        socket: String, form::text(), String::new(), None,
+            "The Unix socket of Docker's or Podman's API, an absolute path; empty: /run/docker.sock, else /run/podman/podman.sock, where there is one. Scripts reach a few requests of it and no others, as far as a policy permits these.";
+    }
+}
+
+settings! {
     /// The embedded SSH server, `rex serve`.
     struct Serve "serve" {
         listen: Vec<String>, form::addresses(), vec!["127.0.0.1:2222".into()], None, "Addresses and ports to listen on.";
@@ -373,13 +388,24 @@ impl Config {
         let source = Source { text, file };
         let document = DeTable::parse(text).map_err(|error| source.no_toml(error.span().map_or(0, |span| span.start), error.message()))?;
         let mut config = Self { folder: Folder(file.parent().map(Path::to_path_buf).unwrap_or_default()), ..Self::default() };
-        let tables = ["limits", "groups", "redaction", "audit", "serve"];
+        let tables = ["limits", "groups", "redaction", "audit", "containers", "probes", "serve"];
         for (key, value) in document.get_ref() {
             match key.get_ref().as_ref() {
                 "limits" => drop(source.fill(&mut config.limits, source.table("limits", value)?)?),
                 "redaction" => drop(source.fill(&mut config.redaction, source.table("redaction", value)?)?),
                 "audit" => drop(source.fill(&mut config.audit, source.table("audit", value)?)?),
+                "containers" => drop(source.fill(&mut config.containers, source.table("containers", value)?)?),
                 "serve" => drop(source.fill(&mut config.serve, source.table("serve", value)?)?),
+                "probes" => {
+                    for (name, probe) in source.table("probes", value)? {
+                        let wrong =
+                            |what: &str| source.error(name.span().start, &format!("`probes.{}`: {what}", name.get_ref().escape_debug()));
+                        let mut settings = ProbeSettings::default();
+                        source.fill(&mut settings, source.table(name.get_ref(), probe)?)?;
+                        probes::check(name.get_ref(), &settings).map_err(|what| wrong(&what))?;
+                        config.probes.insert(name.get_ref().to_string(), settings);
+                    }
+                }
                 "groups" => {
                     for (name, group) in source.table("groups", value)? {
                         let mut of_group = GroupLimits::default();
@@ -394,6 +420,9 @@ impl Config {
                 }
                 _ => source.set(&mut config, key, value, &tables)?,
             }
+        }
+        if !config.containers.socket.is_empty() && !config.containers.socket.starts_with('/') {
+            return Err(Error::new(Kind::Config, format!("{}: `containers.socket`: expected an absolute path", file.display())));
         }
         if !config.audit.file.is_empty() {
             // Once for all who use it: from the working directory of a session it would be another file each time.
@@ -492,7 +521,7 @@ impl Source<'_> {
 /// Every setting, in the order of rex.toml, for manuals.
 #[must_use]
 pub fn manual() -> Vec<Row> {
-    [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), Serve::rows()].concat()
+    [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), ContainerSettings::rows(), Serve::rows()].concat()
 }
 
 /// The names of the limits, in the order of rex.toml.
@@ -514,6 +543,9 @@ pub fn rex_toml() -> String {
             if section == "limits" {
                 text.push_str(GROUPS_COMMENT);
             }
+            if section == "containers" {
+                text.push_str(&probes_comment());
+            }
             section = row.section;
             text.push_str(&format!("\n[{section}]\n"));
         }
@@ -529,6 +561,24 @@ pub fn rex_toml() -> String {
 
 const GROUPS_COMMENT: &str = "\n# A group of principals.toml can have limits of its own, higher or lower; what it leaves out is as above.\n\
     # When several groups of a caller set the same limit, the lowest holds.\n# [groups.agents.limits]\n# wall = \"1m\"\n";
+
+/// The settings of a probe; they stand under a name that the owner chooses.
+fn probes_comment() -> String {
+    let mut text = String::from(
+        "\n# Checks that scripts may have made by name, where a policy permits `probe_system::Action::\"probe\"` on the name. What they need to know\n\
+         # (passwords, addresses) stays here.\n# [probes.cache]\n# kind = \"redis\"\n# address = \"127.0.0.1:6379\"\n# password_file = \"/etc/rex/secrets/redis\"\n#\n\
+         # The keys of a probe:\n",
+    );
+    for row in ProbeSettings::rows() {
+        text.push_str("#\n");
+        for line in wrapped(row.doc) {
+            text.push_str(&format!("#   {line}\n"));
+        }
+        let range = row.range.map(|(low, high)| format!(", {low} to {high}")).unwrap_or_default();
+        text.push_str(&format!("#   Accepts {}{range}.\n#   {} = {}\n", row.accepts, row.name, row.default));
+    }
+    text
+}
 
 /// Breaks a sentence into lines of at most 100 characters.
 fn wrapped(text: &str) -> Vec<String> {

@@ -362,8 +362,22 @@ pub fn confine(limits: &Limits, policies: &Policies, files: &OwnersFiles, config
         Some(Broker::start(rules)?)
     };
     if plan.calls.inspects {
-        crate::sys::proc::inspector::start()?;
+        crate::sys::proc::inspector::start(plan.calls.stacks)?;
     }
+    if plan.calls.debugs {
+        crate::sys::debugger::start()?;
+    }
+    if plan.calls.unmounts {
+        crate::sys::unmount::start(policies.hull("file_system", "unmount"))?;
+    }
+    let hull = |namespace: &str, name: &str| {
+        if changing.contains(&(namespace, name)) { Vec::new() } else { policies.hull(namespace, name) }
+    };
+    let containers = crate::sys::containers::hulls(|verb| hull("container_system", verb));
+    crate::sys::containers::start(&config.containers.socket, containers)?;
+    crate::sys::prober::start(&config.probes, hull("probe_system", "probe"), !hull("probe_system", "list").is_empty(), |name| {
+        config.beside(name)
+    })?;
     crate::sys::opener::start(&plan.named, plan.powers)?;
     crate::sys::naming::start()?;
     if plan.calls.unix_sockets {

@@ -33,6 +33,9 @@ const STARTER: &str = "permit(principal, action == file_system::Action::\"execut
 /// Reads and changes one file by its path.
 const NAMED: &str = "permit(principal, action in [file_system::Action::\"read\", file_system::Action::\"write\"], \
      resource == file_system::File::\"{data}/in/open.txt\");";
+/// Fetches from one port of this host.
+const FETCHER: &str = "permit(principal, action == network::Action::\"GET\", resource) when { resource.url like \"http://127.0.0.1:9/*\" };\n\
+     permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
 /// Looks at services and restarts them.
 const RESTARTER: &str = "permit(principal, action in [systemd::Action::\"status\", systemd::Action::\"restart\"], resource is systemd::Service);\n\
      permit(principal, action == file_system::Action::\"read\", resource in file_system::Dir::\"{data}/in\");";
@@ -403,6 +406,42 @@ fn the_opener_of_named_files_opens_nothing_else() {
     assert!(answers.iter().all(|answer| answer[0] == 0 || answer[2] != 0), "{answers:?}");
     assert_eq!(outside(&host.rex), host.before);
     assert_eq!(fs::read(host.rex.data().join("in/open.txt")).unwrap(), b"open\n");
+}
+
+/// Sockets of the internet there are then, and they lead to that port; Landlock knows no addresses and no datagrams.
+#[test]
+fn behind_a_policy_for_one_port_no_other_is_reached() {
+    for account in [None, common::is_root().then(Account::new)] {
+        let host = Host::new(FETCHER, account.as_ref());
+        let opened = ["socket inet", "socket inet6", "socket inet datagram"];
+        let mut script = format!("{PRELUDE}let r = #{{}};\n");
+        for (name, attack) in attacks(&host).iter().filter(|(name, _)| !opened.contains(&name.as_str())) {
+            script.push_str(&format!("r[\"{name}\"] = {attack};\n"));
+        }
+        let address = host.tcp_address();
+        script.push_str(&format!("let s = sys({}, [2, 1, 0]); let opened = s;\n", libc::SYS_socket));
+        for (name, call, arguments) in [
+            ("connect to another port", libc::SYS_connect, format!("s, {address}, 16")),
+            ("send to another port", libc::SYS_sendto, format!("s, \"x\", 1, {}, {address}, 16", libc::MSG_FASTOPEN)),
+            ("bind", libc::SYS_bind, "s, bytes([2, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), 16".to_owned()),
+            ("listen", libc::SYS_listen, "s, 1".to_owned()),
+            ("raw", libc::SYS_socket, "2, 3, 1".to_owned()),
+            ("icmp", libc::SYS_socket, "2, 2, 1".to_owned()),
+            ("netlink", libc::SYS_socket, "16, 2, 0".to_owned()),
+        ] {
+            script.push_str(&format!("r[\"{name}\"] = sys({call}, [{arguments}]);\n"));
+        }
+        script.push_str("[opened, r]");
+        let run = host.run(account.as_ref(), &script);
+        run.ends(0);
+        let results = run.value();
+        assert!(results[0].as_i64() > Some(0), "no socket, so nothing was tried: {results}");
+        let refused = |result: &serde_json::Value| REFUSALS.contains(&result.as_i64().unwrap());
+        let through: Vec<_> = results[1].as_object().unwrap().iter().filter(|(_, result)| !refused(result)).collect();
+        assert!(through.is_empty(), "{through:?}");
+        assert!(host.tcp.accept().is_err() && host.path.accept().is_err() && host.datagrams.recv(&mut [0; 8]).is_err());
+        assert_eq!(outside(&host.rex), host.before);
+    }
 }
 
 #[test]

@@ -192,8 +192,16 @@ fn calls(plan: &Plan) -> String {
         ("unix", calls.unix_sockets),
         ("signals", calls.signals),
         ("network", calls.network),
+        ("names", calls.names),
+        ("interfaces", calls.interfaces),
+        ("local", calls.local),
         ("programs", calls.programs),
         ("inspects", calls.inspects),
+        ("debugs", calls.debugs),
+        ("stacks", calls.stacks),
+        ("unmounts", calls.unmounts),
+        ("unmounting", calls.unmounting),
+        ("clock", calls.clock),
     ];
     named.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
 }
@@ -212,6 +220,8 @@ fn each_sample_policy_comes_to_this_fence() {
             "",
         ),
         ("config-editor.cedar", "config-editors", &[("/etc/nginx", "rl"), ("/etc/nginx/conf.d", "rlwmMdf")], "change"),
+        ("container-operator.cedar", "container-operators", &[], ""),
+        ("health-checker.cedar", "health-checkers", &[], "unix"),
         (
             "service-restarter.cedar",
             "restarters",
@@ -258,10 +268,41 @@ fn a_permit_for_one_kind_of_thing_opens_nothing_for_others() {
         assert_eq!(of(resource), ("unix".to_owned(), Vec::new(), true), "{resource}");
     }
     let (named, paths, _) = of("resource is journal::Log");
-    assert_eq!((named.as_str(), paths.len()), ("", 3), "{paths:?}");
-    assert_eq!(of("resource is network::url").0, "network");
-    assert_eq!(of("resource is process_system::Process").0, "signals inspects");
+    // With any verb: old files of it may be removed too.
+    assert_eq!((named.as_str(), paths.len()), ("change", 3), "{paths:?}");
+    // What a process beside the fence does opens nothing in it.
+    for resource in ["resource is container_system::Container", "resource is probe_system::Probe"] {
+        assert_eq!(of(resource), (String::new(), Vec::new(), true), "{resource}");
+    }
+    let (named, paths, without_powers) = of("resource is package_system::Package");
+    assert!(
+        named.is_empty()
+            && without_powers
+            && paths.iter().all(|path| path.contains("dpkg") || path.contains("apt") || path.contains("apk")),
+        "{paths:?}"
+    );
+    assert_eq!(of("resource is network::url").0, "network names");
+    assert_eq!(of("resource is sysinfo::Hostname").0, "names interfaces");
+    assert_eq!(of("resource is process_system::Process").0, "signals inspects debugs stacks");
+    assert_eq!(of("resource is sysinfo::Sysinfo").0, "clock");
+    // Unmounting, cores and files are about things of one kind; the helpers are there where some policy may permit them.
+    let (named, _, _) = of("resource == file_system::Dir::\"/mnt\"");
+    assert!(named.split(' ').any(|word| word == "unmounts") && !named.contains("unmounting"), "{named}");
     assert_eq!(of("resource is sysctl::Sysctl").0, "");
+}
+
+/// Looking into the journal removes nothing of it.
+#[test]
+fn only_a_permit_to_make_room_lets_files_of_the_journal_be_removed() {
+    let of = |verb: &str| {
+        let text = format!("permit(principal, action == journal::Action::\"{verb}\", resource);");
+        let scope = Scope { name: "someone".into(), groups: Vec::new() };
+        let policies = Policies::load(&[Source { name: "one".into(), text }], &rexsh::terms::schema(), &scope, None).unwrap();
+        let plan = Plan::of(&policies, Own::default());
+        (calls(&plan), shown(&plan).get("/var/log/journal").cloned().unwrap_or_default())
+    };
+    assert_eq!(of("read"), (String::new(), "rl".to_owned()));
+    assert_eq!(of("vacuum"), ("change".to_owned(), "rld".to_owned()));
 }
 
 /// What the fence is computed from takes this for granted.
@@ -275,6 +316,26 @@ fn verbs_are_about_things_of_their_own_namespace() {
     for noun in &nouns {
         assert!(noun.parents.iter().all(|parent| space(parent) == space(noun.name)), "{}", noun.name);
     }
+}
+
+/// Where permits say the ports, the kernel is told; where one does not, every port is open, and only then.
+#[test]
+fn connections_go_to_the_ports_that_permits_name() {
+    let ports = |text: &str| {
+        let scope = Scope { name: "someone".into(), groups: Vec::new() };
+        let policies = Policies::load(&[Source { name: "one".into(), text: text.into() }], &rexsh::terms::schema(), &scope, None).unwrap();
+        let plan = Plan::of(&policies, Own::default());
+        (plan.calls.names, plan.ports.map(|ports| ports.into_iter().collect::<Vec<_>>()))
+    };
+    let get = "permit(principal, action == network::Action::\"GET\", resource) when { resource.url like \"https://a.example/*\" };";
+    let connect = "permit(principal, action == network::Action::\"connect\", resource) when { resource.port == 5432 };";
+    let any = "permit(principal, action == network::Action::\"connect\", resource == network::url::\"a.example\");";
+    let name = "permit(principal, action == sysinfo::Action::\"resolve_hostname\", resource);";
+    assert_eq!(ports(get), (true, Some(vec![53, 443])));
+    assert_eq!(ports(&format!("{get}\n{connect}")), (true, Some(vec![53, 443, 5432])));
+    assert_eq!(ports(&format!("{get}\n{any}")), (true, None));
+    assert_eq!(ports(name), (true, Some(vec![53])));
+    assert_eq!(ports("permit(principal, action, resource is file_system::File);"), (false, None));
 }
 
 /// Nothing of the door of tests/door.rs is in a build without its feature.

@@ -5,6 +5,8 @@
 mod rules;
 #[path = "functions/run.rs"]
 mod run;
+#[path = "common/server.rs"]
+mod server;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rexsh::error::Kind;

@@ -83,3 +83,109 @@ fn options_that_are_wrong_are_said_to_be() {
     }
     rex.run("ss(#{limit: 0}).len()").gives(0);
 }
+
+/// In a network namespace of its own: the same program twice, and ip(8) as the witness.
+fn beside_ip(script: &str, what: &[&str]) -> (Value, Value) {
+    const OWN: &str = "ip link set lo up && ip link add d0 type veth peer name d1 && ip link add b0 type bridge \
+        && ip link add v0 type veth peer name v1 && ip link set v0 master b0 && for i in d0 d1 b0 v0; do ip link set $i addrgenmode none; done \
+        && ip link set d0 mtu 1400 address 02:00:00:00:00:07 up && ip link set d1 up && ip link set v0 up && ip addr add 192.0.2.7/24 dev d0 && ip addr add 2001:db8::7/64 dev d0 nodad \
+        && ip route add 198.51.100.0/24 via 192.0.2.1 metric 7 && ip route add default via 192.0.2.1 && ip route add blackhole 203.0.113.0/24 \
+        && ip route add 198.51.101.0/24 nexthop via 192.0.2.1 dev d0 nexthop via 192.0.2.2 dev d0 \
+        && ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev d0 nud permanent && ip -j $WHAT > \"$OUT\" || exit 99; exec \"$@\"";
+    let rex = Rex::new().policy("permit(principal, action == sysinfo::Action::\"list\", resource);");
+    let out = rex.root().join("ip.json");
+    let (config, policy) = (rex.config_file(), rex.policy_file());
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--net", "sh", "-c", OWN, "sh"]).arg(rex.program());
+    command.args(["run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"]);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("WHAT", what.join(" ")).env("OUT", &out);
+    let ours = rex.finish(command, script.as_bytes()).ends(0).value();
+    (ours, serde_json::from_str(&std::fs::read_to_string(out).unwrap()).unwrap())
+}
+
+#[test]
+fn interfaces_and_addresses_are_those_of_ip() {
+    needs_namespaces!();
+    let (ours, theirs) = beside_ip("ip_addr()", &["addr"]);
+    let theirs: Vec<Value> = rows(&theirs)
+        .iter()
+        .map(|link| {
+            let all = rows(&link["addr_info"]);
+            let networks: Vec<String> = all.iter().map(|a| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"])).collect();
+            let scopes: Vec<Value> = all.iter().map(|a| a["scope"].clone()).collect();
+            json!([
+                link["ifname"],
+                link["ifindex"],
+                link["mtu"],
+                link["address"],
+                link["operstate"].as_str().unwrap().to_lowercase(),
+                networks,
+                scopes
+            ])
+        })
+        .collect();
+    let ours: Vec<Value> = rows(&ours)
+        .iter()
+        .map(|i| json!([i["interface_name"], i["index"], i["mtu"], i["mac"], i["state"], i["networks"], i["scopes"]]))
+        .collect();
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.len(), 6, "{ours:#?}");
+    let (ours, theirs) = beside_ip("ip_link()", &["-s", "-d", "link"]);
+    let flags = |value: &Value| {
+        let mut all: Vec<String> = rows(value).iter().map(|flag| flag.as_str().unwrap().to_owned()).collect();
+        all.retain(|flag| flag != "NO-CARRIER" && flag != "M-DOWN");
+        all.sort();
+        all
+    };
+    for (own, other) in rows(&ours).iter().zip(rows(&theirs)) {
+        assert_eq!((&own["name"], &own["mac"], flags(&own["flags"])), (&other["ifname"], &other["address"], flags(&other["flags"])));
+        assert_eq!((&own["kind"], &own["master"]), (&other["linkinfo"]["info_kind"], &other["master"]));
+        for (way, counter) in [("rx", "packets"), ("rx", "bytes"), ("tx", "packets"), ("tx", "bytes"), ("tx", "errors")] {
+            // The kernel goes on sending neighbour discovery between the two looks.
+            assert!(own[format!("{way}_{counter}")].as_u64() >= other["stats64"][way][counter].as_u64(), "{own} {other}");
+        }
+    }
+}
+
+#[test]
+fn routes_and_neighbours_are_those_of_ip() {
+    needs_namespaces!();
+    let (ours, theirs) = beside_ip("ip_route().filter(|r| r.family == 4)", &["-4", "route"]);
+    let theirs: Vec<Value> = rows(&theirs)
+        .iter()
+        .map(|r| {
+            let hops = r["nexthops"].as_array().map_or(0, Vec::len);
+            let kind = if r["type"].is_null() { json!("unicast") } else { r["type"].clone() };
+            json!([r["dst"], r["gateway"], r["dev"], r["metric"], r["prefsrc"], kind, hops])
+        })
+        .collect();
+    let ours: Vec<Value> = rows(&ours)
+        .iter()
+        .map(|r| {
+            json!([
+                r["destination"],
+                r["gateway"],
+                r["interface"],
+                r["metric"],
+                r["source"],
+                r["type"],
+                r["hops"].as_array().unwrap().len()
+            ])
+        })
+        .collect();
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.len(), 5, "{ours:#?}");
+    let (ours, theirs) = beside_ip("ip_neigh()", &["neigh"]);
+    let theirs: Vec<Value> = rows(&theirs).iter().map(|n| json!([n["dst"], n["dev"], n["lladdr"], n["state"][0]])).collect();
+    let ours: Vec<Value> = rows(&ours).iter().map(|n| json!([n["address"], n["interface"], n["mac"], n["state"]])).collect();
+    assert!(ours.contains(&json!(["192.0.2.1", "d0", "02:00:00:00:00:01", "PERMANENT"])), "{ours:#?}");
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn the_hosts_own_network_is_told_to_whom_policy_permits() {
+    let closed = Rex::new().policy(r#"permit(principal, action == network::Action::"GET", resource);"#);
+    for script in ["ip_addr()", "ip_link()", "ip_route()", "ip_neigh()", "conntrack_count()"] {
+        closed.run(script).is_denied();
+    }
+}

@@ -60,6 +60,15 @@ enum Command {
     },
     /// Make this host ready for rex, in steps that are shown, tried and can be taken back.
     Setup(Box<super::setup::SetupArgs>),
+    /// Keep sshd's account of a login for the kind of evidence `record`; pam_exec starts it.
+    ///
+    /// In the PAM service of sshd, after pam_loginuid: `session optional pam_exec.so quiet /usr/bin/rex pam-record`. It takes what it needs from PAM's variables (PAM_TYPE,
+    /// SSH_AUTH_INFO_0) and the kernel's audit session, and removes the record when the session is closed.
+    PamRecord {
+        /// The rex.toml, which says where records are kept.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Show the whole of it on this machine: server, policy, script, a denial, the record.
     Demo,
     /// Print completions for a shell.
@@ -179,6 +188,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
         },
         Command::Serve { config, listen } => super::serve::run(config.as_deref(), &listen),
         Command::Setup(args) => super::setup::run(*args, environment),
+        Command::PamRecord { config } => super::pam_record::run(config.as_deref(), environment),
         Command::Demo => super::demo::run(),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod learning;
 mod local;
+mod pam_record;
 mod policy;
 mod serve;
 mod session;

@@ -102,7 +102,9 @@ fn owner(session: &Session) -> Owner {
 fn identity(session: &Session, environment: &Environment, config: &Config, files: &OwnersFiles, uid: u32) -> Result<Identity> {
     let names = crate::resource::file::names();
     let inherited = session.identity_fd.map(crate::sys::inherit::read_identity).transpose()?;
-    let sources = EvidenceSources { argument: session.principal.as_deref(), environment, uid, names, inherited: inherited.as_deref() };
+    let logins = config.beside(&config.login_records);
+    let argument = session.principal.as_deref();
+    let sources = EvidenceSources { argument, environment, logins: &logins, uid, names, inherited: inherited.as_deref() };
     let now = u64::try_from(crate::sys::clock::now_millis() / 1000).unwrap_or(0);
     establish(&sources, &terms::demanded(config), &files.principals()?, now)
 }

@@ -89,6 +89,10 @@ pub fn text() -> Form<String> {
     let plain = |text: &&str| !text.chars().any(char::is_control);
     form("text", move |value| value.as_str().filter(plain).map(str::to_string), |text| quoted(text))
 }
+/// A list of texts.
+pub fn texts() -> Form<Vec<String>> {
+    list("a list of texts", text())
+}
 pub fn span() -> Form<Duration> {
     let read = |value: &DeValue<'_>| integer(value).or_else(|| read_units(value.as_str()?, TIMES)).map(Duration::from_secs);
     form("seconds or text like \"90s\", \"5m\", \"1h\", \"1d\"", read, |time| write_units(time.as_secs(), TIMES))

@@ -6,10 +6,10 @@ use super::service::moment;
 use super::value::{Array, Dynamic, FromScript, IntoScript, Map, NotDynamic, name_value, plain_type, record};
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
-use crate::policy::{Access, Action, Answer, Attribute, Value, ask};
+use crate::policy::{Access, Action, Answer, Attribute, Granted, Value, ask};
 use crate::resource::journal::{LOG, Log};
 use crate::resource::service::unit_name;
-use crate::sys::journal::{Cursor, Entry, Filter, Journal, Query, is_field_name, parse_id};
+use crate::sys::journal::{Cursor, Entry, Filter, Found, Journal, Query, is_field_name, parse_id};
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
@@ -189,114 +189,200 @@ fn context(level: u8, fields: &BTreeSet<String>, all: bool) -> Vec<(&'static str
     vec![("priority", Value::Long(level.into())), ("fields", Value::Set(fields)), ("all_fields", Value::Bool(all))]
 }
 
-fn journal(call: &Call<'_>, options: JournalOptions) -> Result<Array> {
-    let bad = |name: &str, what: &str| bad_argument(format!("option `{name}`: {what}"));
-    let logs: Vec<Log> = match (options.unit.is_empty(), options.kernel) {
-        (false, true) => return Err(bad("kernel", "no unit has a log of the kernel; leave out one of `unit` and `kernel`")),
-        (true, true) => vec![Log::Kernel],
-        (true, false) => vec![Log::System],
-        (false, false) => options.unit.iter().map(|name| unit_name(name).map(Log::Unit)).collect::<Result<_>>()?,
-    };
-    if options.unit.len() > 100 {
-        return Err(bad("unit", "at most 100"));
-    }
-    let all = options.fields.iter().any(|field| field == "*");
-    if let Some(field) = options.fields.iter().find(|field| *field != "*" && !is_field_name(field)) {
-        return Err(bad("fields", &format!("`{}` is no name of a field; they are like `MESSAGE`", field.escape_debug())));
-    }
-    let grep = match &options.grep {
-        None => None,
-        Some(pattern) => {
-            let built = regex::bytes::RegexBuilder::new(pattern).size_limit(4 << 20).build();
-            Some(built.map_err(|_| bad("grep", "not a regular expression, or too large a one"))?)
+/// Which entries a call is about, as scripts say it.
+pub(super) struct Choice<'o> {
+    pub unit: &'o [String],
+    pub kernel: bool,
+    pub priority: Option<Level>,
+    pub grep: Option<&'o str>,
+    pub pid: Option<u64>,
+    pub identifier: &'o [String],
+    pub fields: &'o [String],
+}
+
+/// The same, permitted.
+pub(super) struct Wanted {
+    granted: Vec<Granted<ReadLog>>,
+    circumstances: Vec<(&'static str, Value)>,
+    filters: Vec<Filter>,
+    grep: Option<regex::bytes::Regex>,
+    /// Those that are read, all when `None`.
+    fields: Option<Vec<String>>,
+    /// Those that are shown as they are.
+    shown: Vec<String>,
+    /// Logs of entries met so far, and whether some policy forbids them.
+    forbidden: HashMap<String, bool>,
+}
+
+impl Wanted {
+    /// Asks for every log.
+    ///
+    /// # Errors
+    /// [`Kind::BadArgument`]; as [`Call::permit`].
+    pub(super) fn ask(call: &Call<'_>, choice: &Choice<'_>) -> Result<Self> {
+        let bad = |name: &str, what: &str| bad_argument(format!("option `{name}`: {what}"));
+        let logs: Vec<Log> = match (choice.unit.is_empty(), choice.kernel) {
+            (false, true) => return Err(bad("kernel", "no unit has a log of the kernel; leave out one of `unit` and `kernel`")),
+            (true, true) => vec![Log::Kernel],
+            (true, false) => vec![Log::System],
+            (false, false) => choice.unit.iter().map(|name| unit_name(name).map(Log::Unit)).collect::<Result<_>>()?,
+        };
+        if choice.unit.len() > 100 {
+            return Err(bad("unit", "at most 100"));
         }
+        let all = choice.fields.iter().any(|field| field == "*");
+        if let Some(field) = choice.fields.iter().find(|field| *field != "*" && !is_field_name(field)) {
+            return Err(bad("fields", &format!("`{}` is no name of a field; they are like `MESSAGE`", field.escape_debug())));
+        }
+        let grep = match choice.grep {
+            None => None,
+            Some(pattern) => {
+                let built = regex::bytes::RegexBuilder::new(pattern).size_limit(4 << 20).build();
+                Some(built.map_err(|_| bad("grep", "not a regular expression, or too large a one"))?)
+            }
+        };
+        let mut wanted: BTreeSet<String> = OWN.iter().map(|name| (*name).to_owned()).collect();
+        wanted.extend(choice.fields.iter().filter(|field| *field != "*").cloned());
+        let level = choice.priority.map_or(7, |level| level.0);
+        let circumstances = context(level, &wanted, all);
+
+        let mut granted = Vec::new();
+        for log in logs {
+            granted.push(call.permit_with::<ReadLog>(log, circumstances.clone())?);
+        }
+        let mut filters: Vec<Filter> = Vec::new();
+        let places: Vec<Filter> = granted
+            .iter()
+            .filter_map(|log| match log.resource() {
+                Log::Unit(name) => Some(Filter::unit(name)),
+                Log::Kernel => Some(Filter::has("_TRANSPORT", "kernel")),
+                Log::System => None,
+            })
+            .collect();
+        if !places.is_empty() {
+            filters.push(Filter::Any(places));
+        }
+        if level < 7 {
+            filters.push(Filter::Any((0..=level).map(|level| Filter::has("PRIORITY", level)).collect()));
+        }
+        if let Some(pid) = choice.pid {
+            filters.push(Filter::has("_PID", pid));
+        }
+        if !choice.identifier.is_empty() {
+            filters.push(Filter::Any(choice.identifier.iter().map(|name| Filter::has("SYSLOG_IDENTIFIER", name)).collect()));
+        }
+        let fields = (!all).then(|| wanted.into_iter().chain(PLACES.iter().map(|name| (*name).to_owned())).collect());
+        Ok(Self { granted, circumstances, filters, grep, fields, shown: choice.fields.to_vec(), forbidden: HashMap::new() })
+    }
+
+    /// The journal that it is in, as it is now.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub(super) fn open(&self) -> Result<Journal> {
+        let Some(first) = self.granted.first() else { return Err(Error::new(Kind::Internal, "no log was asked for")) };
+        Journal::open(first)
+    }
+
+    /// Whether the policies in force now still permit it.
+    ///
+    /// # Errors
+    /// As [`Call::permit`].
+    pub(super) fn still(&mut self, call: &Call<'_>) -> Result<()> {
+        self.forbidden.clear();
+        self.granted.iter().try_for_each(|log| call.host.gate.still_with::<ReadLog>(&call.site(), log.resource(), &self.circumstances))
+    }
+
+    /// A query for it, of all times.
+    pub(super) fn query(&self) -> Query {
+        Query { filters: self.filters.clone(), grep: self.grep.clone(), fields: self.fields.clone(), ..Query::default() }
+    }
+
+    /// The entries of a query; none of a log that some policy forbids.
+    ///
+    /// # Errors
+    /// As [`Journal::read_where`].
+    pub(super) fn read(&mut self, call: &Call<'_>, journal: &Journal, query: &Query) -> Result<Found> {
+        let (forbidden, circumstances) = (&mut self.forbidden, &self.circumstances);
+        let mut closed = |log: Log| {
+            use crate::policy::Resource as _;
+            *forbidden.entry(log.id().to_owned()).or_insert_with(|| {
+                // That it is not permitted by itself does not matter: what was asked for is. That it is forbidden does.
+                let answer = call.host.gate.would_with::<ReadLog>(&log, circumstances);
+                matches!(answer, Answer::No(crate::error::Why::Forbidden | crate::error::Why::PolicyError))
+            })
+        };
+        // Not counted either: how many forbidden entries match is what they say, one question at a time.
+        journal.read_where(query, &mut |entry| !logs_of(entry).into_iter().any(&mut closed), &|| call.check())
+    }
+
+    /// As scripts get it.
+    pub(super) fn show(&self, entry: &Entry) -> Dynamic {
+        Dynamic::from_map(shown(entry, &self.shown, self.fields.is_none()))
+    }
+}
+
+fn journal(call: &Call<'_>, options: JournalOptions) -> Result<Array> {
+    let mut wanted = Wanted::ask(
+        call,
+        &Choice {
+            unit: &options.unit,
+            kernel: options.kernel,
+            priority: options.priority,
+            grep: options.grep.as_deref(),
+            pid: options.pid,
+            identifier: &options.identifier,
+            fields: &options.fields,
+        },
+    )?;
+    let journal = wanted.open()?;
+    let mut query = Query {
+        since_us: options.since.map(|moment| moment.0),
+        before_us: options.before.map(|moment| moment.0),
+        cursor: options.cursor.as_deref().map(Cursor::parse).transpose()?,
+        reverse: options.reverse,
+        lines: usize::try_from(options.lines).unwrap_or(usize::MAX),
+        max_bytes: usize::try_from(options.max_bytes).unwrap_or(usize::MAX),
+        ..wanted.query()
     };
-    let mut wanted: BTreeSet<String> = OWN.iter().map(|name| (*name).to_owned()).collect();
-    wanted.extend(options.fields.iter().filter(|field| *field != "*").cloned());
-    let level = options.priority.map_or(7, |level| level.0);
-    let circumstances = context(level, &wanted, all);
-
-    let mut granted = Vec::new();
-    for log in logs {
-        granted.push(call.permit_with::<ReadLog>(log, circumstances.clone())?);
-    }
-    let Some(first) = granted.first() else { return Err(Error::new(Kind::Internal, "no log was asked for")) };
-    let journal = Journal::open(first)?;
-    let check = || call.check();
-
-    let mut filters: Vec<Filter> = Vec::new();
-    let places: Vec<Filter> = granted
-        .iter()
-        .filter_map(|log| match log.resource() {
-            Log::Unit(name) => Some(Filter::unit(name)),
-            Log::Kernel => Some(Filter::has("_TRANSPORT", "kernel")),
-            Log::System => None,
-        })
-        .collect();
-    if !places.is_empty() {
-        filters.push(Filter::Any(places));
-    }
-    if level < 7 {
-        filters.push(Filter::Any((0..=level).map(|level| Filter::has("PRIORITY", level)).collect()));
-    }
-    if let Some(pid) = options.pid {
-        filters.push(Filter::has("_PID", pid));
-    }
-    if !options.identifier.is_empty() {
-        filters.push(Filter::Any(options.identifier.iter().map(|name| Filter::has("SYSLOG_IDENTIFIER", name)).collect()));
-    }
     match &options.boot {
         None => {}
-        Some(BootOf::Id(id)) => filters.push(Filter::has("_BOOT_ID", id)),
+        Some(BootOf::Id(id)) => query.filters.push(Filter::has("_BOOT_ID", id)),
         Some(BootOf::Back(back)) => {
-            let boots = journal.boots(&check)?;
+            let boots = journal.boots(&|| call.check())?;
             let boot = boots.len().checked_sub(back.saturating_add(1)).and_then(|at| boots.get(at));
             let boot = boot.ok_or_else(|| {
                 Error::new(Kind::NotFound, format!("the journal does not know a boot so long ago: it has {}", boots.len()))
             })?;
-            filters.push(Filter::has("_BOOT_ID", &boot.id));
+            query.filters.push(Filter::has("_BOOT_ID", &boot.id));
         }
     }
-    let query = Query {
-        filters,
-        since_us: options.since.map(|moment| moment.0),
-        before_us: options.before.map(|moment| moment.0),
-        grep,
-        cursor: options.cursor.as_deref().map(Cursor::parse).transpose()?,
-        reverse: options.reverse,
-        lines: usize::try_from(options.lines).unwrap_or(usize::MAX),
-        fields: (!all).then(|| wanted.iter().cloned().chain(PLACES.iter().map(|name| (*name).to_owned())).collect()),
-        max_bytes: usize::try_from(options.max_bytes).unwrap_or(usize::MAX),
-        ..Query::default()
-    };
-    let mut forbidden: HashMap<String, bool> = HashMap::new();
-    let mut closed = |log: Log| {
-        use crate::policy::Resource as _;
-        *forbidden.entry(log.id().to_owned()).or_insert_with(|| {
-            // That it is not permitted by itself does not matter: what was asked for is. That it is forbidden does.
-            let answer = call.host.gate.would_with::<ReadLog>(&log, &circumstances);
-            matches!(answer, Answer::No(crate::error::Why::Forbidden | crate::error::Why::PolicyError))
-        })
-    };
-    // Not counted either: how many forbidden entries match is what they say, one question at a time.
-    let found = journal.read_where(&query, &mut |entry| !logs_of(entry).into_iter().any(&mut closed), &check)?;
-    let entries = found.entries.iter().map(|entry| Dynamic::from_map(shown(entry, &options.fields, all))).collect();
+    let found = wanted.read(call, &journal, &query)?;
+    let entries = found.entries.iter().map(|entry| wanted.show(entry)).collect();
     warn(call, "damaged places in the journal passed over", found.faults)?;
     warn(call, "journal files that cannot be read", journal.unreadable + journal.unusable)?;
     Ok(entries)
 }
 
-fn warn(call: &Call<'_>, what: &str, count: u64) -> Result<()> {
+/// The last entries of a unit's log.
+///
+/// # Errors
+/// As the script function.
+pub(super) fn last_of_unit(call: &Call<'_>, unit: &str, lines: u64) -> Result<Array> {
+    journal(call, JournalOptions { unit: vec![unit.to_owned()], lines, ..JournalOptions::default() })
+}
+
+pub(super) fn warn(call: &Call<'_>, what: &str, count: u64) -> Result<()> {
     if count == 0 {
         return Ok(());
     }
-    let message = format!("journal: {what}: {count}");
+    let message = format!("{}: {what}: {count}", call.function.name);
     call.host.out.log(crate::output::Log {
         level: "WARN",
         message,
         fields: Default::default(),
         line: call.line,
-        function: Some("journal"),
+        function: Some(call.function.name),
         time: crate::sys::clock::now_rfc3339(),
     })
 }

@@ -8,14 +8,19 @@ pub mod archive;
 pub mod compress;
 pub mod convert;
 pub mod copy;
+pub mod cron;
+pub mod containers;
 pub mod control;
 pub mod data;
+pub mod debug;
 pub mod datetime;
 pub mod digest;
 pub mod dir;
 pub mod disks;
+pub mod dns;
 #[cfg(feature = "raw-syscall-door")]
 pub mod door;
+pub mod environment;
 pub mod exec;
 pub mod edit;
 pub mod fields;
@@ -27,21 +32,33 @@ pub mod follow;
 pub mod formats;
 pub mod function;
 pub mod gzip_text;
+pub mod host;
+pub mod interfaces;
 pub mod journal;
+pub mod journal_follow;
 pub mod kernel;
 pub mod launch;
 pub mod lines;
 pub mod logs;
 pub mod machine;
 pub mod manual;
+pub mod mount;
+pub mod namespaces;
 pub mod net_sockets;
+pub mod open_files;
+pub mod packages;
 pub mod paths;
 pub mod order;
+pub mod ports;
+pub mod power;
+pub mod probes;
 pub mod process;
 pub mod processes;
 #[cfg(test)]
 pub(crate) mod rig;
 pub mod handle;
+pub mod http;
+pub mod reach;
 pub mod say;
 pub mod signals;
 pub mod search;
@@ -50,9 +67,14 @@ pub mod xattrs;
 pub mod service;
 pub mod source;
 pub mod sysctl;
+pub mod sysctl_load;
 pub mod time;
+pub mod top;
 pub mod tree_change;
+pub mod unit_files;
+pub mod units;
 pub mod usage;
+pub mod tls;
 pub mod transform;
 pub mod regexes;
 pub mod urls;
@@ -92,15 +114,36 @@ pub const TOPICS: &[(&str, &str, &[Function])] = &[
     ("extract", "Extracting archives", extract::FUNCTIONS),
     ("processes", "Processes", processes::FUNCTIONS),
     ("process", "One process", process::FUNCTIONS),
+    ("top", "What uses most", top::FUNCTIONS),
+    ("open_files", "Who has what open", open_files::FUNCTIONS),
+    ("environment", "Environments", environment::FUNCTIONS),
+    ("debug", "What programs are in the middle of", debug::FUNCTIONS),
+    ("namespaces", "Namespaces", namespaces::FUNCTIONS),
     ("signals", "Signals to processes", signals::FUNCTIONS),
     ("machine", "The machine", machine::FUNCTIONS),
+    ("host", "More about the machine", host::FUNCTIONS),
     ("kernel", "What the kernel says", kernel::FUNCTIONS),
     ("disks", "Disks", disks::FUNCTIONS),
+    ("mount", "Taking filesystems away", mount::FUNCTIONS),
     ("sysctl", "Settings of the kernel", sysctl::FUNCTIONS),
+    ("sysctl_load", "Settings from files", sysctl_load::FUNCTIONS),
+    ("cron", "What cron starts", cron::FUNCTIONS),
+    ("power", "Reboot and shutdown", power::FUNCTIONS),
     ("accounts", "Accounts and logins", accounts::FUNCTIONS),
     ("net_sockets", "Sockets", net_sockets::FUNCTIONS),
+    ("http", "HTTP", http::FUNCTIONS),
+    ("ports", "What answers on the network", ports::FUNCTIONS),
+    ("dns", "Looking names up", dns::FUNCTIONS),
+    ("interfaces", "Interfaces, addresses and routes", interfaces::FUNCTIONS),
+    ("tls", "Certificates", tls::FUNCTIONS),
     ("service", "Services", service::FUNCTIONS),
+    ("unit_files", "Files of services", unit_files::FUNCTIONS),
+    ("units", "Timers, dependencies, the start of the machine", units::FUNCTIONS),
     ("journal", "Logs", journal::FUNCTIONS),
+    ("journal_follow", "Logs that grow", journal_follow::FUNCTIONS),
+    ("packages", "Packages", packages::FUNCTIONS),
+    ("containers", "Containers", containers::FUNCTIONS),
+    ("probes", "Checks that the owner declares", probes::FUNCTIONS),
     ("data", "Data", data::FUNCTIONS),
     ("formats", "Formats of configuration and tables", formats::FUNCTIONS),
     ("logs", "Lines of logs", logs::FUNCTIONS),

@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::ask;
 use crate::resource::process::Process;
+use crate::sys::proc::details;
 use crate::sys::proc::process as kernel;
 use std::time::Instant;
 
@@ -17,7 +18,8 @@ const PROCESS: Function = Function {
     name: "process",
     doc: "All about one process: a map.\n\nThe keys of a row of [ps], `io`, `wchan` and `tasks` as with its options, and `exe` (its program, `()` where the kernel does not tell this user), `umask`, `limits` (a map from the name of \
           each limit, such as `open_files`, to `soft`, `hard` and `unit`; `()` is unlimited), `capabilities` (`effective`, `permitted`, `bounding`, as hexadecimal numbers), `no_new_privileges`, `seccomp` (0 none, 1 strict, 2 filter), \
-          `voluntary_switches`, `involuntary_switches`, `oom_score`, `oom_score_adj`, `memory_peak`, `memory_locked` and `memory_shared` (bytes). What the kernel does not tell is `()`.",
+          `voluntary_switches`, `involuntary_switches`, `oom_score`, `oom_score_adj`, `memory_peak`, `memory_locked` and `memory_shared` (bytes), `memory_parts` (a map of bytes: `rss`, `pss`, `private_dirty`, `swap` …, as in proc_pid_smaps(5); empty where the kernel does not tell), \
+          `namespaces` (a map from `net`, `mnt`, `pid` … to the kernel's name of it; two processes with the same name share it). What the kernel does not tell is `()`. What it has open is told by [open_files], its environment by [env_of_process], what it is in the middle of by [stacks].",
     body: &with1(process, [param("pid", "The process id.")]),
     asks: &[ask::<List>()],
     fails: &[Kind::NotFound, Kind::Unsupported],
@@ -31,21 +33,19 @@ fn process(call: &Call<'_>, pid: i64) -> Result<Map> {
     let table = kernel::Table::open()?;
     let mut map = map(&row, None, crate::sys::proc::machine::total_memory());
     more(&mut map, &table, &row, &PsOptions { io: true, wchan: true, threads: true, ..PsOptions::default() })?;
-    let more = crate::sys::proc::details::of(&table, &row.seen)?.ok_or_else(gone)?;
-    let limits: Map = more
-        .limits
-        .into_iter()
-        .map(|limit| {
-            let row = record([("soft", limit.soft.into_script()), ("hard", limit.hard.into_script()), ("unit", limit.unit.into_script())]);
-            (limit.name.into(), row.into_script())
-        })
-        .collect();
+    let more = details::of(&table, &row.seen)?.ok_or_else(gone)?;
+    let limits = limits_map(more.limits);
     let capabilities = record([
         ("effective", more.effective.into_script()),
         ("permitted", more.permitted.into_script()),
         ("bounding", more.bounding.into_script()),
     ]);
+    let namespaces: Map =
+        details::namespaces(&table, &row.seen).into_iter().map(|(kind, name)| (kind.into(), name.into_script())).collect();
+    let parts: Map = details::memory(&table, &row.seen).into_iter().map(|(name, bytes)| (name.into(), bytes.into_script())).collect();
     map.extend(record([
+        ("namespaces", namespaces.into_script()),
+        ("memory_parts", parts.into_script()),
         ("exe", more.exe.map(|exe| super::value::name_value(&exe)).into_script()),
         ("umask", more.umask.into_script()),
         ("limits", limits.into_script()),
@@ -61,6 +61,15 @@ fn process(call: &Call<'_>, pid: i64) -> Result<Map> {
         ("memory_shared", more.memory_shared.into_script()),
     ]));
     Ok(map)
+}
+
+/// From the name of each to what it is.
+pub(super) fn limits_map(limits: Vec<details::Limit>) -> Map {
+    let row = |limit: details::Limit| {
+        let row = record([("soft", limit.soft.into_script()), ("hard", limit.hard.into_script()), ("unit", limit.unit.into_script())]);
+        (limit.name.into(), row.into_script())
+    };
+    limits.into_iter().map(row).collect()
 }
 
 options! {

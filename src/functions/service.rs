@@ -23,9 +23,9 @@ pub const FUNCTIONS: &[Function] = &[
     DAEMON_RELOAD,
 ];
 
-const UNITS: &[&str] = &[SERVICE.name, UNIT.name];
+pub(super) const UNITS: &[&str] = &[SERVICE.name, UNIT.name];
 const LOOK: &[&str] = &["SystemdAction", "view"];
-const CHANGE: &[&str] = &["SystemdAction", "edit"];
+pub(super) const CHANGE: &[&str] = &["SystemdAction", "edit"];
 
 macro_rules! verb {
     ($type:ident $name:literal $access:ident $groups:ident $on:ident $applies:ident $doc:literal) => {
@@ -43,6 +43,8 @@ macro_rules! verb {
     };
 }
 
+pub(super) use verb;
+
 const LOCAL: &[&str] = &[SYSTEMD.name];
 verb!(See "status" ReadOnly LOOK Service UNITS "See its state.");
 verb!(Start "start" Change CHANGE Service UNITS "Start it.");
@@ -53,16 +55,23 @@ verb!(ResetFailed "reset_failed" Change CHANGE Service UNITS "Forget that it fai
 verb!(List "list" ReadOnly LOOK Manager LOCAL "See which units there are and in which state.");
 verb!(DaemonReload "daemon_reload" Change CHANGE Manager LOCAL "Have unit files read again.");
 
-const NAME: &str = "The unit; `nginx` means `nginx.service`.";
+pub(super) const NAME: &str = "The unit; `nginx` means `nginx.service`.";
 const FAILS: &[Kind] =
     &[Kind::NotFound, Kind::Permission, Kind::Timeout, Kind::JobFailed, Kind::Busy, Kind::Unavailable, Kind::Unsupported];
-const FAILS_LOOK: &[Kind] = &[Kind::NotFound, Kind::Permission, Kind::Timeout, Kind::Unavailable, Kind::Unsupported];
+pub(super) const FAILS_LOOK: &[Kind] = &[Kind::NotFound, Kind::Permission, Kind::Timeout, Kind::Unavailable, Kind::Unsupported];
 
 options! {
     /// Options of functions that wait for a job.
     JobOptions {
         timeout: Duration = Duration::from_secs(90), "How long to wait, in seconds.", flags &["timeout"];
         wait_active: bool = false, "Afterwards wait, within the timeout, until the unit has been active for a second without a break; `job_failed` if it is not.";
+    }
+}
+
+options! {
+    /// Options of `service_status`.
+    StatusOptions {
+        lines: u64 = 0, "Also give so many of the last entries of its log.";
     }
 }
 
@@ -79,11 +88,14 @@ options! {
 
 const SERVICE_STATUS: Function = Function {
     name: "service_status",
-    doc: "The state of a service or other unit.\n\nA map: `name` (its own, not an alias), `names`, `description`, `documentation`, `load_state`, `active` (bool), `active_state`, `sub_state`, `since`, `unit_file`, `unit_file_state`, `preset`, `drop_ins`, `need_daemon_reload`, `triggers`, `triggered_by`, `requires`, `wants`, `invocation_id`, `job` (one is under way), `conditions_held`; and for units with processes `result`, `type`, `restart`, `main_pid`, `exit_code` (`exited`, `killed`, `dumped`), `exit_status`, `started`, `ended`, `restarts`, `status_text`, `memory` and `memory_peak` (bytes), `tasks`, `cpu_seconds`, `control_group`. What systemd does not know is `()`.",
-    body: &with1(service_status, [param("name", NAME)]),
-    asks: &[ask::<See>()],
+    doc: "The state of a service or other unit.\n\nA map: `name` (its own, not an alias), `names`, `description`, `documentation`, `load_state`, `active` (bool), `active_state`, `sub_state`, `since`, `unit_file`, `unit_file_state`, `preset`, `drop_ins`, `need_daemon_reload`, `triggers`, `triggered_by`, `requires`, `wants`, `invocation_id`, `job` (one is under way), `conditions_held`; and for units with processes `result`, `type`, `restart`, `main_pid`, `exit_code` (`exited`, `killed`, `dumped`), `exit_status`, `started`, `ended`, `restarts`, `status_text`, `memory` and `memory_peak` (bytes), `tasks`, `cpu_seconds`, `control_group`. What systemd does not know is `()`. With `lines` also `log`: the last entries of its log, as [journal] gives them, for which the policy is asked as by [journal].",
+    body: &with2(service_status, [param("name", NAME), param("options", "")]),
+    asks: &[ask::<See>(), ask::<super::journal::ReadLog>()],
     fails: FAILS_LOOK,
-    examples: &[Example { given: &[], script: r#"service_status("dbus.service").active_state"#, gives: "" }],
+    examples: &[
+        Example { given: &[], script: r#"service_status("dbus.service").active_state"#, gives: "" },
+        Example { given: &[], script: r#"service_status("dbus.service", #{lines: 5}).log"#, gives: "" },
+    ],
 };
 
 const SERVICES: Function = Function {
@@ -160,7 +172,7 @@ const DAEMON_RELOAD: Function = Function {
 
 /// Calls `with` with the service manager and the permission for `A` on the unit of that name. Where there is no service manager the policy is asked about the
 /// name, so that who may do nothing learns nothing.
-fn on_unit<A: Action<On = Service>, T>(
+pub(super) fn on_unit<A: Action<On = Service>, T>(
     call: &Call<'_>,
     name: &str,
     with: impl FnOnce(&Systemd<'_>, &Granted<A>) -> Result<T>,
@@ -213,8 +225,14 @@ fn job<A: Action<On = Service>>(call: &Call<'_>, name: &str, job: Job, options: 
     })
 }
 
-fn service_status(call: &Call<'_>, name: String) -> Result<Map> {
-    on_unit::<See, _>(call, &name, |systemd, unit| systemd.status(unit).map(status))
+fn service_status(call: &Call<'_>, name: String, options: StatusOptions) -> Result<Map> {
+    on_unit::<See, _>(call, &name, |systemd, unit| {
+        let mut map = status(systemd.status(unit)?);
+        if options.lines > 0 {
+            map.insert("log".into(), Dynamic::from_array(super::journal::last_of_unit(call, unit.name(), options.lines)?));
+        }
+        Ok(map)
+    })
 }
 fn service_start(call: &Call<'_>, name: String, options: JobOptions) -> Result<Map> {
     job::<Start>(call, &name, Job::Start, &options)
@@ -300,7 +318,7 @@ pub fn moment(us: u64) -> Option<DateTime> {
     i64::try_from(us).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).map(DateTime)
 }
 
-fn known(text: String) -> Option<String> {
+pub(super) fn known(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 

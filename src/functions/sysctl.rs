@@ -51,11 +51,20 @@ impl FromScript for Key {
     }
 }
 
+/// Whether records leave its value out.
+pub(super) fn is_secret(key: &Key) -> bool {
+    key.0.ends_with("key") || key.0.contains("secret")
+}
+
 impl Key {
-    fn file(&self) -> Result<File> {
+    /// The setting with this path below the folder of settings.
+    pub(super) fn of_path(path: &str) -> Result<Self> {
+        Self::from_script(path.into())
+    }
+    pub(super) fn file(&self) -> Result<File> {
         File::locate_with(&AbsPath::new(format!("{ROOT}/{}", self.0))?, false)
     }
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         shown(&self.0)
     }
 }
@@ -192,7 +201,7 @@ fn sysctl_write(call: &Call<'_>, key: Key, value: Setting) -> Result<Map> {
     let before = settings::read(&granted)?;
     let line = |value: &[u8]| [key.shown().as_bytes(), b" = ", value, b"\n"].concat();
     let old = before.as_deref().map(line).unwrap_or_default();
-    let secret = key.0.ends_with("key") || key.0.contains("secret");
+    let secret = is_secret(&key);
     let diff = |new: &[u8]| for_record(&old, &line(new), secret);
     if granted.held() {
         let new = line(value.0.as_bytes());

@@ -8,6 +8,7 @@ pub mod handover;
 pub mod key;
 pub mod name;
 pub mod principals;
+pub mod record;
 
 use std::net::IpAddr;
 
@@ -25,7 +26,7 @@ use crate::os::process::{Environment, Names};
 pub enum Evidence {
     /// `--principal` on the owner's line of a forced command.
     Argument,
-    /// A root-owned record of the login. This version has none, so listing it is an error.
+    /// A root-owned record of the login, under the kernel's audit session.
     Record,
     /// The key or certificate in the file of `ExposeAuthInfo`.
     AuthInfo,
@@ -63,6 +64,8 @@ pub struct EvidenceSources<'a> {
     /// The value of `--principal` from the owner's line; never from a request.
     pub argument: Option<&'a str>,
     pub environment: &'a Environment,
+    /// The folder of [`record`]s.
+    pub logins: &'a std::path::Path,
     /// The real uid.
     pub uid: u32,
     pub names: &'a Names,
@@ -140,20 +143,17 @@ pub fn establish(asked: &EvidenceSources<'_>, demanded: &[Evidence], principals:
     if let Some(json) = asked.inherited {
         return of_server_login(asked, json, principals, now);
     }
-    // Skipping `record` would let a weaker kind decide where the owner believes that the record does.
-    if demanded.contains(&Evidence::Record) {
-        return Err(Error::new(Kind::Config, "`identity` lists `record`, which this version does not have")
-            .with_hint("list `argument`, `auth-info` or `user` only"));
-    }
     if asked.argument.is_some() && !demanded.contains(&Evidence::Argument) {
         return Err(denied("--principal does not count here, because `identity` in rex.toml does not list `argument`"));
     }
     for kind in demanded {
         let present = match kind {
             Evidence::Argument => asked.argument.is_some(),
+            // Where it is the only kind, what lacks is worth a sentence of its own.
+            Evidence::Record => demanded.len() == 1 || record::is_present(asked.logins),
             Evidence::AuthInfo => auth_info::is_present(asked.environment),
             Evidence::User => true,
-            Evidence::Record | Evidence::Inherited => {
+            Evidence::Inherited => {
                 return Err(Error::new(Kind::Config, format!("`identity` cannot list `{}`", kind.name())));
             }
         };
@@ -176,11 +176,15 @@ fn of_kind(kind: Evidence, asked: &EvidenceSources<'_>, principals: &Principals,
             derivation.push("the host's own command line names the principal (--principal)".to_owned());
             Proved { person: principals.of_argument(name)?, ..Proved::default() }
         }
-        (Evidence::AuthInfo, _) => {
-            let steps = auth_info::read(asked.environment, asked.uid)?;
+        (Evidence::AuthInfo | Evidence::Record, _) => {
+            let (steps, how) = if kind == Evidence::Record {
+                (record::read(asked.logins, asked.uid)?, "root's record of the login (rex pam-record) gives the key")
+            } else {
+                (auth_info::read(asked.environment, asked.uid)?, "sshd's account of the login (ExposeAuthInfo) gives the key")
+            };
             facts.method = Some(methods(&steps));
             let keys: Vec<&Key> = steps.iter().filter_map(|step| step.key.as_ref()).collect();
-            derivation.push("sshd's account of the login (ExposeAuthInfo) gives the key".to_owned());
+            derivation.push(how.to_owned());
             of_keys(&keys, asked.environment, principals, now, &mut derivation)?
         }
         (Evidence::User, _) => {

@@ -62,7 +62,15 @@ impl Session {
     fn with<T>(&self, inherited: Option<&[u8]>, act: impl FnOnce(&EvidenceSources<'_>) -> T) -> T {
         let names = Names::with_files(&self.files.path().join("passwd"), &self.files.path().join("group"), None);
         let environment = Environment::of(self.variables.clone());
-        act(&EvidenceSources { argument: self.argument, environment: &environment, uid: self.uid, names: &names, inherited })
+        let logins = self.files.path().join("logins");
+        act(&EvidenceSources {
+            argument: self.argument,
+            environment: &environment,
+            logins: &logins,
+            uid: self.uid,
+            names: &names,
+            inherited,
+        })
     }
     fn establish(&self, demanded: &[Evidence]) -> Result<Identity> {
         self.with(None, |asked| establish(asked, demanded, &self.principals, NOW))
@@ -120,11 +128,9 @@ fn present_but_odd_evidence_never_falls_back() {
 }
 
 #[test]
-fn the_record_that_this_version_lacks_is_a_mistake_of_the_configuration_wherever_it_is_listed() {
-    for demanded in [[Record].as_slice(), &[Argument, Record], &[User, Record], &[]] {
-        let error = Session::usual().argument("alice").establish(demanded).unwrap_err();
-        assert_eq!(error.kind, if demanded.is_empty() { Kind::Denied } else { Kind::Config });
-    }
+fn a_login_without_a_record_is_nobody_where_the_record_is_demanded_and_the_next_kind_decides_where_it_is_listed_after_it() {
+    assert!(Session::usual().denial(&[Record]).contains("record"));
+    assert_eq!(Session::usual().establish(&[Record, User]).unwrap().evidence, User);
     assert_eq!(Session::usual().establish(&[]).unwrap_err().kind, Kind::Config);
     assert_eq!(Session::usual().establish(&[Evidence::Inherited]).unwrap_err().kind, Kind::Config);
 }

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod facts;
 pub mod inetd;
 pub mod install;
+pub mod login;
 pub mod packed;
 pub mod places;
 pub mod private;

@@ -2,6 +2,7 @@
 //!
 //! A claim is made only where scopes prove it; a condition is compared as a whole and never reasoned about.
 
+use super::kinds;
 use super::load::{Placement, Whole};
 use super::slice::{Reach, Reveal, VerbRow};
 use std::collections::BTreeSet;
@@ -408,8 +409,7 @@ fn inside(container: (&str, &str), thing: (&str, &str)) -> bool {
         "file_system::Dir" if thing.0.starts_with("file_system::") => {
             id == "/" || thing.1.strip_prefix(id).is_some_and(|rest| rest.starts_with('/'))
         }
-        "journal::Log" => thing.0 == kind && id == "system",
-        _ => false,
+        _ => kinds::whole_of(thing.0, thing.1) == Some(container),
     }
 }
 
@@ -459,7 +459,7 @@ fn resources_apart(a: &Reach, b: &Reach) -> bool {
 
 /// Whether what is in things of this type follows from the ids.
 fn known(kind: &str) -> bool {
-    matches!(kind, "file_system::Dir" | "journal::Log")
+    kind == "file_system::Dir" || kinds::is_whole(kind)
 }
 
 #[cfg(test)]

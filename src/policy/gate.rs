@@ -2,6 +2,7 @@
 
 mod dry;
 mod explain;
+mod foresee;
 mod judge;
 mod learning;
 mod named;
@@ -14,6 +15,7 @@ mod walk;
 
 pub use dry::{Withheld, stopped};
 pub use explain::{Considered, Described, Explanation, Fate};
+pub use foresee::{Foreseen, Prospect};
 pub use learning::Learning;
 pub(crate) use record::Silent;
 pub use record::{DecisionRecord, Effect, EffectRecord, Recorder, WalkRecord};

@@ -5,7 +5,9 @@
 
 use super::load::Policies;
 use super::slice::{Reach, Rule, Uid};
+use super::url::Url;
 use cedar_policy_core::ast::{BinaryOp, Expr, ExprKind, Literal, PatternElem, Var};
+use std::collections::BTreeSet;
 
 /// Something that resources lie within.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +24,20 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// Whether something of this entity type and id can lie within: for whoever does the deed, and asks no policy again.
+    #[must_use]
+    pub fn may_hold(&self, kind: &str, id: &str) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Kind(known) => known == kind,
+            Self::Begins(start) => id.starts_with(start.as_str()),
+            Self::Within(_, folder) => {
+                folder == "/" || id.strip_prefix(folder.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Exactly(exact) => exact == id,
+        }
+    }
+
     /// The narrower, the greater.
     fn nearness(&self) -> (u8, usize) {
         match self {
@@ -71,6 +87,24 @@ impl Policies {
         bounds.sort();
         bounds.dedup();
         bounds
+    }
+    /// The ports that permits for a verb of the network reach at most; nothing where they are not bounded.
+    #[must_use]
+    pub fn ports(&self, name: &str) -> Option<BTreeSet<u16>> {
+        let rules = self.slice.verb("network", name).map_or(&[][..], |verb| verb.rules.as_slice());
+        let mut all = BTreeSet::new();
+        for rule in rules.iter().filter_map(|index| self.slice.rule(*index)).filter(|rule| rule.permit) {
+            if of_rule(rule, Some("network")).is_empty() {
+                continue;
+            }
+            let scope = match &rule.reach {
+                Reach::Exactly(_, id) => port_of(id),
+                _ => None,
+            };
+            let condition = || rule.condition.as_ref().and_then(|condition| ports_of(condition));
+            all.extend(scope.map(|port| BTreeSet::from([port])).or_else(condition)?);
+        }
+        Some(all)
     }
     /// What permits for a verb reach in any circumstances, so that nobody has to be asked again: those without a condition. Nothing where a forbid
     /// has a say, since what it takes away cannot be taken away from a bound.
@@ -140,6 +174,61 @@ fn of_condition(condition: &Expr, namespace: Option<&str>) -> Bounds {
             vec![Bound::Exactly(begins)]
         }
         _ => anything(),
+    }
+}
+
+/// The port of a whole URL. A host alone has any.
+fn port_of(id: &str) -> Option<u16> {
+    Url::parse(id).ok().map(|url| url.port)
+}
+
+/// The ports that a condition surely confines the resource to.
+fn ports_of(condition: &Expr) -> Option<BTreeSet<u16>> {
+    match condition.expr_kind() {
+        ExprKind::Lit(Literal::Bool(false)) => Some(BTreeSet::new()),
+        ExprKind::And { left, right } => match (ports_of(left), ports_of(right)) {
+            (Some(left), Some(right)) => Some(left.intersection(&right).copied().collect()),
+            (left, right) => left.or(right),
+        },
+        ExprKind::Or { left, right } => Some(ports_of(left)?.union(&ports_of(right)?).copied().collect()),
+        ExprKind::If { test_expr, then_expr, else_expr } => {
+            let then = match (ports_of(test_expr), ports_of(then_expr)) {
+                (Some(test), Some(then)) => test.intersection(&then).copied().collect(),
+                (test, then) => test.or(then)?,
+            };
+            Some(then.union(&ports_of(else_expr)?).copied().collect())
+        }
+        ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => {
+            one_port(arg1, arg2).or_else(|| one_port(arg2, arg1)).map(|port| [port].into())
+        }
+        ExprKind::BinaryApp { op: BinaryOp::Contains, arg1, arg2 } => match arg1.expr_kind() {
+            ExprKind::Set(items) => items.iter().map(|item| one_port(arg2, item)).collect(),
+            _ => None,
+        },
+        ExprKind::Like { expr, pattern } if is_id(expr) => {
+            let fixed: String = pattern
+                .iter()
+                .map_while(|element| match element {
+                    PatternElem::Char(c) => Some(*c),
+                    PatternElem::Wildcard => None,
+                })
+                .collect();
+            // Where the path has begun, the port stands before it or goes without saying.
+            let path = fixed.find("://").map_or(0, |at| at + 3);
+            fixed.get(path..).filter(|rest| path > 0 && rest.contains('/')).and_then(|_| port_of(&fixed)).map(|port| [port].into())
+        }
+        _ => None,
+    }
+}
+
+/// `resource.port == 443`, `resource.url == "https://h/"`, `resource == network::url::"https://h/"`.
+fn one_port(left: &Expr, right: &Expr) -> Option<u16> {
+    let is_port = matches!(left.expr_kind(), ExprKind::GetAttr { expr, attr } if is_resource(expr) && AsRef::<str>::as_ref(attr) == "port");
+    match right.expr_kind() {
+        ExprKind::Lit(Literal::Long(port)) if is_port => u16::try_from(*port).ok(),
+        ExprKind::Lit(Literal::String(text)) if is_id(left) => port_of(text),
+        ExprKind::Lit(Literal::EntityUID(uid)) if is_resource(left) => port_of(&Uid::of(uid).id),
+        _ => None,
     }
 }
 
@@ -255,6 +344,38 @@ mod tests {
             ),
             [within("/a"), within("/b")]
         );
+    }
+
+    #[test]
+    fn ports_are_known_where_permits_say_them() {
+        let ports = |scope: &str, condition: &str| {
+            let schema = crate::policy::schema::render(&[], &[crate::resource::endpoint::URL]);
+            let text = format!("permit(principal, action == network::Action::\"connect\", {scope}) when {{ {condition} }};");
+            let user = Scope { name: "alice".into(), groups: Vec::new() };
+            let policies = Policies::load(&[Source { name: "t.cedar".into(), text }], &schema, &user, None).unwrap();
+            policies.ports("connect").map(|ports| ports.into_iter().collect::<Vec<_>>())
+        };
+        let of = |condition: &str| ports("resource", condition);
+        assert_eq!(of("resource.port == 5432"), Some(vec![5432]));
+        assert_eq!(of("resource.host == \"db\" && [5432, 6379].contains(resource.port)"), Some(vec![5432, 6379]));
+        assert_eq!(of("resource.port == 1 || resource.port == 2"), Some(vec![1, 2]));
+        assert_eq!(of("resource.url like \"https://api.example.com/*\""), Some(vec![443]));
+        assert_eq!(of("resource.url like \"https://api.example.com:8443/v1/*\""), Some(vec![8443]));
+        assert_eq!(of("resource.url == \"http://h:81/\""), Some(vec![81]));
+        assert_eq!(ports("resource == network::url::\"http://h:82/\"", "true"), Some(vec![82]));
+        for open in [
+            "resource.port > 1000",
+            "resource.port == 1 || resource.host == \"h\"",
+            "!(resource.port == 1)",
+            "resource.url like \"https://api.example.com*\"",
+            "resource.url like \"https://*/\"",
+            "resource.host == \"h\"",
+            "resource.port == 1 == false",
+        ] {
+            assert_eq!(of(open), None, "{open}");
+        }
+        assert_eq!(ports("resource == network::url::\"h\"", "true"), None);
+        assert_eq!(ports("resource is network::url", "false"), Some(Vec::new()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod compare;
 pub mod format;
 mod gate;
 mod hull;
+mod kinds;
 mod launchers;
 pub mod learn;
 pub mod lint;
@@ -21,6 +22,7 @@ pub mod schema;
 mod shape;
 mod slice;
 pub mod suite;
+pub mod url;
 mod values;
 mod wording;
 mod words;
@@ -30,8 +32,8 @@ pub use cache::Store;
 #[cfg(test)]
 pub(crate) use gate::Silent;
 pub use gate::{
-    Answer, Closed, Considered, DecisionRecord, Described, Effect, EffectRecord, Explanation, Fate, Gate, Granted, Learning, Open,
-    Principal, Recorder, Replayed, Rules, Session, Walk, WalkRecord, Weighed, Withheld, stopped,
+    Answer, Closed, Considered, DecisionRecord, Described, Effect, EffectRecord, Explanation, Fate, Foreseen, Gate, Granted, Learning,
+    Open, Principal, Prospect, Recorder, Replayed, Rules, Session, Walk, WalkRecord, Weighed, Withheld, stopped,
 };
 pub use hull::Bound;
 pub use load::{Policies, Scope, Source, Whole};

@@ -87,6 +87,9 @@ const IDS: &[(&str, &str)] = &[
     ("systemd::Service", "name"),
     ("systemd::Unit", "name"),
     ("journal::Log", "name"),
+    ("package_system::Package", "name"),
+    ("container_system::Container", "name"),
+    ("probe_system::Probe", "name"),
 ];
 
 impl Statement {

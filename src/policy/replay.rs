@@ -2,6 +2,7 @@
 
 use super::cache::Store;
 use super::gate::{Gate, Open, Principal, Recorded, Replayed, Rules, Session, Silent};
+use super::kinds;
 use super::load::{Policies, Scope, Source};
 use super::recorded::{self, Asked, Caller};
 use super::schema;
@@ -193,6 +194,7 @@ fn attributes(noun: &'static Noun, id: &str, asked: &Asked) -> (Vec<(&'static st
                 absent.push("unit");
             }
         }
+        kind if kinds::is_name(kind) => known.push(("name", text(id))),
         _ => {}
     }
     (known, absent)

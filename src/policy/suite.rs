@@ -51,7 +51,7 @@
 //!
 //! *Actions* are words (`read`), with their namespace where the word alone is not clear (`systemd::list`), or Cedar notation.
 //! *Resources*: a path is a file, with `/` at its end a folder; `nginx.service` a unit or, for `journal::read`, its log (`system`, `kernel`); a
-//! number is a process; `local` is this machine or its service manager; anything may be in Cedar notation. Paths are canonical, as policies see them.
+//! number is a process, another word a package, container or probe; `local` is this machine, or what manages services, packages, containers or probes; anything may be in Cedar notation. Paths are canonical, as policies see them.
 //! *Why*: `forbidden`, `not_permitted`, `condition_failed`, `policy_error`, or `closed` for a place that no policy opens.
 //! *Context*: `argv = ["-h", ["--name", "value"]]` gives `argv`, `argc` and `arguments`; `environment = { LANG = "C" }`; what is not given is as
 //! `exec` has it: no environment, no capability, no input, `cwd` is `/`, `argv0` the path, `user` the principal's. `mode` gives the flags of `chmod`.

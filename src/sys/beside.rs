@@ -58,6 +58,14 @@ impl Beside {
         }
     }
 
+    /// The socket, unless another question is under way.
+    pub(super) fn free_socket(&self) -> Option<MutexGuard<'_, OwnedFd>> {
+        match self.socket.try_lock() {
+            Ok(socket) => Some(socket),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
     pub(super) fn socket(&self) -> MutexGuard<'_, OwnedFd> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,7 +10,7 @@ mod gauge;
 mod guard;
 mod serve;
 mod tree;
-mod wire;
+pub(super) mod wire;
 
 pub use gauge::{Reading, reading};
 pub use serve::Rules;
@@ -59,6 +59,13 @@ pub struct Running {
     reply: OwnedFd,
     /// Its path, for errors.
     shown: String,
+}
+
+/// Kills every process below this one, which orphans fall to (PR_SET_CHILD_SUBREAPER of prctl(2)).
+pub(super) fn kill_all_below() {
+    if !serve::nobody_left() {
+        tree::kill(&|_| true, PATIENCE);
+    }
 }
 
 impl Broker {

@@ -52,17 +52,35 @@ pub fn arm(plan: &Plan) -> Result<Vec<&'static str>> {
         layers.push("landlock");
         let _ = ABI.set(abi);
     }
-    if calls::restrict(plan, &records())? {
+    if calls::restrict(plan, &records(), &sockets())? {
         layers.push("seccomp");
     }
     Ok(layers)
 }
 
-/// Every layer but Landlock, for the process that looks at others in /proc: the calls that read, and what root needs for it.
-pub(super) fn arm_for_inspection() -> Result<()> {
-    let plan = Plan::of_inspector();
+/// Every layer but Landlock, for the process that looks at others in /proc: the calls that read, and what root needs for it. `stacks`: where in the kernel
+/// they are, too.
+pub(super) fn arm_for_inspection(stacks: bool) -> Result<()> {
+    let plan = Plan::of_inspector(stacks);
     powers::drop_all_but(plan.powers)?;
-    calls::restrict(&plan, &[]).map(drop)
+    calls::restrict(&plan, &[], &[]).map(drop)
+}
+
+/// For the process that starts gdb: the system calls of programs, and those that look at a process. gdb itself gets less, see [`super::debugger`].
+pub(super) fn arm_for_debugging() -> Result<()> {
+    refuse_calls_of_programs(&plan_of_debugger())
+}
+
+/// What gdb may reach when it looks at files, besides what it needs to start.
+pub(super) fn plan_of_debugger() -> Plan {
+    Plan::of_debugger()
+}
+
+/// For the process that unmounts: what it needs for that, and no call that changes anything else. No Landlock: behind it nothing is unmounted.
+pub(super) fn arm_for_unmounting() -> Result<()> {
+    let plan = Plan::of_unmount();
+    powers::drop_all_but(plan.powers)?;
+    calls::restrict(&plan, &[], &[]).map(drop)
 }
 
 /// For the process that opens files which policy names one by one.
@@ -71,7 +89,23 @@ pub(super) fn arm_for_opening(named: &BTreeMap<PathBuf, Rights>, powers: Capabil
     let paths = paths::prepare(&plan)?;
     powers::drop_all_but(plan.powers)?;
     paths::restrict(paths)?;
-    calls::restrict(&plan, &[]).map(drop)
+    calls::restrict(&plan, &[], &[]).map(drop)
+}
+
+/// For the process that speaks to sockets of this host: no capability, no path, and of all sockets those of this host alone.
+pub(super) fn arm_for_unix_sockets() -> Result<()> {
+    let plan = Plan::of_connector();
+    let paths = paths::prepare(&plan)?;
+    powers::drop_all_but(plan.powers)?;
+    paths::restrict(paths)?;
+    calls::restrict(&plan, &[], &[]).map(drop)
+}
+
+/// For the process that makes the owner's checks: no capability, and of system calls what programs have.
+pub(super) fn arm_for_probing() -> Result<()> {
+    let plan = Plan::of_naming();
+    powers::drop_all_but(plan.powers)?;
+    refuse_calls_of_programs(&plan)
 }
 
 /// For the process that asks getent(1) for names: no capability, and of system calls what programs have.
@@ -83,6 +117,17 @@ pub(super) fn arm_for_naming() -> Result<()> {
 
 /// Most descriptors that are looked at; all that rex opens before a run have low numbers.
 const LOW: i32 = 64;
+
+/// The sockets of this host that are open: what the log is written to, the system bus, the processes beside.
+fn sockets() -> Vec<i32> {
+    let is_one = |number: &i32| {
+        #[expect(unsafe_code, reason = "numbers without an owner at hand")]
+        // SAFETY: a borrow for one getsockopt(2) that changes nothing; on a number that is not open it fails with EBADF.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(*number) };
+        rustix::net::sockopt::socket_domain(fd).is_ok_and(|family| family == rustix::net::AddressFamily::UNIX)
+    };
+    (0..LOW).filter(is_one).collect()
+}
 
 /// The descriptors that only append: the files of the records.
 fn records() -> Vec<i32> {

@@ -7,10 +7,13 @@ mod compress;
 mod file;
 mod filter;
 mod hash;
+mod vacuum;
 #[cfg(test)]
 mod tests;
 
+pub(super) use compress::lz4_block;
 pub use filter::Filter;
+pub use vacuum::{Bounds, Removed, vacuum};
 
 use crate::error::{Error, Kind, Result, bad_argument};
 use crate::policy::{Action, Granted};
@@ -152,6 +155,11 @@ impl Cursor {
             xor_hash: number(part("x=")?)?,
         };
         if parts.next().is_some() { Err(bad()) } else { Ok(cursor) }
+    }
+    /// Whether the other entry came later.
+    #[must_use]
+    pub fn is_before(&self, other: &Self) -> bool {
+        self.order(other) == Ordering::Less
     }
     /// Order in time, as journald sees it: by sequence number where both come from one series, by the monotonic clock within one boot, else by the
     /// wall clock.
@@ -315,6 +323,15 @@ impl Journal {
         }
         found.faults = self.faults().saturating_sub(faults);
         Ok(found)
+    }
+
+    /// The last entry of all, as a place to go on from. Nothing of what it says is read.
+    ///
+    /// # Errors
+    /// Those of `check`.
+    pub fn tip(&self, check: &dyn Fn() -> Result<()>) -> Result<Option<Cursor>> {
+        let query = Query { lines: 1, fields: Some(Vec::new()), ..Query::default() };
+        Ok(self.read(&query, check)?.entries.last().map(|entry| entry.cursor))
     }
 
     /// The starts of the machine that left entries, the oldest first.

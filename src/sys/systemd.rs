@@ -1,9 +1,15 @@
 //! systemd over D-Bus: what units are, their state, and jobs on them. No program is run for it (org.freedesktop.systemd1(5)).
 
 mod bus;
+mod files;
+mod power;
+mod survey;
 mod unit;
 
 pub use bus::prepare;
+pub use files::{Change, FileJob, FilesDone};
+pub use power::{By, Inhibitor, Possible, Power};
+pub use survey::{Boot, DEPENDENCIES, PULLS, Socket, Timer, Took};
 pub use unit::{Running, Status};
 
 use crate::error::{Error, Kind, Result};
@@ -110,6 +116,16 @@ impl<'a> Systemd<'a> {
     /// Those of the bus.
     pub fn status<A: Action<On = Service>>(&self, unit: &Granted<A>) -> Result<Status> {
         self.look(unit.resource())
+    }
+
+    /// The files that its unit takes variables from, as its properties name them.
+    ///
+    /// # Errors
+    /// Those of the bus.
+    pub fn environment_files<A: Action<On = Service>>(&self, unit: &Granted<A>) -> Result<Vec<String>> {
+        let unit = unit.resource();
+        let Some(interface) = unit::interface_of(kind(unit.name())) else { return Ok(Vec::new()) };
+        Ok(self.bus.properties(unit.path(), &interface)?.first_texts("EnvironmentFiles"))
     }
 
     fn look(&self, unit: &Service) -> Result<Status> {

@@ -4,13 +4,15 @@
 
 mod account;
 mod corral;
-mod sandbox;
+mod fleet;
 mod process;
+mod sandbox;
 mod sshd;
 mod systemd;
 
 pub use account::Account;
 pub use corral::Corral;
+pub use fleet::{Fleet, Site, block, shipped};
 pub use process::{Running, alive, children, run, until};
 pub use sandbox::Sandbox;
 pub use sshd::{Key, Sshd};

@@ -79,6 +79,20 @@ impl Sshd {
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounts, "-", etc.to_str().unwrap(), own.to_str().unwrap()];
         Self::start_with(rex, "no", &wrapper, lines)
     }
+    /// `UsePAM yes` with a copy of /etc in which `edit`, a shell text with `$1` for the file, has changed sshd's service; only this daemon and its sessions see it.
+    /// The daemon begins outside of any audit session, as one that systemd starts.
+    #[track_caller]
+    pub fn start_with_service(rex: &Rex, edit: &str, lines: &str) -> Self {
+        let etc = rex.root().join("ssh/etc");
+        fs::create_dir_all(&etc).unwrap();
+        let edit = edit.replace("{rex}", rex.program().to_str().unwrap()).replace("{config}", rex.config_file().to_str().unwrap());
+        let mounts = format!(
+            r#"mount -t tmpfs -o mode=755 none "$1" && {{ cp -a /etc/. "$1" || cp -a /etc/. "$1" || cp -a /etc/. "$1"; }} && mount --bind "$1" /etc && shift &&
+            (set -- /etc/pam.d/sshd; {edit}) && exec "$@""#
+        );
+        let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mounts, "-", etc.to_str().unwrap()];
+        Self::start_with(rex, "yes", &wrapper, lines)
+    }
     #[track_caller]
     fn start_with(rex: &Rex, pam: &str, wrapper: &[&str], lines: &str) -> Self {
         let folder = rex.root().join("ssh");

@@ -87,8 +87,14 @@ impl Systemd {
     /// `rex run -` inside, as [`Rex::run`] does outside.
     #[track_caller]
     pub fn run(&self, rex: &Rex, script: &str) -> Run {
+        self.run_with(rex, &[], script)
+    }
+    /// The same with more arguments of `rex run`.
+    #[track_caller]
+    pub fn run_with(&self, rex: &Rex, arguments: &[&str], script: &str) -> Run {
         let (program, config, policy) = (rex.program().to_str().unwrap(), rex.config_file(), rex.policy_file());
-        let words = [program, "run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"];
+        let mut words = vec![program, "run", "-", "--config", config.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "-o", "json"];
+        words.extend(arguments);
         rex.finish(self.command(&words), rex.fill(script).as_bytes())
     }
 }

@@ -1,5 +1,6 @@
 //! Running one example through the binary: a folder with its files, a policy, a configuration that records to a file, and what was left behind.
 
+use super::server::{self, Server};
 use rexsh::functions::function::Example;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,6 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A host of the owner for one example. Removed when dropped.
 pub struct Host {
     root: tempfile::TempDir,
+    /// For examples that talk to one: at a port, and at the socket `server.sock` of the folder.
+    server: Option<Server>,
+    /// The same in TLS, with a certificate that nobody vouches for.
+    secured: Option<Server>,
 }
 
 /// What a run left behind.
@@ -33,7 +38,12 @@ impl Host {
     pub fn new(policy: &str, example: &Example) -> Self {
         // Below target/: rex takes no policy from a folder like /tmp, where anybody can write.
         let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let host = Self { root };
+        let secured = example.script.contains("tls_port").then(|| {
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            server::secured(&server::certificate(folder.path(), "example", "IP:127.0.0.1", &[]), server::usual)
+        });
+        let server = ["server +", " port"].iter().any(|word| example.script.contains(word)).then(Server::new);
+        let host = Self { root, server, secured };
         for folder in ["etc/policies", "data"] {
             fs::create_dir_all(host.path(folder)).unwrap();
         }
@@ -48,6 +58,12 @@ impl Host {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, content).unwrap();
             }
+        }
+        if example.script.contains("server.sock") {
+            // By a short name: the address of a socket holds a hundred bytes.
+            let folder = fs::File::open(host.path("data")).unwrap();
+            let short = format!("/proc/self/fd/{}/server.sock", std::os::fd::AsRawFd::as_raw_fd(&folder));
+            server::at_socket(Path::new(&short), server::usual);
         }
         host
     }
@@ -67,7 +83,7 @@ impl Host {
         fs::canonicalize(self.root.path()).unwrap().join(name)
     }
 
-    /// Runs the script; `dir` is a constant that holds the folder.
+    /// Runs the script; `dir` is a constant that holds the folder, `server` and `port` say where the server is if there is one.
     pub fn run(&self, script: &str) -> Run {
         self.run_with(script, &[])
     }
@@ -87,6 +103,8 @@ impl Host {
             .args(["-o", "json"])
             .args(options)
             .arg(format!("dir={}", self.path("data").display()))
+            .args(self.server.iter().flat_map(|server| [format!("server={}", server.url("")), format!("port={}", server.port())]))
+            .args(self.secured.iter().map(|server| format!("tls_port={}", server.port())))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! Things that are known by their name only: the folder of a thing, and what somebody asks about beforehand.
 
 use crate::error::{Error, Kind, Result};
+use crate::policy::kinds;
 use crate::policy::slice::Thing;
 use crate::policy::words::{Attribute, Noun, Value};
 
@@ -60,13 +61,11 @@ pub(super) struct Named<'a> {
 impl Named<'_> {
     /// What the name alone tells.
     pub(super) fn value(&self, name: &str) -> Option<Value> {
-        let own = matches!(
-            (self.noun.name, name),
-            ("file_system::File" | "file_system::Dir", "path")
-                | ("network::url", "url")
-                | ("sysinfo::Hostname", "hostname")
-                | ("systemd::Service", "name")
-        );
+        if self.noun.name == "network::url" {
+            return crate::policy::url::told_by_id(self.id, name);
+        }
+        let own = matches!((self.noun.name, name), ("file_system::File" | "file_system::Dir", "path") | ("sysinfo::Hostname", "hostname"))
+            || (name == "name" && kinds::is_name(self.noun.name));
         own.then(|| Value::String(self.id.to_owned()))
     }
 }
@@ -79,6 +78,9 @@ impl Thing for Named<'_> {
         self.id
     }
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str)) {
+        if let Some((kind, id)) = kinds::whole_of(self.noun.name, self.id) {
+            return visit(kind, id);
+        }
         if !self.noun.parents.contains(&FOLDER.name) {
             return;
         }

@@ -58,10 +58,6 @@ impl Thing for Recorded<'_> {
         self.id
     }
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str)) {
-        // Logs are in the whole journal, as `Log` says.
-        if self.noun.name == "journal::Log" && self.id != "system" {
-            return visit("journal::Log", "system");
-        }
         self.named().each_ancestor(visit);
     }
     fn attribute(&self, name: &str) -> Result<Option<Value>> {

@@ -4,7 +4,7 @@
 use super::{Gate, How, Rules};
 use crate::error::{Error, Kind, Result};
 use crate::policy::load::Policies;
-use crate::policy::words::{Action, Site, ask};
+use crate::policy::words::{Action, Site, Value, ask};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -51,12 +51,20 @@ impl Gate {
     /// # Errors
     /// As [`Gate::permit`].
     pub fn still<A: Action>(&self, site: &Site<'_>, on: &A::On) -> Result<()> {
+        self.still_with::<A>(site, on, &[])
+    }
+
+    /// The same, for a verb whose question has circumstances.
+    ///
+    /// # Errors
+    /// As [`Gate::still`].
+    pub fn still_with<A: Action>(&self, site: &Site<'_>, on: &A::On, context: &[(&'static str, Value)]) -> Result<()> {
         let Some(next) = self.successor() else { return Ok(()) };
-        let full = next.recall(&const { ask::<A>() }, A::NEEDS_OPEN, on, &[]).0;
+        let full = next.recall(&const { ask::<A>() }, A::NEEDS_OPEN, on, context).0;
         if full.verdict.why.is_none() {
             return Ok(());
         }
-        next.conclude::<A>(site, on, &[], &full, How { remembered: false, record_allowed: true })
+        next.conclude::<A>(site, on, context, &full, How { remembered: false, record_allowed: true })
     }
 
     /// The gate of the set in force now, if that is another one.

@@ -8,7 +8,15 @@ use crate::policy::slice::Reach;
 use cedar_policy_core::ast::{EntityUID, Expr, ExprKind, Var};
 
 /// Entity types of which a host has one thing only, or which are no more than the host itself.
-const SINGLE: &[&str] = &["sysctl::Sysctl", "systemd::Systemd", "sysinfo::Sysinfo", "sysinfo::Uname"];
+const SINGLE: &[&str] = &[
+    "sysctl::Sysctl",
+    "systemd::Systemd",
+    "sysinfo::Sysinfo",
+    "sysinfo::Uname",
+    "package_system::Database",
+    "container_system::Engine",
+    "probe_system::Probes",
+];
 /// Where everybody can make files (hier(7)).
 const OPEN: &[&str] = &["/tmp", "/var/tmp", "/dev/shm", "/run/lock"];
 /// Verbs that one message names at most.

@@ -7,6 +7,7 @@ use super::{Case, Expect, Outcome, Report, Undecided};
 use crate::error::{Error, Kind, Result, Why};
 use crate::limits::{Limits, Watch};
 use crate::policy::gate::{Gate, Open, Rules, Session, Silent, Trial};
+use crate::policy::kinds;
 use crate::policy::load::{self, Book, Policies, Scope, Source};
 use crate::policy::slice::Thing;
 use crate::policy::words::{Ask, Noun, Value};
@@ -43,8 +44,8 @@ impl Thing for Described<'_> {
     }
     fn each_ancestor(&self, visit: &mut dyn FnMut(&'static str, &str)) {
         const FOLDER: &str = "file_system::Dir";
-        if self.case.noun.name == "journal::Log" && self.case.id != "system" {
-            visit("journal::Log", "system");
+        if let Some((kind, id)) = kinds::whole_of(self.case.noun.name, &self.case.id) {
+            visit(kind, id);
         }
         if !self.case.noun.name.starts_with("file_system::") {
             return;
@@ -84,9 +85,12 @@ impl Thing for Described<'_> {
 fn of_name(noun: &str, id: &str, name: &str) -> Option<Value> {
     let text = |text: &str| Some(Value::String(text.to_owned()));
     match (noun, name) {
-        ("file_system::File" | "file_system::Dir", "path") | ("network::url", "url") | ("sysinfo::Hostname", "hostname") => text(id),
+        ("file_system::File" | "file_system::Dir", "path") | ("sysinfo::Hostname", "hostname") => text(id),
+        // A request without a query, unless the test says otherwise.
+        ("network::url", "query") if id.contains("://") => text(""),
+        ("network::url", name) => crate::policy::url::told_by_id(id, name),
         ("file_system::File" | "file_system::Dir", "name") => text(id.rsplit('/').next().unwrap_or(id)),
-        ("systemd::Service" | "systemd::Unit" | "journal::Log", "name") => text(id),
+        (kind, "name") if kinds::is_name(kind) => text(id),
         ("systemd::Service" | "systemd::Unit", "kind") => text(id.rsplit('.').next().unwrap_or("")),
         ("journal::Log", "kind") => text(if matches!(id, "system" | "kernel") { id } else { "unit" }),
         ("process_system::Process", "pid") => id.parse().ok().map(Value::Long),

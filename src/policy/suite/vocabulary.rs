@@ -57,7 +57,7 @@ impl Vocabulary {
         match meanings.as_slice() {
             [(ask, kind)] => self.of(ask, kind, resource),
             [] => Err(format!(
-                "`{}` is nothing that `{}` is done to: a path begins with `/`, a unit ends in `.service` or its like, a process is a number; \
+                "`{}` is nothing that `{}` is done to: a path begins with `/`, a unit ends in `.service` or its like, a process is a number, a package, container or probe is a word; \
                  anything else is written TYPE::\"ID\"",
                 shown(resource),
                 shown(action)
@@ -129,7 +129,16 @@ fn names(kind: &str, word: &str) -> bool {
             matches!(word, "system" | "kernel") || suffix.is_some_and(|suffix| suffix == "service" || UNITS.contains(&suffix))
         }
         "process_system::Process" => !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()),
-        "systemd::Systemd" | "sysinfo::Sysinfo" => word == "local",
+        "systemd::Systemd" | "sysinfo::Sysinfo" | "package_system::Database" | "container_system::Engine" | "probe_system::Probes" => {
+            word == "local"
+        }
+        // A unit is meant where it could be one.
+        "package_system::Package" | "container_system::Container" | "probe_system::Probe" => {
+            let unit = suffix.is_some_and(|suffix| suffix == "service" || UNITS.contains(&suffix));
+            !unit
+                && word.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte))
+        }
         "network::url" => word.contains("://"),
         _ => false,
     }

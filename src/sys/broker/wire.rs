@@ -11,9 +11,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 /// Longest packet; longer requests are in a memfd.
 const PACKET: usize = 8192;
 /// Longest request in the packet itself.
-pub(super) const SHORT: usize = PACKET - 64;
+pub(in crate::sys) const SHORT: usize = PACKET - 64;
 /// What stands in the packet of a long request; no request is that short.
-pub(super) const LONG: &[u8] = b"long";
+pub(in crate::sys) const LONG: &[u8] = b"long";
 /// Longest request: execve(2) takes three quarters of 8 MiB at most, whatever the size of the stack.
 pub(super) const MAX_REQUEST: usize = 8 << 20;
 /// Most descriptors in one packet.
@@ -153,7 +153,7 @@ pub(super) enum Reply {
 }
 
 /// One packet.
-pub(super) fn send(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+pub(in crate::sys) fn send(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -168,14 +168,14 @@ pub(super) fn send(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> ru
 }
 
 /// A value in one packet.
-pub(super) fn tell<T: Serialize>(socket: &OwnedFd, value: &T) {
+pub(in crate::sys) fn tell<T: Serialize>(socket: &OwnedFd, value: &T) {
     if let Ok(text) = serde_json::to_vec(value) {
         let _ = send(socket, &text, &[]);
     }
 }
 
 /// One packet and its descriptors; nothing at the end.
-pub(super) fn packet(socket: &OwnedFd) -> rustix::io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+pub(in crate::sys) fn packet(socket: &OwnedFd) -> rustix::io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut buffer = vec![0u8; PACKET];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -200,7 +200,7 @@ pub(super) fn packet(socket: &OwnedFd) -> rustix::io::Result<Option<(Vec<u8>, Ve
 }
 
 /// A value that came in one packet.
-pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Vec<OwnedFd>)>> {
+pub(in crate::sys) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T, Vec<OwnedFd>)>> {
     let Some((bytes, fds)) = packet(socket)? else { return Ok(None) };
     serde_json::from_slice(&bytes)
         .map(|value| Some((value, fds)))
@@ -208,7 +208,7 @@ pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> Result<Option<(T
 }
 
 /// A request from its memfd.
-pub(super) fn long(payload: OwnedFd) -> Option<Vec<u8>> {
+pub(in crate::sys) fn long(payload: OwnedFd) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::from(payload).take(MAX_REQUEST as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)

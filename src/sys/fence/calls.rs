@@ -233,6 +233,8 @@ const NO_PROGRAM: &[i64] = &[
     libc::SYS_fanotify_init,
     libc::SYS_lookup_dcookie,
 ];
+/// What of these a debugger needs.
+const DEBUGGER: &[i64] = &[libc::SYS_ptrace, libc::SYS_process_vm_readv];
 /// A new user namespace, which would give a process capabilities of its own (clone(2)).
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 
@@ -249,7 +251,7 @@ const X32_REFUSED: &[i64] = &[521, 528, 539, 540];
 pub(super) fn of_program(plan: &Plan) -> Result<Filters> {
     let Some(arch) = target() else { return Ok(None) };
     let mut refused = Rules::new();
-    for call in NO_PROGRAM {
+    for call in NO_PROGRAM.iter().filter(|call| !plan.calls.debugs || !DEBUGGER.contains(call)) {
         refused.insert(*call, Vec::new());
     }
     refused.insert(libc::SYS_clone, vec![when(vec![is(0, Op::MaskedEq(CLONE_NEWUSER), CLONE_NEWUSER)?])?]);
@@ -299,13 +301,15 @@ fn apply(program: &BpfProgram) -> Result<bool> {
 const SET_ID: u64 = 0o6000;
 
 /// Whether the kernel has it.
-pub(super) fn restrict(plan: &Plan, records: &[i32]) -> Result<bool> {
+///
+/// `records` and `sockets` are descriptors: the files of the records, and what is connected to services of this host.
+pub(super) fn restrict(plan: &Plan, records: &[i32], sockets: &[i32]) -> Result<bool> {
     let Some(arch) = target() else { return Ok(false) };
     let pid = u64::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap_or(0);
     // The flags of clone3(2) are in memory, where no filter sees them; told that there is no such call, libraries make threads with clone(2).
     let own = vec![(libc::SYS_clone3, no_such_call())];
     let answers = Answers { otherwise: not_permitted(), matched: SeccompAction::Allow, own };
-    apply(&compile(rules(plan.calls, pid, records)?, &answers, arch)?)
+    apply(&compile(rules(plan.calls, pid, records, sockets)?, &answers, arch)?)
 }
 
 fn not_permitted() -> SeccompAction {
@@ -324,7 +328,7 @@ fn target() -> Option<TargetArch> {
     std::env::consts::ARCH.try_into().ok()
 }
 
-fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {
+fn rules(calls: Calls, pid: u64, records: &[i32], sockets: &[i32]) -> Result<Rules> {
     let mut rules = Rules::new();
     let mut all = |list: &[i64]| {
         for call in list {
@@ -352,20 +356,62 @@ fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {
     if calls.signals {
         all(SIGNALS);
     }
-    if calls.unix_sockets || calls.programs {
+    if calls.unmounting {
+        all(&[libc::SYS_umount2, libc::SYS_fchdir, libc::SYS_chdir]);
+    }
+    if calls.clock {
+        // The C libraries differ in which of the two they make of it.
+        all(&[libc::SYS_adjtimex, libc::SYS_clock_adjtime]);
+    }
+    if calls.unix_sockets || calls.programs || calls.debugs || calls.unmounts {
         // Whom it goes to stands in memory, so where nothing needs it there is none of it.
         all(&[libc::SYS_sendmsg]);
     }
+    let connects = calls.names || calls.network || calls.local;
+    // Where something may be connected, it is not what leads to the host's services already: the log's socket would take another address.
+    let kept: Vec<i32> = if connects { records.iter().chain(sockets).copied().collect() } else { records.to_vec() };
+    let other = |kept: &[i32]| kept.iter().map(|fd| is(0, Op::Ne, u64::from(fd.cast_unsigned()))).collect::<Result<Vec<_>>>();
+    if connects {
+        let other = other(sockets)?;
+        rules.insert(libc::SYS_connect, if other.is_empty() { Vec::new() } else { vec![when(other)?] });
+    }
+    let mut opened = Vec::new();
+    let mut open = |family: i32, kind: i32, protocol: Option<i32>| -> Result<()> {
+        let mut conditions =
+            vec![is(0, Op::Eq, u64::from(family.unsigned_abs()))?, is(1, Op::MaskedEq(0xf), u64::from(kind.unsigned_abs()))?];
+        if let Some(protocol) = protocol {
+            conditions.push(is(2, Op::Eq, u64::from(protocol.unsigned_abs()))?);
+        }
+        opened.push(when(conditions)?);
+        Ok(())
+    };
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        if calls.names {
+            open(family, libc::SOCK_STREAM, Some(0))?;
+            open(family, libc::SOCK_DGRAM, Some(0))?;
+        }
+    }
+    if calls.interfaces {
+        // The kernel takes changes only from who may administrate the network, and that capability is gone.
+        open(libc::AF_NETLINK, libc::SOCK_DGRAM, Some(libc::NETLINK_ROUTE))?;
+    }
+    if calls.local {
+        open(libc::AF_UNIX, libc::SOCK_STREAM, Some(0))?;
+    }
+    if !opened.is_empty() {
+        rules.insert(libc::SYS_socket, opened);
+    }
     // The descriptors of the records are written to and closed, and that is all: nothing cuts them off, and there is no second one to do it by.
     let mut beside = |list: &[i64]| -> Result<()> {
-        let other = records.iter().map(|fd| is(0, Op::Ne, u64::from(fd.cast_unsigned()))).collect::<Result<Vec<_>>>()?;
+        let other = other(records)?;
         let rule = if other.is_empty() { Vec::new() } else { vec![when(other)?] };
         for call in list {
             rules.insert(*call, rule.clone());
         }
         Ok(())
     };
-    beside(DUP)?;
+    let again = other(&kept)?;
+    let again = if again.is_empty() { Vec::new() } else { vec![when(again)?] };
     if calls.change {
         beside(CHANGE_OPEN)?;
     }
@@ -384,12 +430,13 @@ fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {
         }
         rules.insert(libc::SYS_fchmod, vec![when(conditions)?]);
     }
+    for call in DUP {
+        rules.insert(*call, again.clone());
+    }
     let mut fcntl = each(1, FCNTL)?;
     for command in [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC] {
         let mut conditions = vec![is(1, Op::Eq, u64::from(command.cast_unsigned()))?];
-        for fd in records {
-            conditions.push(is(0, Op::Ne, u64::from(fd.cast_unsigned()))?);
-        }
+        conditions.extend(other(&kept)?);
         fcntl.push(when(conditions)?);
     }
     rules.insert(libc::SYS_fcntl, fcntl);
@@ -433,6 +480,10 @@ fn rules(calls: Calls, pid: u64, records: &[i32]) -> Result<Rules> {
     let unix = |kind: libc::c_int| -> Result<SeccompRule> {
         when(vec![is(0, Op::Eq, libc::AF_UNIX.unsigned_abs().into())?, is(1, Op::MaskedEq(0xf), kind.unsigned_abs().into())?])
     };
+    if calls.connects {
+        rules.insert(libc::SYS_socket, vec![unix(libc::SOCK_STREAM)?]);
+        rules.insert(libc::SYS_connect, Vec::new());
+    }
     rules.insert(libc::SYS_socketpair, kinds.into_iter().map(unix).collect::<Result<Vec<_>>>()?);
     Ok(rules)
 }

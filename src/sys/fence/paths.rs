@@ -3,11 +3,11 @@
 use super::plan::{Plan, Rights};
 use crate::error::{Error, Kind, Result};
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, Ruleset, RulesetAttr as _, RulesetCreated,
-    RulesetCreatedAttr as _, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, NetPort, PathBeneath, Ruleset, RulesetAttr as _,
+    RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Everything of it that is known here; on an older kernel what that has (best effort), and the name of the layer only if it has any.
@@ -19,10 +19,15 @@ pub(super) fn prepare(plan: &Plan) -> Result<RulesetCreated> {
     if !plan.calls.signals {
         scopes |= Scope::Signal;
     }
+    // Connections where policy permits them and does not say which ports are no business of Landlock; waiting for some never is permitted.
+    let network = match (&plan.ports, plan.calls.names) {
+        (None, true) => AccessNet::BindTcp.into(),
+        _ => AccessNet::from_all(KNOWN),
+    };
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))
-        .and_then(|rules| rules.handle_access(AccessNet::from_all(KNOWN)))
+        .and_then(|rules| rules.handle_access(network))
         .and_then(|rules| rules.scope(scopes))
         .and_then(Ruleset::create)
         .map_err(failed)?;
@@ -36,6 +41,9 @@ pub(super) fn prepare(plan: &Plan) -> Result<RulesetCreated> {
             continue;
         }
         rules = rules.add_rule(PathBeneath::new(handle, access)).map_err(failed)?;
+    }
+    for port in plan.ports.iter().flatten() {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp)).map_err(failed)?;
     }
     Ok(rules)
 }
@@ -55,6 +63,11 @@ pub(super) fn and_read(rules: &RulesetCreated, folder: Option<OwnedFd>) -> Resul
         Some(handle) => rules.add_rule(PathBeneath::new(handle, of(Rights::READ))).map_err(failed),
         None => Ok(rules),
     }
+}
+
+/// The same rules and one more: this file may be read.
+pub(super) fn and_read_file(rules: RulesetCreated, file: BorrowedFd<'_>) -> Result<RulesetCreated> {
+    rules.add_rule(PathBeneath::new(file, of(Rights::READ_FILE))).map_err(failed)
 }
 
 /// Whether the kernel holds it.

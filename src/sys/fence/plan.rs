@@ -3,7 +3,7 @@
 use crate::policy::{Bound, Policies};
 use crate::resource::path::from_id;
 use rustix::thread::CapabilitySet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What may be done below a path, in the terms of landlock(7).
@@ -61,10 +61,28 @@ pub struct Calls {
     pub signals: bool,
     /// Sockets of the internet.
     pub network: bool,
+    /// Questions to name servers.
+    pub names: bool,
+    /// Asks the kernel about its interfaces, routes and neighbours (rtnetlink(7)).
+    pub interfaces: bool,
+    /// Connects to sockets of this host that policy names.
+    pub local: bool,
     /// Looks at other processes, which is done beside the fence ([`crate::sys::proc::inspector`]).
     pub inspects: bool,
     /// Asks the broker to start programs.
     pub programs: bool,
+    /// Looks at stacks, of processes or in core dumps: gdb is started beside the fence ([`crate::sys::debugger`]).
+    pub debugs: bool,
+    /// Where in the kernel other processes are.
+    pub stacks: bool,
+    /// Asks for filesystems to be unmounted, which is done beside the fence ([`crate::sys::unmount`]).
+    pub unmounts: bool,
+    /// Unmounts them itself.
+    pub unmounting: bool,
+    /// Reads how the clock is kept (adjtimex(2)). What sets it takes a capability that no run has.
+    pub clock: bool,
+    /// Opens stream sockets of this host and connects them: processes beside the fence that are there for it.
+    pub connects: bool,
 }
 
 /// What the fence lets through.
@@ -75,6 +93,8 @@ pub struct Plan {
     /// Files that policy names one by one, with what may be done to the contents: what takes their place is opened by [`crate::sys::opener`].
     pub named: BTreeMap<PathBuf, Rights>,
     pub calls: Calls,
+    /// The ports that connections may go to; nothing where policy does not bound them.
+    pub ports: Option<BTreeSet<u16>>,
     /// What root keeps.
     pub powers: CapabilitySet,
 }
@@ -92,8 +112,16 @@ pub struct Own<'a> {
 
 /// Names of users and groups, zones.
 const EVERY_RUN: &[&str] = &["/etc/passwd", "/etc/group", "/etc/localtime", "/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/proc/self"];
+/// How names are looked up.
+const NAME_SERVICE: &[&str] = &["/etc/hosts", "/etc/resolv.conf"];
+/// The port of name servers.
+const DNS: u16 = 53;
+/// Verbs about processes that take a look at what the kernel hides behind Landlock.
+const INSPECTED: &[&str] = &["list", "list_fds", "trace", "list_environment", "read_environment"];
 /// The journal reads these, in any order of boots (systemd-journald.service(8)).
 const JOURNAL: &[&str] = &["/var/log/journal", "/run/log/journal", "/etc/machine-id"];
+/// Where its files are.
+const JOURNAL_FILES: &[&str] = &["/var/log/journal", "/run/log/journal"];
 
 impl Plan {
     #[must_use]
@@ -137,33 +165,56 @@ impl Plan {
         }
         let some = |namespace: &str, name: &str| !of(namespace, name).is_empty();
         let any = |namespace: &str| policies.verbs().any(|(space, name)| space == namespace && some(space, name));
-        if any("process_system") || any("sysinfo") || any("sysctl") || any("network") {
+        // To be asked about, a process has to be seen, in a dry run too.
+        let asked = policies.verbs().any(|(space, name)| space == "process_system" && !policies.hull(space, name).is_empty());
+        if asked || any("sysinfo") || any("sysctl") {
             plan.allow(Path::new("/proc"), Rights::READ);
             plan.allow(Path::new("/sys"), Rights::READ);
             ["/etc/os-release", "/usr/lib/os-release", "/etc/hostname", "/etc/timezone", "/run/utmp", "/run/mount"]
                 .iter()
+                .chain(&["/run/reboot-required", "/run/reboot-required.pkgs", "/usr/lib/modules", "/lib/modules"])
                 .for_each(|path| plan.allow(Path::new(path), Rights::READ));
         }
         if any("journal") {
             JOURNAL.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
         }
+        if any("package_system") {
+            crate::sys::packages::FILES.iter().for_each(|path| plan.allow(Path::new(path), Rights::READ));
+            crate::sys::packages::logs().for_each(|path| plan.allow(Path::new(&path), Rights::READ_FILE));
+        }
+        let vacuums = some("journal", "vacuum");
+        if vacuums {
+            JOURNAL_FILES.iter().for_each(|path| plan.allow(Path::new(path), Rights::REMOVE_FILE));
+        }
         let changes = |name: &str| !hull(name).is_empty();
         plan.calls = Calls {
-            change: ["write", "create", "delete", "move"].into_iter().any(changes),
+            change: vacuums || ["write", "create", "delete", "move"].into_iter().any(changes),
             chmod: changes("chmod"),
             chown: changes("chown"),
             moves: changes("move"),
-            inspects: some("process_system", "list") || some("process_system", "list_fds"),
+            inspects: INSPECTED.iter().any(|verb| some("process_system", verb)),
+            debugs: some("process_system", "trace") || changes("core_dump"),
+            stacks: some("process_system", "trace"),
+            unmounts: changes("unmount"),
+            unmounting: false,
+            clock: any("sysinfo"),
             programs: changes("execute"),
+            connects: false,
             xattr: changes("set_x_attr"),
             unix_sockets: any("systemd"),
             network: any("network"),
+            names: any("network") || some("sysinfo", "resolve_hostname"),
+            interfaces: some("sysinfo", "list"),
+            local: changes("connect"),
             signals: some("process_system", "kill") || some("process_system", "interrupt"),
         };
+        if plan.calls.names {
+            plan.ports = plan.ports_of(policies, &some);
+        }
         let reads = ["read", "redacted_read", "write", "create", "move"].into_iter().any(changes);
         plan.powers = powers(plan.calls, reads);
-        // Asked for as `/proc/mounts`, read where the kernel says more of the same.
-        if read.iter().any(|bound| matches!(bound, Bound::Exactly(id) if id == "/proc/mounts")) {
+        // Asked for as `/proc/mounts`, read where the kernel says more of the same; what is mounted where is looked up before it is unmounted, too.
+        if plan.calls.unmounts || read.iter().any(|bound| matches!(bound, Bound::Exactly(id) if id == "/proc/mounts")) {
             let own = rustix::process::getpid().as_raw_nonzero();
             plan.allow(Path::new(&format!("/proc/{own}/mountinfo")), Rights::READ_FILE);
         }
@@ -174,9 +225,40 @@ impl Plan {
         plan
     }
 
+    /// What connections need: the files that say how names are looked up and whose certificates are good; and where they may go.
+    fn ports_of(&mut self, policies: &Policies, some: &impl Fn(&str, &str) -> bool) -> Option<BTreeSet<u16>> {
+        let bundles = if self.calls.network { crate::sys::net::tls::BUNDLES } else { &[] };
+        for path in NAME_SERVICE.iter().chain(bundles) {
+            // All of these are links on some hosts, and a rule is about the thing itself.
+            if let Ok(path) = std::fs::canonicalize(path) {
+                self.allow(&path, Rights::READ_FILE);
+            }
+        }
+        // What does not fit into a datagram is asked for over a connection.
+        let mut ports = BTreeSet::from([DNS]);
+        let verbs = policies.verbs().filter(|(space, name)| *space == "network" && some(space, name));
+        for (_, name) in verbs {
+            ports.extend(policies.ports(name)?);
+        }
+        Some(ports)
+    }
+
     /// Of the process that looks at others: no path of its own, no call that changes anything.
-    pub(super) fn of_inspector() -> Self {
-        Self { powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE, ..Self::nothing() }
+    pub(super) fn of_inspector(stacks: bool) -> Self {
+        // The kernel's own stacks are for who administers the machine (proc_pid_stack(5)).
+        let more = if stacks { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
+        Self { powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE | more, ..Self::nothing() }
+    }
+
+    /// Of the process that unmounts.
+    pub(super) fn of_unmount() -> Self {
+        let calls = Calls { unmounting: true, programs: true, ..Calls::default() };
+        Self { powers: CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_ADMIN, calls, ..Self::nothing() }
+    }
+
+    /// Of gdb: no path of its own.
+    pub(super) fn of_debugger() -> Self {
+        Self { calls: Calls { debugs: true, ..Calls::default() }, ..Self::nothing() }
     }
 
     /// Of the process that opens files which policy names one by one: contents of what is beside them, since that is where the next one will be.
@@ -191,6 +273,12 @@ impl Plan {
         plan
     }
 
+    /// Of the process that speaks to the container engine: its socket has a path, which Landlock lets be connected to.
+    pub(super) fn of_connector() -> Self {
+        let calls = Calls { connects: true, ..Calls::default() };
+        Self { calls, ..Self::nothing() }
+    }
+
     /// Of the process that asks getent(1): the sockets that name services need.
     pub(super) fn of_naming() -> Self {
         let calls = Calls { network: true, unix_sockets: true, ..Calls::default() };
@@ -198,7 +286,7 @@ impl Plan {
     }
 
     fn nothing() -> Self {
-        Self { paths: BTreeMap::new(), named: BTreeMap::new(), calls: Calls::default(), powers: CapabilitySet::empty() }
+        Self { paths: BTreeMap::new(), named: BTreeMap::new(), calls: Calls::default(), ports: None, powers: CapabilitySet::empty() }
     }
 
     /// Lets programs that run start these too.

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use landlock::RulesetCreated;
 use rustix::fs::OFlags;
 use std::io::Read as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,11 @@ impl Ready {
         // Its name is a link that only the process itself can follow.
         let own = rustix::fs::open("/proc/self", flags, rustix::fs::Mode::empty());
         paths::and_read(&self.paths, own.ok())
+    }
+    /// The same with these files to be read, whatever their paths; whether the kernel has it.
+    pub(in crate::sys) fn restrict_with(&self, files: &[BorrowedFd<'_>]) -> Result<bool> {
+        let rules = files.iter().try_fold(self.with_own_process()?, |rules, file| paths::and_read_file(rules, *file))?;
+        paths::restrict(rules)
     }
     /// Arms it in the process that is about to become the program.
     pub(in crate::sys) fn restrict(&self, paths: RulesetCreated) -> Result<()> {

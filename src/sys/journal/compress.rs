@@ -52,11 +52,17 @@ fn take(reader: impl Read, limit: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// journald's LZ4: the unpacked size as a little-endian u64, then one raw LZ4 block (lz4_Block_format.md).
+/// journald's LZ4: the unpacked size as a little-endian u64, then one raw LZ4 block.
 fn lz4(stored: &[u8], limit: usize) -> Option<Vec<u8>> {
-    let (size, mut input) = stored.split_first_chunk::<8>()?;
+    let (size, input) = stored.split_first_chunk::<8>()?;
     let limit = limit.min(usize::try_from(u64::from_le_bytes(*size)).ok()?);
     let mut out: Vec<u8> = Vec::with_capacity(limit.min(1 << 16));
+    lz4_block(input, &mut out, limit)?;
+    (out.len() == limit).then_some(out)
+}
+
+/// Unpacks one raw LZ4 block (lz4_Block_format.md) behind what is in `out` already, until that is so long. `None` when it is damaged before that.
+pub fn lz4_block(mut input: &[u8], out: &mut Vec<u8>, limit: usize) -> Option<()> {
     while out.len() < limit {
         let token = byte(&mut input)?;
         let literals = length(token >> 4, &mut input)?;
@@ -74,7 +80,7 @@ fn lz4(stored: &[u8], limit: usize) -> Option<Vec<u8>> {
             out.push(*out.get(at)?);
         }
     }
-    (out.len() == limit).then_some(out)
+    Some(())
 }
 
 fn byte(input: &mut &[u8]) -> Option<u8> {

@@ -83,6 +83,62 @@ pub fn of<A: Action<On = Judged>>(table: &Table, granted: &Granted<A>) -> Result
     }))
 }
 
+/// Names and values of the environment that a granted process was started with, if it is still the one that was judged; nothing if it has ended.
+///
+/// # Errors
+/// [`crate::error::Kind::Permission`] when the kernel does not show it to this user.
+pub fn environment<A: Action<On = Judged>>(table: &Table, granted: &Granted<A>) -> Result<Option<Pairs>> {
+    Ok(looked(table, granted, inspector::Text::Environment)?.map(|bytes| pairs(&bytes)))
+}
+
+/// Names and values.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn pairs(bytes: &[u8]) -> Pairs {
+    let pair = |line: &[u8]| {
+        let at = line.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
+        Some((line.get(..at)?.to_vec(), line.get(at + 1..)?.to_vec()))
+    };
+    bytes.split(|byte| *byte == 0).filter_map(pair).collect()
+}
+
+/// Which namespaces a granted process is in: by kind, the kernel's word, e.g. `net:[4026531840]`. Those that the kernel does not tell are left out.
+#[must_use]
+pub fn namespaces<A: Action<On = Judged>>(table: &Table, granted: &Granted<A>) -> Vec<(&'static str, String)> {
+    let link = |kind: inspector::Namespace| {
+        let text = looked(table, granted, inspector::Text::Namespace(kind)).ok().flatten()?;
+        Some((kind.name(), String::from_utf8_lossy(&text).into_owned()))
+    };
+    inspector::Namespace::ALL.into_iter().filter_map(link).collect()
+}
+
+/// What the memory of a granted process is made of: the rows of `/proc/PID/smaps_rollup` in bytes. Nothing where the kernel does not tell.
+#[must_use]
+pub fn memory<A: Action<On = Judged>>(table: &Table, granted: &Granted<A>) -> Vec<(String, i64)> {
+    let text = looked(table, granted, inspector::Text::Memory).ok().flatten().unwrap_or_default();
+    rollup(&String::from_utf8_lossy(&text))
+}
+
+fn rollup(text: &str) -> Vec<(String, i64)> {
+    let row = |line: &str| {
+        let (name, size) = line.split_once(':')?;
+        let kilobytes = size.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
+        Some((name.to_ascii_lowercase(), int(kilobytes.saturating_mul(1024))))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// The same file by the inspector, where there is one; nothing of a process that has ended.
+fn looked<A: Action<On = Judged>>(table: &Table, granted: &Granted<A>, text: inspector::Text) -> Result<Option<Vec<u8>>> {
+    let process = granted.resource();
+    let judged = inspector::Judged { pid: process.pid, start_ticks: process.start_ticks };
+    match inspector::text(judged, text).unwrap_or_else(|| table.look_text(judged, text)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if matches!(error.errno, Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(error) => Err(error.with_path(format!("/proc/{}", process.pid))),
+    }
+}
+
 /// Columns stand where the heading has them; names have blanks in them.
 fn parse_limits(text: &str) -> Vec<Limit> {
     let mut lines = text.lines();
@@ -103,6 +159,15 @@ fn parse_limits(text: &str) -> Vec<Limit> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
     use super::*;
+
+    #[test]
+    fn environments_are_names_and_values() {
+        let pair = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        assert_eq!(pairs(b"A=1\0B=x=y\0odd\0=z\0C=\0"), [pair("A", "1"), pair("B", "x=y"), pair("C", "")]);
+        assert!(pairs(b"").is_empty());
+        let text = "5500-7fff ---p 00000000 00:00 0  [rollup]\nRss:  8 kB\nPss_Anon:  1 kB\n";
+        assert_eq!(rollup(text), [("rss".to_owned(), 8192), ("pss_anon".to_owned(), 1024)]);
+    }
 
     #[test]
     fn limits_are_read_from_their_columns() {

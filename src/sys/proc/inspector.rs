@@ -1,6 +1,7 @@
 //! What the kernel shows of other processes to no process behind Landlock (ptrace(2), "access mode checking"; landlock(7)): what they have open, their
 //! input and output, where they wait. A small process forked before the fence goes up looks at exactly these, and at nothing else.
 
+use super::fds::{self, Open};
 use super::process::{RemovedFile, Table};
 use crate::error::{Error, Kind, Result};
 use crate::sys::beside::Beside;
@@ -27,11 +28,52 @@ pub(super) enum Text {
     ThreadWaits(i32),
     /// Where its program is: the link `exe`.
     Program,
+    /// Where one of its threads is in the kernel.
+    Stack(i32),
+    /// Which namespace of this kind it is in: a link such as `mnt`.
+    Namespace(Namespace),
+    /// The environment that it was started with.
+    Environment,
+    /// What its memory is made of, in sum.
+    Memory,
+}
+
+/// Kinds of namespaces (namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    Cgroup,
+    Ipc,
+    Mount,
+    Net,
+    Pid,
+    Time,
+    User,
+    Uts,
+}
+
+impl Namespace {
+    pub const ALL: [Self; 8] = [Self::Cgroup, Self::Ipc, Self::Mount, Self::Net, Self::Pid, Self::Time, Self::User, Self::Uts];
+
+    /// As the kernel calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Ipc => "ipc",
+            Self::Mount => "mnt",
+            Self::Net => "net",
+            Self::Pid => "pid",
+            Self::Time => "time",
+            Self::User => "user",
+            Self::Uts => "uts",
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     Removed(Judged),
+    Open(Judged),
     Text(Judged, Text),
 }
 
@@ -48,19 +90,19 @@ const REQUEST: usize = 256;
 /// Longest reply: descriptors of a process are limited by the kernel (nr_open), each is less than a path.
 const REPLY: u32 = 256 << 20;
 
-/// Forks it. No thread may run yet.
+/// Forks it. No thread may run yet. `stacks`: it is also asked where in the kernel processes are.
 ///
 /// # Errors
 /// When the kernel gives no process or socket.
-pub fn start() -> Result<()> {
-    let beside = Beside::start(c"rex inspector", SocketType::STREAM, serve)?;
+pub fn start(stacks: bool) -> Result<()> {
+    let beside = Beside::start(c"rex inspector", SocketType::STREAM, |socket| serve(socket, stacks))?;
     let _ = INSPECTOR.set(beside);
     Ok(())
 }
 
-fn serve(socket: &OwnedFd) {
+fn serve(socket: &OwnedFd, stacks: bool) {
     // Every layer of the fence but the one that stands in the way.
-    if fence::arm_for_inspection().is_err() {
+    if fence::arm_for_inspection(stacks).is_err() {
         return;
     }
     // Its own handle on /proc: what was open has been closed.
@@ -75,6 +117,7 @@ fn serve(socket: &OwnedFd) {
         let said = buffer.get(..length).and_then(|text| serde_json::from_slice::<Request>(text).ok());
         let text = match said {
             Some(Request::Removed(judged)) => serde_json::to_vec(&answer(table.look_removed(judged, &|| Ok(())))),
+            Some(Request::Open(judged)) => serde_json::to_vec(&answer(fds::look(&table, judged, &|| Ok(())))),
             Some(Request::Text(judged, text)) => serde_json::to_vec(&answer(table.look_text(judged, text))),
             None => return,
         };
@@ -139,6 +182,10 @@ fn ask<T: DeserializeOwned>(request: &Request) -> Option<Result<T>> {
 
 pub(super) fn removed(judged: Judged) -> Option<Result<Vec<RemovedFile>>> {
     ask(&Request::Removed(judged))
+}
+
+pub(super) fn open(judged: Judged) -> Option<Result<Vec<Open>>> {
+    ask(&Request::Open(judged))
 }
 
 pub(super) fn text(judged: Judged, text: Text) -> Option<Result<Vec<u8>>> {

@@ -2,15 +2,19 @@
 
 pub mod counters;
 pub mod details;
+pub mod fds;
 pub mod inspector;
 pub mod kmsg;
 pub mod machine;
 pub mod memory;
 pub mod mounts;
 pub mod process;
+pub mod processor;
+pub mod restart;
 pub mod settings;
 pub mod signal;
 pub mod sockets;
+pub mod stacks;
 pub mod utmp;
 
 use crate::error::{Error, Kind, Result};

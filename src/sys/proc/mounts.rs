@@ -110,7 +110,7 @@ pub fn mounts<A: Action<On = File>>(_: &Granted<A>) -> Result<Vec<Mount>> {
     own_mounts()
 }
 
-fn own_mounts() -> Result<Vec<Mount>> {
+pub(in crate::sys) fn own_mounts() -> Result<Vec<Mount>> {
     parse(&read_file("/proc/self/mountinfo")?)
 }
 

@@ -268,7 +268,7 @@ impl Table {
     }
 
     /// When a process began, in clock ticks after the start of the machine; nothing if it is not there.
-    pub(super) fn began(&self, pid: i32) -> Option<u64> {
+    pub(in crate::sys) fn began(&self, pid: i32) -> Option<u64> {
         self.stat(pid).map(|stat| stat.start_ticks)
     }
 
@@ -309,7 +309,7 @@ impl Table {
     }
 
     /// The folder of a process in /proc, if it is still that one.
-    fn still(&self, judged: inspector::Judged) -> std::result::Result<Option<OwnedFd>, Errno> {
+    pub(super) fn still(&self, judged: inspector::Judged) -> std::result::Result<Option<OwnedFd>, Errno> {
         let dir = sub_dir(&self.proc, &judged.pid.to_string())?;
         // The number may have been given out again since the process was judged.
         let same = parse_stat(&read_at(&dir, "stat", 4096)?).is_some_and(|stat| stat.start_ticks == judged.start_ticks);
@@ -322,13 +322,30 @@ impl Table {
             inspector::Text::Io => ("io".to_owned(), 4096),
             inspector::Text::Waits => ("wchan".to_owned(), 256),
             inspector::Text::ThreadWaits(tid) => (format!("task/{tid}/wchan"), 256),
-            inspector::Text::Program => {
-                let read = self.still(judged).and_then(|dir| dir.ok_or(Errno::SRCH));
-                let read = read.and_then(|dir| rustix::fs::readlinkat(&dir, "exe", Vec::with_capacity(256)));
-                return read.map(std::ffi::CString::into_bytes).map_err(|errno| Error::os("read", errno.raw_os_error()));
-            }
+            inspector::Text::Stack(tid) => (format!("task/{tid}/stack"), 16 << 10),
+            inspector::Text::Environment => ("environ".to_owned(), 4 << 20),
+            inspector::Text::Memory => ("smaps_rollup".to_owned(), 4096),
+            inspector::Text::Program => return self.link(judged, "exe"),
+            inspector::Text::Namespace(kind) => return self.link(judged, &format!("ns/{}", kind.name())),
         };
         self.file(judged, &name, most).map_err(|errno| Error::os("read", errno.raw_os_error()))
+    }
+
+    fn link(&self, judged: inspector::Judged, name: &str) -> Result<Vec<u8>> {
+        let read = self.still(judged).and_then(|dir| dir.ok_or(Errno::SRCH));
+        let read = read.and_then(|dir| rustix::fs::readlinkat(&dir, name, Vec::with_capacity(256)));
+        read.map(std::ffi::CString::into_bytes).map_err(|errno| Error::os("read", errno.raw_os_error()))
+    }
+
+    /// `/proc/PID/status` of whatever has the number now.
+    pub(in crate::sys) fn status(&self, pid: i32) -> Option<String> {
+        let dir = sub_dir(&self.proc, &pid.to_string()).ok()?;
+        read_at(&dir, "status", 64 << 10).ok().map(|text| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// How many threads it has.
+    pub(in crate::sys) fn threads(&self, pid: i32) -> Option<u32> {
+        self.stat(pid).and_then(|stat| u32::try_from(stat.threads).ok())
     }
 
     /// The same by the inspector, where there is one.
@@ -437,12 +454,12 @@ impl Sample {
     }
 }
 
-fn sub_dir(dir: &OwnedFd, name: &str) -> std::result::Result<OwnedFd, Errno> {
+pub(super) fn sub_dir(dir: &OwnedFd, name: &str) -> std::result::Result<OwnedFd, Errno> {
     rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The entries of a folder that are numbers.
-fn numbers(dir: &OwnedFd, what: &str, check: Check<'_>) -> Result<Vec<i32>> {
+pub(super) fn numbers(dir: &OwnedFd, what: &str, check: Check<'_>) -> Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
         check()?;
@@ -501,7 +518,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
 }
 
 /// The rest of the line of `/proc/PID/status` with this name.
-pub(super) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub(in crate::sys) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 

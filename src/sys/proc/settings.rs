@@ -62,6 +62,70 @@ pub fn write<A: Action<On = File>>(granted: &Granted<A>, value: &[u8]) -> Result
     }
 }
 
+/// A line of a file of settings (sysctl.d(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The path below the folder of settings, or a pattern of paths.
+    pub key: String,
+    /// Nothing: the setting is left out of patterns.
+    pub value: Option<String>,
+    pub may_fail: bool,
+}
+
+impl Line {
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.key.contains(['*', '?', '['])
+    }
+    /// # Errors
+    /// [`Kind::BadData`] where it is none.
+    pub fn pattern(&self) -> Result<globset::GlobMatcher> {
+        let glob = globset::GlobBuilder::new(&self.key).literal_separator(true).build();
+        glob.map(|glob| glob.compile_matcher()).map_err(|_| Error::new(Kind::BadData, "a name of a setting that is no pattern"))
+    }
+}
+
+/// The lines of a file of settings that say something.
+///
+/// # Errors
+/// [`Kind::BadData`] naming the line that has another form.
+pub fn lines(text: &str) -> Result<Vec<Line>> {
+    let wrong = |at: usize| Error::new(Kind::BadData, format!("line {}: expected `name = value`", at + 1));
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value.trim().to_owned())));
+        let name = name.trim();
+        let (may_fail, name) = name.strip_prefix('-').map_or((false, name), |name| (true, name.trim()));
+        let key = below(name);
+        let parts = key.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+        let long = value.as_ref().is_some_and(|value| value.len() >= 4096);
+        if !parts || key.contains('\0') || long || (value.is_none() && !may_fail) {
+            return Err(wrong(at));
+        }
+        found.push(Line { key, value, may_fail });
+    }
+    Ok(found)
+}
+
+/// The path of a name: the first separator says which one it is, and the other one is then part of names, as in sysctl(8).
+fn below(name: &str) -> String {
+    let dots = match (name.find('.'), name.find('/')) {
+        (Some(dot), Some(slash)) => dot < slash,
+        (Some(_), None) => true,
+        _ => false,
+    };
+    let swap = |c| match c {
+        '.' if dots => '/',
+        '/' if dots => '.',
+        c => c,
+    };
+    name.chars().map(swap).collect()
+}
+
 /// Whether the kernel says of a setting what was written, numbers in whatever form: it writes them its own way.
 #[must_use]
 pub fn is_same(written: &[u8], read: &[u8]) -> bool {
@@ -87,7 +151,31 @@ fn number(word: &str) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn files_of_settings_are_read_as_sysctl_d_says() {
+        let line = |key: &str, value: Option<&str>, may_fail| Line { key: key.into(), value: value.map(str::to_owned), may_fail };
+        let text = "# x\n ; y\n\nvm.swappiness=10\n net/ipv4/conf/eth0.1/forwarding = 1 \n-net.ipv4.conf.*.rp_filter = 2\n\
+            -net.ipv4.conf.eth0/1.rp_filter\nkernel.core_pattern = |/x %p=%s\nkernel.domainname =\n";
+        assert_eq!(
+            lines(text).unwrap(),
+            [
+                line("vm/swappiness", Some("10"), false),
+                line("net/ipv4/conf/eth0.1/forwarding", Some("1"), false),
+                line("net/ipv4/conf/*/rp_filter", Some("2"), true),
+                line("net/ipv4/conf/eth0.1/rp_filter", None, true),
+                line("kernel/core_pattern", Some("|/x %p=%s"), false),
+                line("kernel/domainname", Some(""), false),
+            ]
+        );
+        for bad in ["vm.swappiness", "= 1", "vm..x = 1", "../x = 1", "a/../b = 1", "vm.x.. = 1"] {
+            assert_eq!(lines(bad).unwrap_err().kind, Kind::BadData, "{bad}");
+        }
+        let pattern = lines("net.*.conf.*.x = 1").unwrap().remove(0).pattern().unwrap();
+        assert!(pattern.is_match("net/ipv4/conf/a/x") && !pattern.is_match("net/ipv4/conf/a/b/x"));
+    }
 
     #[test]
     fn the_kernels_own_way_of_writing_a_value_is_the_same_value() {

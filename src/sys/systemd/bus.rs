@@ -111,7 +111,24 @@ where
     B: serde::Serialize + zbus::DynamicType,
     R: serde::de::DeserializeOwned + zbus::Type,
 {
-    let answer = connection.call_method(Some("org.freedesktop.systemd1"), path, Some(interface), method, body).await;
+    call_to(connection, ("org.freedesktop.systemd1", path, interface), method, body).await
+}
+
+/// The same with another service of the bus: its name, an object of it, an interface.
+///
+/// # Errors
+/// What it answers.
+pub async fn call_to<B, R>(
+    connection: &zbus::Connection,
+    (service, path, interface): (&str, &str, &str),
+    method: &str,
+    body: &B,
+) -> Result<R>
+where
+    B: serde::Serialize + zbus::DynamicType,
+    R: serde::de::DeserializeOwned + zbus::Type,
+{
+    let answer = connection.call_method(Some(service), path, Some(interface), method, body).await;
     let answer = answer.map_err(|error| failure(&error))?;
     answer.body().deserialize().map_err(|error| failure(&error))
 }
@@ -172,11 +189,18 @@ pub fn failure(error: &zbus::Error) -> Error {
             Fdo::Disconnected(_) => of(Kind::Unavailable, "the connection to the system bus broke"),
             Fdo::InvalidArgs(_) => of(Kind::BadArgument, "the service manager does not accept this name"),
             Fdo::NotSupported(_) | Fdo::UnknownMethod(_) | Fdo::UnknownInterface(_) => of(Kind::Unsupported, "this systemd cannot do that"),
+            Fdo::FileExists(_) => of(Kind::Exists, "something else is in the place of a link that this needs"),
+            Fdo::FileNotFound(_) => of(Kind::NotFound, "there is no such unit file"),
             Fdo::UnknownObject(_) => of(Kind::NotFound, "there is no such unit"),
             _ => of(Kind::Io, "the service manager reported an error"),
         },
         zbus::Error::MethodError(name, ..) => match name.as_str().strip_prefix("org.freedesktop.systemd1.").unwrap_or_default() {
             "NoSuchUnit" => of(Kind::NotFound, "there is no such unit"),
+            "UnitExists" | "UnitLinked" => of(Kind::Exists, "something else is in the place of a link that this needs"),
+            "UnitGenerated" => of(Kind::JobFailed, "the unit file is made by a generator"),
+            "BadInstallSetting" | "NoInstallInfo" | "UnitBadSetting" => {
+                of(Kind::BadData, "what the unit file says in [Install] cannot be used")
+            }
             "UnitMasked" => of(Kind::JobFailed, "the unit is masked"),
             "LoadFailed" | "BadUnitSetting" => of(Kind::BadData, "the unit file cannot be loaded"),
             "OnlyByDependency" => of(Kind::JobFailed, "the unit may only be started or stopped through another"),
@@ -187,6 +211,11 @@ pub fn failure(error: &zbus::Error) -> Error {
             }
             "ShuttingDown" => of(Kind::Unavailable, "the host is shutting down"),
             _ if name.as_str() == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => refused(),
+            _ if name.as_str() == "org.freedesktop.login1.OperationInProgress" => of(Kind::Busy, "it is under way already"),
+            _ if name.as_str() == "org.freedesktop.login1.BlockedByInhibitorLock" => {
+                of(Kind::Busy, "somebody blocks it; `check: true` tells who")
+            }
+            _ if name.as_str() == "System.Error.EEXIST" => of(Kind::Exists, "something else is in the place of a link that this needs"),
             _ => of(Kind::JobFailed, "the service manager refused it"),
         },
         zbus::Error::Unsupported => of(Kind::Unsupported, "the system bus cannot be used"),
@@ -235,6 +264,36 @@ impl Properties {
     #[must_use]
     pub fn texts(&self, name: &str) -> Vec<String> {
         self.0.get(name).and_then(|value| value.try_clone().ok()).and_then(|value| Vec::<String>::try_from(value).ok()).unwrap_or_default()
+    }
+    /// The texts of an array of pairs of a text and a flag.
+    #[must_use]
+    pub fn first_texts(&self, name: &str) -> Vec<String> {
+        let value = self.0.get(name).and_then(|value| value.try_clone().ok());
+        let pairs = value.and_then(|value| Vec::<(String, bool)>::try_from(value).ok()).unwrap_or_default();
+        pairs.into_iter().map(|(text, _)| text).collect()
+    }
+    /// An array of pairs of strings.
+    #[must_use]
+    pub fn pairs(&self, name: &str) -> Vec<(String, String)> {
+        self.list(name)
+    }
+    /// Of timers by the calendar: what, when, and the next time.
+    #[must_use]
+    pub fn triples(&self, name: &str) -> Vec<(String, String, u64)> {
+        self.list(name)
+    }
+    /// Of timers by the monotonic clock: what, and the span.
+    #[must_use]
+    pub fn numbered(&self, name: &str) -> Vec<(String, u64)> {
+        self.list::<(String, u64, u64)>(name).into_iter().map(|(what, span, _)| (what, span)).collect()
+    }
+    /// An array of structures; empty where it is something else.
+    fn list<T>(&self, name: &str) -> Vec<T>
+    where
+        T: TryFrom<Variant<'static>>,
+        T::Error: Into<zbus::Error>,
+    {
+        self.0.get(name).and_then(|value| value.try_clone().ok()).and_then(|value| Vec::<T>::try_from(value).ok()).unwrap_or_default()
     }
     /// An array of bytes.
     #[must_use]
