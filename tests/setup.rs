@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
-use common::{Key, Rex, Run, Sandbox, until};
+use common::{Key, Rex, Run, Sandbox, Systemd, until};
 
 struct Case {
     sandbox: Sandbox,
@@ -392,4 +392,92 @@ fn the_main_file_gets_an_include_where_it_has_none() {
     assert!(done.ends(0).stdout.contains("+Include /etc/ssh/sshd_config.d/rex.conf"), "{done:#?}");
     case.works_as("agent", "agent");
     case.is_taken_back_to(&before);
+}
+
+#[test]
+fn a_login_is_gone_by_as_root_recorded_it() {
+    needs_namespaces!();
+    let case = Case::new();
+    if case.sandbox.sh("test -e /proc/self/sessionid").code != 0 {
+        eprintln!("skipped: this kernel has no audit");
+        return;
+    }
+    case.sandbox.start_sshd();
+    let before = case.sandbox.tree();
+    case.yes(&["--record", "--principal", "alice"]).ends(0);
+    case.works_as("agent", "alice");
+    let who = case.ssh("agent", &["rex", "whoami", "--json"], "");
+    assert_eq!(who.json()["identity"]["evidence"], "record");
+    case.is_taken_back_to(&before);
+}
+
+const SSHD: &str =
+    "[Service]\nExecStart=/usr/sbin/sshd -D\nExecReload=/bin/kill -HUP $MAINPID\nRuntimeDirectory=sshd\nRuntimeDirectoryPreserve=yes\n";
+const RESTARTER: &str = "permit(principal in Group::\"restarters\", action == systemd::Action::\"restart\", resource is systemd::Service) when { resource.name == \"rextest-ok.service\" };\n\
+    permit(principal in Group::\"restarters\", action in systemd::Action::\"view\", resource);\n\
+    permit(principal in Group::\"restarters\", action == journal::Action::\"read\", resource == journal::Log::\"rextest-once.service\");\n\
+    permit(principal in Group::\"restarters\", action == file_system::Action::\"read\", resource in file_system::Dir::\"/var/log\");\n";
+
+#[test]
+fn an_account_gets_the_rights_that_its_policies_need_and_no_more() {
+    needs_namespaces!();
+    let rex = Rex::new();
+    let systemd = Systemd::boot_whole(&rex, &[("ssh.service", SSHD)]);
+    let port = common::spare_port();
+    let key = Key::new(&rex, "me");
+    std::fs::write(rex.root().join("restarter.cedar"), RESTARTER).unwrap();
+    let sh = |script: &str| systemd.exec(&["sh", "-c", script]);
+    sh(&format!(
+        "printf 'Port {port}\\nListenAddress 127.0.0.1\\n' >>/etc/ssh/sshd_config; mkdir -p /run/sshd; systemctl start ssh rextest-ok"
+    ))
+    .ends(0);
+    let policy = rex.root().join("restarter.cedar").to_str().unwrap().to_owned();
+    let program = rex.program().to_str().unwrap();
+    let done = systemd.exec(&[program, "setup", "--yes", "--flavour", "least-privilege", "--key", &key.public, "--policy", &policy]);
+    assert!(done.ends(0).stdout.contains("systemctl reload") && done.stdout.contains("the server at 127.0.0.1"), "{done:#?}");
+    let ssh = |script: &str| common::ssh_to(&rex, port, "agent", &key, &["rex"], script);
+    sh("install -m 640 -g adm /dev/stdin /var/log/app.log <<'END'\nof the app\nEND\nsystemctl start rextest-once").ends(0);
+    assert_eq!(ssh("cat(\"/var/log/app.log\")\n").ends(0).stdout.trim(), "of the app");
+    assert!(ssh("journal(#{unit: \"rextest-once\"}).map(|e| e.message).to_json()\n").ends(0).stdout.contains("the job was done"));
+    let main = || sh("systemctl show -P MainPID rextest-ok").stdout.clone();
+    let first = main();
+    ssh("service_restart(\"rextest-ok\")\n").ends(0);
+    assert_ne!(main(), first);
+    let second = main();
+    ssh("service_stop(\"rextest-ok\")\n").ends(77);
+    // Nor has the account the right, whatever rex would say.
+    let own = |words: &str| sh(&format!("setpriv --reuid agent --regid agent --init-groups systemctl --no-ask-password {words}"));
+    assert_ne!(own("stop rextest-ok").code, 0);
+    assert_ne!(own("restart rextest-reload").code, 0);
+    assert_eq!(main(), second);
+    own("restart rextest-ok").ends(0);
+    assert_ne!(main(), second);
+    let removed = systemd.exec(&[program, "setup", "--yes", "--remove"]);
+    assert!(removed.ends(0).stdout.contains("50-rex-agent.rules"), "{removed:#?}");
+    assert_ne!(sh("getent passwd agent; ls /etc/polkit-1/rules.d/*rex*").code, 0);
+}
+
+#[test]
+fn the_server_of_rex_runs_as_a_unit() {
+    needs_namespaces!();
+    let rex = Rex::new();
+    let systemd = Systemd::boot_whole(&rex, &[]);
+    let port = common::spare_port();
+    let key = Key::new(&rex, "me");
+    let sh = |script: &str| systemd.exec(&["sh", "-c", script]);
+    sh(&format!("mkdir -p /etc/rex; printf '[serve]\\nlisten = [\"127.0.0.1:{port}\"]\\n' >/etc/rex/rex.toml")).ends(0);
+    let program = rex.program().to_str().unwrap();
+    let done = systemd.exec(&[program, "setup", "--yes", "--flavour", "serve", "--principal", "alice", "--key", &key.public]);
+    assert!(done.ends(0).stdout.contains("enable and start rex.service"), "{done:#?}");
+    let ssh = |request: &[&str], script: &str| common::ssh_to(&rex, port, "anybody", &key, request, script);
+    assert_eq!(ssh(&["rex", "whoami", "--json"], "").ends(0).json()["identity"]["principal"], "alice");
+    ssh(&["rex"], "cat(\"/etc/shadow\")\n").ends(77);
+    ssh(&["id"], "").ends(2);
+    assert_eq!(sh("systemctl is-enabled rex; systemctl is-active rex").stdout, "enabled\nactive\n");
+    systemd.exec(&[program, "setup", "--yes", "--remove"]).ends(0);
+    assert_eq!(ssh(&["rex", "whoami"], "").code, 255);
+    let left = sh(
+        "cat /etc/rex/rex.toml; ls -d /etc/systemd/system/rex.service /etc/systemd/system/*/rex.service /var/lib/rex 2>/dev/null; getent passwd rex",
+    );
+    assert_eq!(left.stdout, format!("[serve]\nlisten = [\"127.0.0.1:{port}\"]\n"));
 }

@@ -50,6 +50,9 @@ pub struct SetupArgs {
     /// Leave `user_readenv=1` in /etc/pam.d/sshd.
     #[arg(long)]
     keep_pam: bool,
+    /// Have PAM keep sshd's account of each login where no session can forge it, and go by that (docs/operations.md, `record`).
+    #[arg(long)]
+    record: bool,
     /// Show the plan and the differences; change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -158,6 +161,7 @@ fn prepare(args: &SetupArgs, environment: &Environment) -> Result<Prepared> {
         policies: args.policy.clone(),
         forced_commands_only: args.forced_commands_only,
         keep_pam: args.keep_pam,
+        record: args.record,
     };
     setup::prepare(Wanted::of(args.flavour, words)?, lockout::operators(environment), args.even_me)
 }

@@ -39,6 +39,8 @@ pub struct Try {
     /// What stands before the key there; `{key}` is the key.
     pub line: String,
     pub way: Way,
+    /// Whether principals.toml has to say whose the key is.
+    pub mapped: bool,
 }
 
 /// What has to hold of sshd afterwards, for an account: the settings of a text.
@@ -223,10 +225,16 @@ impl Maker<'_> {
     fn evidence(&self) -> Option<Evidence> {
         match self.wanted.flavour {
             Flavour::Serve => None,
+            _ if self.wanted.record => Some(Evidence::Record),
             Flavour::Root | Flavour::Key => Some(Evidence::Argument),
             Flavour::Certificate => Some(Evidence::AuthInfo),
             _ => Some(Evidence::User),
         }
+    }
+
+    /// Whether principals.toml tells people by their keys.
+    fn by_key(&self) -> bool {
+        self.wanted.flavour == Flavour::Serve || self.wanted.record && self.wanted.flavour != Flavour::Certificate
     }
 
     fn settings(&mut self) -> Result<()> {
@@ -270,7 +278,7 @@ impl Maker<'_> {
         }
         let there = known.people().find(|person| person.name == *principal);
         let means_it = match flavour {
-            Flavour::Serve => keys.iter().all(|key| known.of_key(&key.fingerprint).is_some_and(|person| person.name == *principal)),
+            _ if self.by_key() => keys.iter().all(|key| known.of_key(&key.fingerprint).is_some_and(|person| person.name == *principal)),
             Flavour::Root | Flavour::Key => there.is_some(),
             // The authority's name is the owner's where it was there before.
             Flavour::Certificate => there.is_some() && tables.is_empty(),
@@ -291,7 +299,7 @@ impl Maker<'_> {
             }
         }
         let known_by = match flavour {
-            Flavour::Serve => Known::Keys(keys.iter().map(|key| key.fingerprint.clone()).collect()),
+            _ if self.by_key() => Known::Keys(keys.iter().map(|key| key.fingerprint.clone()).collect()),
             Flavour::Root | Flavour::Key => Known::Argument,
             Flavour::Certificate => Known::Certificates {
                 authorities: (0..authorities.len()).map(authority_name).collect(),
@@ -385,7 +393,14 @@ impl Maker<'_> {
         }
         self.pam()?;
         let file = if matches!(way, Way::Certificate { .. }) { PathBuf::from(texts::AUTHORITIES) } else { key_file };
-        self.plan.tries.push(Try { account: account.clone(), principal: principal.clone(), file, line: "{key}".to_owned(), way });
+        self.plan.tries.push(Try {
+            account: account.clone(),
+            principal: principal.clone(),
+            file,
+            line: "{key}".to_owned(),
+            way,
+            mapped: self.by_key(),
+        });
         self.plan.checks.push(Check { account: account.clone(), block });
         Ok(())
     }
@@ -530,7 +545,7 @@ impl Maker<'_> {
             self.folder(folder, 0o700, account, account, Contents::Kept)?;
         }
         self.owned(&file, "a key that can do nothing but ask rex", &text, 0o600, account, account)?;
-        self.plan.tries.push(Try { account: account.clone(), principal: principal.clone(), file, line, way: Way::Request });
+        self.plan.tries.push(Try { account: account.clone(), principal: principal.clone(), file, line, way: Way::Request, mapped: false });
         Ok(())
     }
 
@@ -631,6 +646,7 @@ impl Maker<'_> {
             file,
             line: line.to_owned(),
             way: Way::Request,
+            mapped: false,
         });
         Ok(())
     }
@@ -654,20 +670,39 @@ impl Maker<'_> {
             file,
             line: "{key}".to_owned(),
             way: Way::Serve,
+            mapped: true,
         });
         Ok(())
     }
 
     fn pam(&mut self) -> Result<()> {
-        let Some(now) = self.facts.text(PAM)? else { return Ok(()) };
+        let Some(now) = self.facts.text(PAM)? else {
+            return if self.wanted.record {
+                Err(config("sshd has no PAM service here, so no login can be recorded", "leave --record out"))
+            } else {
+                Ok(())
+            };
+        };
+        let mut why = Vec::new();
+        let mut text = now.to_owned();
         match texts::without_user_environment(now) {
             Some(_) if self.wanted.keep_pam => {
                 self.note("/etc/pam.d/sshd reads ~/.pam_environment: an account that can write its home sets any variable of its sessions");
-                Ok(())
             }
-            Some(text) => self.file(PAM, "~/.pam_environment sets no variables of sessions any more, of any account", &text),
-            None => Ok(()),
+            Some(mended) => {
+                text = mended;
+                why.push("~/.pam_environment sets no variables of sessions any more, of any account");
+            }
+            None => {}
         }
+        if self.wanted.record && !text.lines().any(|line| line == texts::RECORD_LINE) {
+            text = texts::with_record(&text).ok_or_else(|| {
+                config("logins have no audit session here: there is no pam_loginuid in sshd's PAM service", "add it, or leave --record out")
+                    .with_path(PAM)
+            })?;
+            why.push("each login is recorded by root");
+        }
+        self.file(PAM, &why.join("; "), &text)
     }
 }
 
@@ -695,6 +730,7 @@ fn with_evidence(now: &[Evidence], needed: Evidence) -> Result<Option<Vec<&'stat
     match (needed, at) {
         (Evidence::User, Some(at)) if keys_first(now.get(..at).unwrap_or_default()) => Err(clash()),
         (Evidence::AuthInfo, Some(at)) if at > 0 && now.first() != Some(&Evidence::Argument) => Err(clash()),
+        (Evidence::Record, Some(at)) if at > 0 => Err(clash()),
         (_, Some(_)) => Ok(None),
         (Evidence::Argument, None) => Ok(Some([vec!["argument"], words()].concat())),
         (Evidence::User, None) if !keys_first(now) => Ok(Some([words(), vec!["user"]].concat())),

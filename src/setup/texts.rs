@@ -135,6 +135,24 @@ pub fn without_user_environment(pam: &str) -> Option<String> {
     (text != pam).then_some(text)
 }
 
+/// What keeps sshd's account of a login (docs/decisions/record-evidence.md).
+pub const RECORD_LINE: &str = "session optional pam_exec.so quiet /usr/bin/rex pam-record";
+
+/// The file of /etc/pam.d with that line: after the login has its audit session and the host's own lines, in front of what reads variables of the user.
+/// `None` where nothing gives it one.
+#[must_use]
+pub fn with_record(pam: &str) -> Option<String> {
+    let active = |line: &str| !line.trim_start().starts_with('#');
+    let place = |word: &str| pam.lines().enumerate().filter(|(_, line)| active(line) && line.contains(word)).map(|(at, _)| at).next_back();
+    let login = place("pam_loginuid.so")?;
+    let after = place("common-session").map_or(login, |common| common.max(login));
+    let mut lines: Vec<&str> = pam.lines().collect();
+    lines.insert(after + 1, RECORD_LINE);
+    let mut text = lines.join("\n");
+    text.push('\n');
+    Some(text)
+}
+
 /// A quoted string of TOML.
 fn quoted(text: &str) -> String {
     toml_edit::value(text).to_string().trim().to_owned()
@@ -324,6 +342,15 @@ mod tests {
         let mended = without_user_environment(pam).unwrap();
         assert_eq!(mended, pam.replace("pam_env.so user_readenv=1 envfile", "pam_env.so user_readenv=0 envfile"));
         assert_eq!(without_user_environment(&mended), None);
+    }
+
+    #[test]
+    fn a_login_is_recorded_once_it_has_its_audit_session() {
+        let debian = "session required pam_loginuid.so\n@include common-session\nsession required pam_env.so\n";
+        let fedora = "session required pam_loginuid.so\nsession include password-auth\n";
+        assert_eq!(with_record(debian).unwrap(), debian.replace("common-session\n", &format!("common-session\n{RECORD_LINE}\n")));
+        assert_eq!(with_record(fedora).unwrap(), fedora.replace("loginuid.so\n", &format!("loginuid.so\n{RECORD_LINE}\n")));
+        assert_eq!(with_record("#session required pam_loginuid.so\n@include common-session\n"), None);
     }
 
     #[test]

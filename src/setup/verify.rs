@@ -275,11 +275,11 @@ pub fn for_the_try(wanted: &Try, key: &TryKey) -> Result<Vec<Step>> {
             let known = Known::Certificates { authorities: vec![TRIED.to_owned()], principals: vec![principal.clone()] };
             format!("{}{}", texts::authority(TRIED, &key.fingerprint()?), texts::principal(TRIED, &[], &known))
         }
-        Way::Serve => {
+        _ if wanted.mapped => {
             steps.push(with_line(&wanted.file, passing, &short_lived(&wanted.line, &key.public))?);
             texts::principal(TRIED, &[], &Known::Keys(vec![key.fingerprint()?]))
         }
-        Way::Request | Way::Subsystem => {
+        _ => {
             steps.push(with_line(&wanted.file, passing, &short_lived(&wanted.line, &key.public))?);
             return Ok(steps);
         }
@@ -316,7 +316,7 @@ fn with_line(path: &Path, why: &str, line: &str) -> Result<Step> {
 /// # Errors
 /// [`Kind::Config`] with what came back instead, and what sshd said.
 pub fn login(wanted: &Try, key: &TryKey, door: Door) -> Result<()> {
-    let principal = if matches!(wanted.way, Way::Certificate { .. } | Way::Serve) { TRIED } else { &wanted.principal };
+    let principal = if wanted.mapped || matches!(wanted.way, Way::Certificate { .. }) { TRIED } else { &wanted.principal };
     let asked = |what: &str, arguments: &[&str], input: &str, right: &dyn Fn(&Ran) -> bool| -> Result<()> {
         let (ran, said) = ssh(wanted, key, door, arguments, input)?;
         if right(&ran) { Ok(()) } else { Err(failure(wanted, what, &ran, &said)) }

@@ -103,6 +103,8 @@ pub struct Wanted {
     pub forced_commands_only: bool,
     /// Leave `user_readenv=1` where it is.
     pub keep_pam: bool,
+    /// Keep sshd's account of each login where no session can forge it, and go by that.
+    pub record: bool,
 }
 
 /// The words of the command line.
@@ -117,6 +119,7 @@ pub struct Words {
     pub policies: Vec<String>,
     pub forced_commands_only: bool,
     pub keep_pam: bool,
+    pub record: bool,
 }
 
 /// The account and the policy of whoever names none.
@@ -176,6 +179,9 @@ impl Wanted {
         if forced_commands_only && flavour != Flavour::Root {
             return Err(usage("--forced-commands-only belongs to --flavour root"));
         }
+        if record && !flavour.by_group() {
+            return Err(usage("--record belongs to the ways in whose accounts are held by their group"));
+        }
         let policies = if policies.is_empty() { vec![POLICY.to_owned()] } else { policies };
         let policies = policies.iter().map(|word| policy(word)).collect::<Result<Vec<_>>>()?;
         let groups = if groups.is_empty() {
@@ -196,6 +202,7 @@ impl Wanted {
             policies,
             forced_commands_only,
             keep_pam,
+            record,
         })
     }
 }

@@ -14,8 +14,8 @@ pub use account::Account;
 pub use corral::Corral;
 pub use fleet::{Fleet, Site, block, shipped};
 pub use process::{Running, alive, children, run, until};
-pub use sandbox::Sandbox;
-pub use sshd::{Key, Sshd};
+pub use sandbox::{Sandbox, ssh_to};
+pub use sshd::{Key, Sshd, spare_port};
 pub use systemd::Systemd;
 
 use std::fs;

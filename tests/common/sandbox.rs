@@ -5,7 +5,7 @@ use super::sshd::Key;
 use super::{Rex, Run};
 use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Killed with everything in it when dropped.
@@ -71,28 +71,9 @@ impl Sandbox {
         }
         panic!("no spare port found");
     }
-    /// `ssh` from outside to the machine's sshd (or another port).
-    pub fn ssh_command(&self, port: u16, name: &str, key: &Key, options: &[&str], request: &[&str]) -> Command {
-        let mut command = Command::new("/usr/bin/ssh");
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").args(["-F", "none", "-p", &port.to_string()]);
-        let known = format!("UserKnownHostsFile={}/known_hosts", self.root.display());
-        for option in [
-            "IdentitiesOnly=yes",
-            "IdentityAgent=none",
-            "BatchMode=yes",
-            "ConnectTimeout=20",
-            "LogLevel=ERROR",
-            "StrictHostKeyChecking=no",
-            &known,
-        ] {
-            command.args(["-o", option]);
-        }
-        command.arg("-i").arg(&key.file).args(options).arg(format!("{name}@127.0.0.1")).args(request);
-        command
-    }
     #[track_caller]
     pub fn ssh(&self, name: &str, key: &Key, options: &[&str], request: &[&str], stdin: &str) -> Run {
-        process::run(self.ssh_command(self.port.get(), name, key, options, request), stdin.as_bytes(), 60)
+        process::run(ssh_command(&self.root, self.port.get(), name, key, options, request), stdin.as_bytes(), 60)
     }
     /// Every file, folder and link of the places that a setup may touch, with owner, mode and digest; not the copies that useradd keeps (`passwd-` …).
     #[track_caller]
@@ -121,4 +102,30 @@ impl Drop for Sandbox {
             let _ = self.outer.wait();
         }
     }
+}
+
+/// `ssh` to a server on loopback that no test knew before.
+fn ssh_command(root: &Path, port: u16, name: &str, key: &Key, options: &[&str], request: &[&str]) -> Command {
+    let mut command = Command::new("/usr/bin/ssh");
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent").args(["-F", "none", "-p", &port.to_string()]);
+    let known = format!("UserKnownHostsFile={}/known_hosts", root.display());
+    for option in [
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "BatchMode=yes",
+        "ConnectTimeout=20",
+        "LogLevel=ERROR",
+        "StrictHostKeyChecking=no",
+        &known,
+    ] {
+        command.args(["-o", option]);
+    }
+    command.arg("-i").arg(&key.file).args(options).arg(format!("{name}@127.0.0.1")).args(request);
+    command
+}
+
+/// `ssh` to a port of loopback, to its end.
+#[track_caller]
+pub fn ssh_to(rex: &Rex, port: u16, name: &str, key: &Key, request: &[&str], stdin: &str) -> Run {
+    process::run(ssh_command(rex.root(), port, name, key, &[], request), stdin.as_bytes(), 60)
 }
