@@ -547,7 +547,16 @@ impl Source<'_> {
 /// Every setting, in the order of rex.toml, for manuals.
 #[must_use]
 pub fn manual() -> Vec<Row> {
-    [Config::rows(), Limits::rows(), RedactionSettings::rows(), AuditSettings::rows(), ContainerSettings::rows(), Interactive::rows(), Serve::rows()].concat()
+    [
+        Config::rows(),
+        Limits::rows(),
+        RedactionSettings::rows(),
+        AuditSettings::rows(),
+        ContainerSettings::rows(),
+        Interactive::rows(),
+        Serve::rows(),
+    ]
+    .concat()
 }
 
 /// The names of the limits, in the order of rex.toml.

@@ -40,5 +40,7 @@ pub mod server;
 pub mod host;
 // `rex doctor`: a table of checks over what this host really is.
 pub mod doctor;
+// `rex setup`: what this host needs for rex, in steps that can be taken back.
+pub mod setup;
 // The way in: sessions and the owner's commands.
 pub mod command;

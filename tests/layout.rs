@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "server",
     "host",
     "doctor",
+    "setup",
     "command",
 ];
 

@@ -62,6 +62,8 @@ enum Command {
     },
     /// Judge this host: sshd, accounts, keys, PAM, rex's own files, records, kernel; what an attacker does with each fault, and the mend.
     Doctor(super::doctor::DoctorArgs),
+    /// Make this host ready for rex, in steps that are shown, tried and can be taken back.
+    Setup(Box<super::setup::SetupArgs>),
     /// Keep sshd's account of a login for the kind of evidence `record`; pam_exec starts it.
     ///
     /// In the PAM service of sshd, after pam_loginuid: `session optional pam_exec.so quiet /usr/bin/rex pam-record`. It takes what it needs from PAM's variables (PAM_TYPE,
@@ -229,6 +231,7 @@ pub fn run(words: Vec<OsString>, environment: &Environment) -> u8 {
         },
         Command::Serve { config, listen } => super::serve::run(config.as_deref(), &listen),
         Command::Doctor(args) => super::doctor::run(&args),
+        Command::Setup(args) => super::setup::run(*args, environment),
         Command::PamRecord { config } => super::pam_record::run(config.as_deref(), environment),
         Command::Demo => super::demo::run(),
         Command::Completions { shell } => {

@@ -14,6 +14,7 @@ mod policy;
 mod prompt;
 mod serve;
 mod session;
+mod setup;
 mod verbs;
 mod why;
 

@@ -112,6 +112,10 @@ impl Effective {
         });
         Self { settings: settings.collect() }
     }
+    /// The keywords, in order, in lower case.
+    pub fn keywords(&self) -> impl Iterator<Item = &str> {
+        self.settings.iter().map(|(keyword, _)| keyword.as_str())
+    }
     /// Every value of a keyword, in order.
     pub fn all<'a>(&'a self, keyword: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         let keyword = keyword.to_owned();

@@ -6,6 +6,8 @@ pub mod descriptors;
 pub mod digest;
 pub mod facts;
 pub mod history;
+pub mod inetd;
+pub mod install;
 pub mod login;
 pub mod packed;
 pub mod places;

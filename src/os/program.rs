@@ -1,4 +1,4 @@
-//! Running a program of this host for the owner's own commands (`rex demo`, `rex doctor`): never for a script.
+//! Running a program of this host for the owner's own commands (`rex demo`, `rex setup`, `rex doctor`): never for a script.
 
 use crate::error::{Error, Kind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -144,7 +144,12 @@ fn ready(handle: &OwnedFd, end: Instant) -> bool {
     }
 }
 
-/// A new folder in /tmp that only this account can enter; gone with everything in it when dropped.
+/// Waits a moment, in the owner's own commands: for a daemon that reads its configuration, or a session that ends.
+pub fn wait(time: Duration) {
+    let _ = poll(&mut [], Timespec::try_from(time).ok().as_ref());
+}
+
+/// A new folder that only this account can enter; gone with everything in it when dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
@@ -152,17 +157,24 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made.
     pub fn new(name: &str) -> Result<Self> {
+        Self::within(Path::new("/tmp"), name)
+    }
+    /// The same in another folder than /tmp.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn within(folder: &Path, name: &str) -> Result<Self> {
         for _ in 0..16 {
             let mut chance = [0u8; 8];
             let _ = rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty());
-            let path = PathBuf::from(format!("/tmp/{name}-{:016x}", u64::from_ne_bytes(chance)));
+            let path = folder.join(format!("{name}-{:016x}", u64::from_ne_bytes(chance)));
             match rustix::fs::mkdir(&path, rustix::fs::Mode::RWXU) {
                 Ok(()) => return Ok(Self(path)),
                 Err(rustix::io::Errno::EXIST) => {}
                 Err(errno) => return Err(Error::os("mkdir", errno.raw_os_error()).with_path(path.to_string_lossy())),
             }
         }
-        Err(Error::new(Kind::Io, "no free name in /tmp"))
+        Err(Error::new(Kind::Io, format!("no free name in {}", folder.display())))
     }
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -136,7 +136,7 @@ pub(super) fn of_rule(rule: &Rule, namespace: Option<&str>) -> Bounds {
         Reach::Within(kind, id) | Reach::KindWithin(_, kind, id) => Bound::Within(kind.clone(), id.clone()),
     };
     let mut bounds = match &rule.condition {
-        Some(condition) => both(vec![scope], of_condition(condition)),
+        Some(condition) => both(vec![scope], of_condition(condition, namespace)),
         None => vec![scope],
     };
     bounds.retain(|bound| match bound {
@@ -147,7 +147,10 @@ pub(super) fn of_rule(rule: &Rule, namespace: Option<&str>) -> Bounds {
 }
 
 /// Where the resource lies whenever the condition holds.
-fn of_condition(condition: &Expr) -> Bounds {
+fn of_condition(condition: &Expr, namespace: Option<&str>) -> Bounds {
+    let of_condition = |condition: &Expr| of_condition(condition, namespace);
+    let is_id = |expr: &Expr| is_id(expr, namespace);
+    let equal = |left: &Expr, right: &Expr| equal(left, right, &is_id);
     match condition.expr_kind() {
         ExprKind::Lit(Literal::Bool(false)) => Vec::new(),
         ExprKind::And { left, right } => both(of_condition(left), of_condition(right)),
@@ -157,7 +160,7 @@ fn of_condition(condition: &Expr) -> Bounds {
         }
         ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => equal(arg1, arg2).or_else(|| equal(arg2, arg1)).unwrap_or_else(anything),
         ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } if is_resource(arg1) => within(arg2).unwrap_or_else(anything),
-        ExprKind::BinaryApp { op: BinaryOp::Contains, arg1, arg2 } => listed(arg1, arg2).unwrap_or_else(anything),
+        ExprKind::BinaryApp { op: BinaryOp::Contains, arg1, arg2 } => listed(arg1, arg2, &is_id).unwrap_or_else(anything),
         ExprKind::Is { expr, entity_type } if is_resource(expr) => vec![Bound::Kind(entity_type.to_string())],
         ExprKind::Like { expr, pattern } if is_id(expr) => {
             let mut begins = String::new();
@@ -233,13 +236,14 @@ fn is_resource(expr: &Expr) -> bool {
     matches!(expr.expr_kind(), ExprKind::Var(Var::Resource))
 }
 
-/// `resource.path` and `resource.url`: attributes that are the id itself.
-fn is_id(expr: &Expr) -> bool {
-    matches!(expr.expr_kind(), ExprKind::GetAttr { expr, attr } if is_resource(expr) && matches!(AsRef::<str>::as_ref(attr), "path" | "url"))
+/// `resource.path` and `resource.url`, and `resource.name` of units: attributes that are the id itself.
+fn is_id(expr: &Expr, namespace: Option<&str>) -> bool {
+    let names = |attr: &str| matches!(attr, "path" | "url") || attr == "name" && namespace == Some("systemd");
+    matches!(expr.expr_kind(), ExprKind::GetAttr { expr, attr } if is_resource(expr) && names(attr.as_ref()))
 }
 
 /// `resource == Entity::"id"` and `resource.path == "id"`.
-fn equal(left: &Expr, right: &Expr) -> Option<Bounds> {
+fn equal(left: &Expr, right: &Expr, is_id: &dyn Fn(&Expr) -> bool) -> Option<Bounds> {
     match right.expr_kind() {
         ExprKind::Lit(Literal::EntityUID(uid)) if is_resource(left) => Some(vec![Bound::Exactly(Uid::of(uid).id)]),
         ExprKind::Lit(Literal::String(text)) if is_id(left) => Some(vec![Bound::Exactly(text.to_string())]),
@@ -260,10 +264,10 @@ fn within(container: &Expr) -> Option<Bounds> {
 }
 
 /// `["a", "b"].contains(resource.path)`, or of entities.
-fn listed(set: &Expr, item: &Expr) -> Option<Bounds> {
+fn listed(set: &Expr, item: &Expr, is_id: &dyn Fn(&Expr) -> bool) -> Option<Bounds> {
     match set.expr_kind() {
         ExprKind::Set(items) => {
-            items.iter().map(|listed| equal(item, listed)).collect::<Option<Vec<Bounds>>>().map(|bounds| bounds.concat())
+            items.iter().map(|listed| equal(item, listed, is_id)).collect::<Option<Vec<Bounds>>>().map(|bounds| bounds.concat())
         }
         _ => None,
     }

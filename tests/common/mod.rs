@@ -7,6 +7,7 @@ mod corral;
 mod fleet;
 mod machine;
 mod process;
+mod sandbox;
 mod screen;
 mod sshd;
 mod systemd;
@@ -16,8 +17,9 @@ pub use corral::Corral;
 pub use fleet::{Fleet, Site, block, shipped};
 pub use machine::Machine;
 pub use process::{Running, alive, children, run, until};
+pub use sandbox::{Sandbox, ssh_to};
 pub use screen::Screen;
-pub use sshd::{Key, Sshd};
+pub use sshd::{Key, Sshd, spare_port};
 pub use systemd::Systemd;
 
 use std::fs;

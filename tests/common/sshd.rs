@@ -206,7 +206,7 @@ impl Drop for Sshd {
     }
 }
 
-fn spare_port() -> u16 {
+pub fn spare_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 

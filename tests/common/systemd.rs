@@ -68,6 +68,14 @@ impl Systemd {
         assert!(settled, "systemd is `{}`: {}{:#?}", state.trim(), said(), systemd.exec(&["systemctl", "--failed", "--no-pager"]));
         systemd
     }
+    /// Boots a whole machine: with programs, homes and an own polkit, so that `rex setup` may change it.
+    #[track_caller]
+    pub fn boot_whole(rex: &Rex, units: &[(&str, &str)]) -> Self {
+        let folder = rex.root().join("systemd");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("whole"), "").unwrap();
+        Self::boot(rex, units)
+    }
     /// PID 1 inside, as this side numbers it.
     pub fn pid(&self) -> u32 {
         self.pid

@@ -64,6 +64,22 @@ inside() {
         [ ! -e "$unit" ] || cp "$unit" "$fresh/etc/systemd/system/"
     done
 
+    # Where the test changes the machine itself: programs, homes and what packages keep are its own too, and polkit decides who may what.
+    if [ -e "$folder/whole" ]; then
+        cp "$units/polkit.service" "$fresh/units/"
+        mount -t tmpfs -o mode=755 none /home
+        mount -t tmpfs -o mode=700 none /root
+        for place in usr/bin var/lib var/cache; do
+            name=$(echo $place | tr / -)
+            mkdir "$fresh/$name-upper" "$fresh/$name-work"
+            mount -t overlay -o "lowerdir=/$place,upperdir=$fresh/$name-upper,workdir=$fresh/$name-work" none "/$place"
+        done
+        rm -rf /var/lib/rex-setup /var/lib/rex /var/cache/rex /usr/bin/rex /usr/bin/rexsh "$fresh/etc/rex"
+        for mine in /usr/bin /home /root /var/lib /var/cache; do
+            mountpoint -q $mine || { echo "$mine is not a mount of the test" >&2; exit 1; }
+        done
+    fi
+
     # Devices: the harmless ones, and no /dev/log or /dev/kmsg of the machine.
     for device in null zero full random urandom tty; do
         : >"$fresh/dev/$device"
