@@ -337,7 +337,7 @@ fn a_terminal_of_no_known_name_gets_plain_lines_without_an_escape() {
         screen.enters("for i in 0..2 {").goes_on().enters("print(`n${i}`)").goes_on().enters("}").shows("\nn0\nn1\n").is_ready();
         screen.enters(&host.rex.fill("cat(\"{data}/secret/key\")")).shows("ACCESS_DENIED").is_ready();
         // Ctrl-C clears a line, stops what runs, and Ctrl-D leaves.
-        screen.types("print(\"half").presses(&["C-c"]).is_ready().enters("sleep(60)");
+        screen.types("print(\"half").shows("> print(\"half").presses(&["C-c"]).is_ready().enters("sleep(60)");
         assert!(until(10.0, || host.records("run_start").len() > host.records("run_end").len() + 1), "{}", screen.text());
         screen.presses(&["C-c"]).shows("\ninterrupted\n").is_ready();
         // What the kernel cuts is not run.
