@@ -205,7 +205,7 @@ fn ports_of(condition: &Expr) -> Option<BTreeSet<u16>> {
             ExprKind::Set(items) => items.iter().map(|item| one_port(arg2, item)).collect(),
             _ => None,
         },
-        ExprKind::Like { expr, pattern } if is_id(expr) => {
+        ExprKind::Like { expr, pattern } if is_id(expr, None) => {
             let fixed: String = pattern
                 .iter()
                 .map_while(|element| match element {
@@ -226,7 +226,7 @@ fn one_port(left: &Expr, right: &Expr) -> Option<u16> {
     let is_port = matches!(left.expr_kind(), ExprKind::GetAttr { expr, attr } if is_resource(expr) && AsRef::<str>::as_ref(attr) == "port");
     match right.expr_kind() {
         ExprKind::Lit(Literal::Long(port)) if is_port => u16::try_from(*port).ok(),
-        ExprKind::Lit(Literal::String(text)) if is_id(left) => port_of(text),
+        ExprKind::Lit(Literal::String(text)) if is_id(left, None) => port_of(text),
         ExprKind::Lit(Literal::EntityUID(uid)) if is_resource(left) => port_of(&Uid::of(uid).id),
         _ => None,
     }

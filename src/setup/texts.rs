@@ -143,7 +143,7 @@ pub const RECORD_LINE: &str = "session optional pam_exec.so quiet /usr/bin/rex p
 #[must_use]
 pub fn with_record(pam: &str) -> Option<String> {
     let active = |line: &str| !line.trim_start().starts_with('#');
-    let place = |word: &str| pam.lines().enumerate().filter(|(_, line)| active(line) && line.contains(word)).map(|(at, _)| at).next_back();
+    let place = |word: &str| pam.lines().enumerate().filter(|(_, line)| active(line) && line.contains(word)).map(|(at, _)| at).last();
     let login = place("pam_loginuid.so")?;
     let after = place("common-session").map_or(login, |common| common.max(login));
     let mut lines: Vec<&str> = pam.lines().collect();

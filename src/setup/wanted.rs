@@ -130,8 +130,18 @@ impl Wanted {
     /// # Errors
     /// [`Kind::Usage`] for what does not go together or cannot be a name or key; what keeps a file from being read.
     pub fn of(flavour: Flavour, words: Words) -> Result<Self> {
-        let Words { account, principal, groups, keys, authorities, certificate_principals, policies, forced_commands_only, keep_pam } =
-            words;
+        let Words {
+            account,
+            principal,
+            groups,
+            keys,
+            authorities,
+            certificate_principals,
+            policies,
+            forced_commands_only,
+            keep_pam,
+            record,
+        } = words;
         let account = match (flavour, account) {
             (Flavour::Root, Some(account)) if account != "root" => return Err(usage("the way in `root` is for the account root")),
             (Flavour::Root, _) => "root".to_owned(),
