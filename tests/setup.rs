@@ -1,5 +1,5 @@
 //! `rex setup` in sandboxes: every way in through a real sshd, what it refuses, what it takes back, and what is left when it is killed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod common;
 use common::{Key, Rex, Run, Sandbox, Systemd, until};
