@@ -293,15 +293,15 @@ fn every_line_of_the_tutorial_does_on_a_fresh_debian_what_the_page_says() {
         .unwrap();
     assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
     // What the reader has: a host with sshd, and one that reaches it by the name web1.
-    machine.sh("mkdir -p /root/.ssh /root/work; ssh-keygen -A >/dev/null; ln -s /mnt/rexsh_*.deb /root/work/
+    machine.sh("mkdir -p /root/.ssh /root/host; ssh-keygen -A >/dev/null; ln -s /mnt/rexsh_*.deb /root/host/
          sed -i 's/^#Port 22/Port 2222\\nListenAddress 127.0.0.1/' /etc/ssh/sshd_config; ip link set lo up 2>/dev/null || true
          printf 'Host web1\\nHostName 127.0.0.1\\nPort 2222\\nUser agent\\nIdentityFile /root/.ssh/agent\\nStrictHostKeyChecking accept-new\\nLogLevel ERROR\\n' >/root/.ssh/config
          /usr/sbin/sshd");
     let mut faults = Vec::new();
     for (prompt, command, page) in typed(&page("tutorial.md")) {
         // Between step 2 and 3 the reader copies the file.
-        let prepared = if command.contains("--dry-run") { "cp /root/.ssh/agent.pub /root/work/; " } else { "" };
-        let folder = if prompt == '#' { "/root/work" } else { "/root" };
+        let prepared = if command.contains("--dry-run") { "cp /root/.ssh/agent.pub /root/host/; " } else { "" };
+        let folder = if prompt == '#' { "/root/host" } else { "/root" };
         let run = machine.run(&["env", "HOME=/root", "bash", "-c", &format!("{prepared}cd {folder}; {{ {command}\n}} 2>&1")]);
         let lines: Vec<&str> = run.stdout.lines().collect();
         if !shown(&page, &lines) {

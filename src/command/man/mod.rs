@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn settings_functions_and_principals_are_on_their_pages_whole() {
-        let plain = |text: String| text.replace("\\-", "-").replace("\\(dq", "\"");
+        let plain = |text: String| text.replace("\\-", "-").replace("\\(aq", "'").replace("\\(dq", "\"");
         let settings = plain(page("rex.toml").unwrap());
         for row in crate::config::manual() {
             assert!(settings.contains(&format!("\\fB{} = {}\\fR\n", row.name, row.default)), "{}", row.name);
