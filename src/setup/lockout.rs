@@ -38,7 +38,7 @@ pub fn operators(environment: &Environment) -> Vec<Operator> {
     if let Some(uid) = facts::kernel_says("/proc/self/loginuid").and_then(|text| text.parse().ok()).filter(|uid| *uid != UNSET) {
         add(by_uid(uid), Some(uid), "the login");
     }
-    let (mut pid, mut over_ssh, mut others) = (std::process::id(), false, false);
+    let (mut pid, mut over_ssh, mut others) = (rustix::process::getpid().as_raw_nonzero().get().unsigned_abs(), false, false);
     for _ in 0..MOST {
         let Some(status) = facts::text(Path::new(&format!("/proc/{pid}/status")), 1 << 16).ok().flatten() else { break };
         let process = Process::of(&status);

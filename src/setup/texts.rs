@@ -46,8 +46,8 @@ macro_rules! policies {
 }
 
 policies! {
-    "agent-read-only" "agent-redacted" "agent-tuner" "backup-agent" "bastion-only" "break-glass" "cleaner" "config-drift" "config-editor" "contractors"
-    "database-dump" "deploy-bot" "incident-reader" "journal-auditor" "kubernetes-node" "log-reader" "log-repair" "mail-queue" "never-setuid"
+    "agent-read-only" "agent-redacted" "agent-tuner" "backup-agent" "bastion-only" "break-glass" "cleaner" "config-drift" "config-editor" "container-operator" "contractors"
+    "database-dump" "deploy-bot" "health-checker" "http-probes" "incident-reader" "journal-auditor" "kubernetes-node" "log-reader" "log-repair" "mail-queue" "never-setuid"
     "nginx-oncall" "night-batch" "oncall-read-only" "package-reader" "postgres-host" "process-inspector" "program-runner" "service-restarter"
 }
 

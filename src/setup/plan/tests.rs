@@ -151,7 +151,8 @@ fn accounts_that_are_there_are_taken_as_they_are_or_refused() {
     assert!(made.notes.iter().any(|note| note.contains("chown root:root /home/agent")));
     let zero = Facts { user: Some(User { uid: 0, ..user("agent", "/bin/sh") }), ..facts.clone() };
     assert!(refused(&wanted(Flavour::ForcedCommand, |_| {}), &zero).contains("root by another name"));
-    let alone = Facts { user: None, groups: [group("agent", 1000, &[])].into(), ..facts.clone() };
+    let mut alone = Facts { user: None, groups: [group("agent", 1000, &[])].into(), ..facts.clone() };
+    alone.put("/home/agent", Thing::Nothing);
     assert!(refused(&wanted(Flavour::ForcedCommand, |_| {}), &alone).contains("there is a group `agent`"));
     let key = |name: &str| wanted(Flavour::Key, |words| (words.account, words.principal) = (Some(name.into()), Some("alice".into())));
     assert!(refused(&key("nobody"), &Facts { user: None, ..debian() }).contains("there is no account"));
@@ -181,7 +182,10 @@ fn what_the_host_lacks_is_said() {
     let serve = wanted(Flavour::Serve, |words| words.principal = Some("alice".into()));
     assert!(refused(&serve, &Facts { systemd: false, ..none.clone() }).contains("systemd"));
     let made = plan(&serve, &none).unwrap();
-    assert!(made.steps.ends_with(&[Step::Unit { name: "rex.service".into() }]));
+    assert!(
+        made.steps.ends_with(&[Step::Unit { name: "rex.service".into() }])
+            && made.steps.contains(&Step::Made { path: "/var/lib/rex/host_key".into() })
+    );
     assert!(text_of(&made, "/etc/rex/rex.toml").contains("host_key = \"/var/lib/rex/host_key\""));
     let mut shell = debian();
     shell.sshd.as_mut().unwrap().sftp = Some("internal-sftp -l INFO".into());
