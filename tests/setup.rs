@@ -436,6 +436,8 @@ fn an_account_gets_the_rights_that_its_policies_need_and_no_more() {
     let done = systemd.exec(&[program, "setup", "--yes", "--flavour", "least-privilege", "--key", &key.public, "--policy", &policy]);
     assert!(done.ends(0).stdout.contains("systemctl reload") && done.stdout.contains("the server at 127.0.0.1"), "{done:#?}");
     let ssh = |script: &str| common::ssh_to(&rex, port, "agent", &key, &["rex"], script);
+    // As systemd-tmpfiles does it at boot.
+    sh("chgrp -R systemd-journal /run/log/journal && chmod -R g+rX /run/log/journal").ends(0);
     sh("install -m 640 -g adm /dev/stdin /var/log/app.log <<'END'\nof the app\nEND\nsystemctl start rextest-once").ends(0);
     assert_eq!(ssh("cat(\"/var/log/app.log\")\n").ends(0).stdout.trim(), "of the app");
     assert!(ssh("journal(#{unit: \"rextest-once\"}).map(|e| e.message).to_json()\n").ends(0).stdout.contains("the job was done"));

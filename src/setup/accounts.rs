@@ -2,6 +2,7 @@
 
 use super::step::Undone;
 use crate::error::{Error, Kind, Result};
+use crate::os::facts;
 use crate::os::process::Names;
 use crate::os::program::{self, Ran};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often something is tried that others keep busy, a second apart.
 const TRIES: u32 = 10;
+/// The tools that change what is taken back.
+const TOOLS: &[&str] = &["groupadd", "groupdel", "useradd", "userdel", "usermod", "gpasswd", "systemctl"];
 const FOLDERS: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
 
 /// The absolute path of a tool of the owner's.
@@ -49,6 +52,21 @@ fn failure(name: &str, ran: &Ran) -> Error {
     let said = said.trim().lines().next_back().unwrap_or("it said nothing");
     let code = ran.code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"));
     Error::new(Kind::ProgramFailed, format!("`{name}` ended with {code}: {said}"))
+}
+
+/// Waits for tools that a setup which was killed left running: what they do must be there before it is taken back.
+pub fn settle() {
+    let running = || {
+        let numbers = facts::names(Path::new("/proc"), 1 << 22).unwrap_or_default();
+        let names = numbers.iter().filter_map(|name| name.to_str()).filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        names.filter_map(|pid| facts::kernel_says(&format!("/proc/{pid}/comm"))).any(|name| TOOLS.contains(&name.as_str()))
+    };
+    for _ in 0..TRIES * 10 {
+        if !running() {
+            return;
+        }
+        program::wait(Duration::from_millis(100));
+    }
 }
 
 /// # Errors

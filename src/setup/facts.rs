@@ -80,6 +80,7 @@ impl Facts {
     /// Every place that a plan may touch.
     fn candidates(&self, wanted: &Wanted) -> Vec<PathBuf> {
         let fixed = [
+            super::HOST_KEY,
             PROGRAM,
             super::AUDIT_FILE,
             SHELL,

@@ -218,6 +218,7 @@ pub fn applied() -> Result<Vec<Applied>> {
 /// The system's own, or a tool's.
 pub fn clean_up(tell: &mut dyn FnMut(&str)) -> Result<()> {
     let mut journal = Journal::hold()?;
+    accounts::settle();
     if Journal::interrupted(&journal.runs).is_some() { take_back(&mut journal, true, tell) } else { Ok(()) }
 }
 
@@ -229,6 +230,9 @@ pub fn remove(tell: &mut dyn FnMut(&str)) -> Result<()> {
     let mut journal = Journal::hold()?;
     if journal.runs.is_empty() {
         return journal.forget();
+    }
+    if Journal::interrupted(&journal.runs).is_some() {
+        accounts::settle();
     }
     while !journal.runs.is_empty() {
         take_back(&mut journal, true, tell)?;

@@ -198,8 +198,6 @@ impl Maker<'_> {
         }
         for (path, mode, owner, group) in texts::folders() {
             let made_again = path.starts_with("/run") || path.starts_with("/var/cache");
-            // The unit gives the folder of records to its own account, which is in the group.
-            let owner = if self.wanted.flavour == Flavour::Serve && path == Path::new("/var/log/rex") { "rex" } else { owner };
             self.shared_folder(path, mode, owner, group, if made_again { Contents::MadeAgain } else { Contents::Kept })?;
         }
         let has_tmpfiles =
@@ -662,7 +660,9 @@ impl Maker<'_> {
                 "start `rex serve --config /etc/rex/rex.toml` by the init system that it has; docs/operations.md says what it needs",
             ));
         }
-        self.folder(Path::new("/var/lib/rex"), 0o700, account, account, Contents::MadeAgain)?;
+        if *self.facts.thing(HOST_KEY) == Thing::Nothing {
+            self.step(Step::Made { path: HOST_KEY.into() });
+        }
         let text = self.with_keys(Path::new(SERVE_KEYS), keys, "{key}")?;
         self.file(SERVE_KEYS, "who may log in", &text)?;
         self.new_file(UNIT, "the server as a unit, held to what it needs", texts::UNIT)?;

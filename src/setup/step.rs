@@ -85,6 +85,10 @@ pub enum Step {
         shell: PathBuf,
         before: PathBuf,
     },
+    /// A file that rex makes by itself once it runs, and that goes with the rest.
+    Made {
+        path: PathBuf,
+    },
     /// Enables and starts a unit of systemd.
     Unit {
         name: String,
@@ -137,6 +141,7 @@ impl Step {
             Self::Shell { user, shell, before } => {
                 format!("make {} the login shell of `{user}` instead of {}", shell.display(), before.display())
             }
+            Self::Made { path } => format!("rex makes {} by itself", path.display()),
             Self::Unit { name } => format!("enable and start {name}"),
         }
     }
@@ -191,6 +196,7 @@ impl Step {
             Self::User { name, home, shell, groups } => accounts::add_user(name, home, shell, groups),
             Self::Member { user, group } => accounts::add_member(user, group),
             Self::Shell { user, shell, .. } => accounts::set_shell(user, shell),
+            Self::Made { .. } => Ok(()),
             Self::Unit { name } => accounts::enable(name),
         }
     }
@@ -221,6 +227,7 @@ impl Step {
             Self::User { name, home, .. } => accounts::remove_user(name, home),
             Self::Member { user, group } => accounts::remove_member(user, group),
             Self::Shell { user, shell, before } => accounts::restore_shell(user, shell, before),
+            Self::Made { path } => removed(path, install::remove(path)?),
             Self::Unit { name } => accounts::disable(name),
         }
     }

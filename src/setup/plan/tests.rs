@@ -181,7 +181,10 @@ fn what_the_host_lacks_is_said() {
     let serve = wanted(Flavour::Serve, |words| words.principal = Some("alice".into()));
     assert!(refused(&serve, &Facts { systemd: false, ..none.clone() }).contains("systemd"));
     let made = plan(&serve, &none).unwrap();
-    assert!(made.steps.ends_with(&[Step::Unit { name: "rex.service".into() }]));
+    assert!(
+        made.steps.ends_with(&[Step::Unit { name: "rex.service".into() }])
+            && made.steps.contains(&Step::Made { path: "/var/lib/rex/host_key".into() })
+    );
     assert!(text_of(&made, "/etc/rex/rex.toml").contains("host_key = \"/var/lib/rex/host_key\""));
     let mut shell = debian();
     shell.sshd.as_mut().unwrap().sftp = Some("internal-sftp -l INFO".into());
