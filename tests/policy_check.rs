@@ -290,7 +290,10 @@ fn what_does_not_parse_or_validate_says_what_would_be_right() {
         (permit("file_system::Action::\"veiw\"", "resource"), "did you mean `file_system::Action::\"view\"`?"),
         (permit("filesystem::Action::\"read\"", "resource"), "did you mean `file_system::Action::\"read\"`?"),
         (permit("Action::\"read\"", "resource"), "did you mean one of `file_system::Action::\"read\"`"),
-        (permit("file_system::Action::\"restart\"", "resource"), "did you mean `systemd::Action::\"restart\"`?"),
+        (
+            permit("file_system::Action::\"restart\"", "resource"),
+            "did you mean one of `container_system::Action::\"restart\"`, `systemd::Action::\"restart\"`?",
+        ),
         (read("resource in file_system::Folder::\"/x\""), "did you mean `file_system::Dir`?"),
         (format!("# why\n{}", read("resource")), "comments begin with `//`"),
         (read("resource").replace("@id(\"a\")", "@id(“a”)"), "write straight double quotes"),

@@ -8,7 +8,7 @@ use super::{
     AUDIT_FILE, GROUP, HOST_KEY, KEYS, PAM, POLICIES, PRINCIPALS_TOML, PROGRAM, REX_TOML, ROOT_DROP_IN, SERVE_KEYS, SHELL, SHELLS,
     TMPFILES, TMPFILES_OF_PACKAGE, UNIT,
 };
-use crate::config::{Config, Evidence, evidence_word};
+use crate::config::{Config, Evidence, Switch, evidence_word};
 use crate::error::{Error, Kind, Result};
 use crate::identity::Principals;
 use crate::os::install::Thing;
@@ -241,7 +241,10 @@ impl Maker<'_> {
         let now = self.facts.text(REX_TOML)?;
         let current = now.map(|now| Config::parse(now, Path::new(REX_TOML))).transpose()?;
         // Without syslog and journald, and without a file, no session could run.
-        let file = (!self.facts.log && current.as_ref().is_none_or(|config| config.audit.file.is_empty())).then_some(AUDIT_FILE);
+        let placed = current
+            .as_ref()
+            .is_some_and(|config| !config.audit.file.is_empty() || [config.audit.syslog, config.audit.journald].contains(&Switch::On));
+        let file = (!self.facts.log && !placed).then_some(AUDIT_FILE);
         let (Some(now), Some(current)) = (now, current) else {
             if file.is_some() && self.wanted.flavour == Flavour::Key && self.wanted.account != "root" {
                 return Err(config(

@@ -75,8 +75,8 @@ impl Beside {
 fn alone(name: &CStr, socket: OwnedFd) -> Option<OwnedFd> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).ok()?;
     rustix::thread::set_name(name).ok()?;
-    // A signal of the terminal is for rex.
-    rustix::process::setpgid(None, None).ok()?;
+    // A session of its own: a signal of the terminal is for rex.
+    rustix::process::setsid().ok()?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?;
     rustix::stdio::dup2_stdin(&null).ok()?;
     // A caller that waits for the end of the output must not wait for this process.

@@ -135,7 +135,6 @@ fn serve(socket: &OwnedFd, checks: &[Check]) {
     // It ends what it started before it ends itself, so it must not die with rex: the end of the socket tells it.
     if rustix::process::set_parent_process_death_signal(None).is_err()
         || rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_err()
-        || rustix::process::setsid().is_err()
     {
         return;
     }
