@@ -459,3 +459,28 @@ fn a_port_is_checked_and_what_it_says_is_read() {
         assert_eq!(kind(&rex.run(&format!("tcp_check(\"{host}\", {port})"))), "bad_argument", "{host} {port}");
     }
 }
+
+#[test]
+fn what_is_sent_to_a_name_is_judged_at_its_address() {
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hears = std::sync::Arc::clone(&heard);
+    let port = raw(move |mut stream| {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        hears.lock().unwrap().extend(bytes);
+    });
+    let everything = "permit(principal, action, resource is network::url)";
+    let local = "resource has address && resource.address.isInRange(ip(\"127.0.0.0/8\"))";
+    let send = |policy: &str| {
+        let rex = Rex::new().policy(policy);
+        rex.run(&format!("tcp_check(\"localhost\", {port}, #{{send: \"x\", timeout: 2}}).open"))
+    };
+    let run = send(&format!("{everything}; forbid(principal, action == network::Action::\"send\", resource) when {{ {local} }};"));
+    assert!(run.is_denied().records_denial(), "{run:#?}");
+    assert!(heard.lock().unwrap().is_empty());
+    let run = send(&format!(
+        "permit(principal, action == network::Action::\"connect\", resource); permit(principal, action == network::Action::\"send\", resource) when {{ {local} }};"
+    ));
+    run.gives(true);
+    assert!(common::until(5.0, || *heard.lock().unwrap() == b"x"));
+}

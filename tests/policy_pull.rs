@@ -161,6 +161,10 @@ fn what_is_not_signed_by_somebody_who_may_is_refused() {
     site.refuses(77, "no signature of somebody");
     // A key that may sign files or mails, but not for git.
     site.git(&["reset", "-q", "--hard", &good]);
+    // Whoever signs chooses the date that a time limit would be held against.
+    fs::write(site.file("signers"), format!("releases@example namespaces=\"git\",valid-before=\"20250101Z\" {}\n", site.signer.public))
+        .unwrap();
+    site.refuses(78, "valid-before");
     fs::write(site.file("signers"), format!("releases@example namespaces=\"file\" {}\n", site.signer.public)).unwrap();
     site.commit(SECOND, Some(&site.signer));
     site.refuses(77, "no signature of somebody");
@@ -210,6 +214,9 @@ fn sets_that_are_not_fit_and_odd_files_are_refused() {
     std::os::unix::fs::symlink("/etc/passwd", site.file("work/policies/link.cedar")).unwrap();
     refused("is no plain file");
     site.put("policies/a b.cedar", FIRST);
+    refused("no name for a policy");
+    // git writes such a name in quotes; a forbid must not go missing for it.
+    site.put("policies/d\u{e9}fense.cedar", FIRST);
     refused("no name for a policy");
     fs::remove_dir_all(site.file("work/policies")).unwrap();
     site.put("other", "");

@@ -7,7 +7,7 @@ use super::value::{Dynamic, ImmutableString, IntoScript, Map, record};
 use crate::error::{Kind, Result, bad_argument};
 use crate::options;
 use crate::policy::url::Host;
-use crate::policy::{Access, Action, ask};
+use crate::policy::{Access, Action, Prospect, ask};
 use crate::resource::endpoint::{Endpoint, URL};
 use crate::sys::net::Patience;
 use std::time::Duration;
@@ -76,17 +76,18 @@ fn tcp_check(call: &Call<'_>, host: ImmutableString, port: i64, options: TcpOpti
 }
 
 fn talk(call: &Call<'_>, endpoint: &Endpoint, options: &TcpOptions, send: Option<&[u8]>, patience: Patience<'_>) -> Result<Map> {
-    let sending = match send {
-        Some(_) => {
-            // Judged by name here and as a whole with the connection: what forbids one forbids both.
-            let granted = call.permit::<Send>(endpoint.clone())?;
-            if granted.held() {
-                return Err(call.withhold(&granted, "", None)?);
-            }
-            Some(granted)
+    // Where the address of a name has a say, the question waits until it is known; a dry run reaches nobody, so it is asked by name.
+    let gate = &call.host.gate;
+    let waits =
+        endpoint.address().is_none() && !gate.dry_run() && matches!(gate.foresee::<Send>(endpoint, &[], "address"), Prospect::Open(_));
+    let mut sending = None;
+    if send.is_some() && !waits {
+        let granted = call.permit::<Send>(endpoint.clone())?;
+        if granted.held() {
+            return Err(call.withhold(&granted, "", None)?);
         }
-        None => None,
-    };
+        sending = Some(granted);
+    }
     let way = match reach::open::<Connect>(call, endpoint, &[], patience) {
         Ok(way) => way,
         Err(error) if matches!(error.kind, Kind::Unavailable | Kind::Timeout | Kind::NotFound) => {
@@ -94,6 +95,9 @@ fn talk(call: &Call<'_>, endpoint: &Endpoint, options: &TcpOptions, send: Option
         }
         Err(error) => return Err(error),
     };
+    if send.is_some() && sending.is_none() {
+        sending = Some(call.permit::<Send>(endpoint.at(way.address))?);
+    }
     let mut result = told(true, None, Some((way.address.to_string(), way.connect)));
     let mut failed = None;
     if let Some((granted, bytes)) = sending.zip(send) {

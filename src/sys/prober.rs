@@ -204,7 +204,17 @@ fn expected(settings: &ProbeSettings, output: &[u8]) -> bool {
 /// Without the secrets, wherever they stand.
 fn masked(output: &[u8], secrets: &[Vec<u8>]) -> Vec<u8> {
     let mut output = output.to_vec();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+    // What was cut off may have been cut in the middle of one.
+    if output.len() >= LONGEST {
+        let begun =
+            |secret: &Vec<u8>| (1..secret.len()).rev().find(|length| secret.get(..*length).is_some_and(|begin| output.ends_with(begin)));
+        let begun = secrets.iter().filter_map(begun).max().unwrap_or(0);
+        output.truncate(output.len() - begun);
+    }
+    // The longest first: one may be a part of another.
+    let mut secrets: Vec<&Vec<u8>> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
         let mut rest = output.as_slice();
         let mut clean = Vec::with_capacity(output.len());
         while let Some(at) = memchr::memmem::find(rest, secret) {
@@ -482,6 +492,10 @@ mod tests {
     fn secrets_are_masked_wherever_they_stand() {
         let secrets = vec![b"hunter2".to_vec(), Vec::new()];
         assert_eq!(masked(b"hunter2 and hunter2hunter2, hunter", &secrets), b"*** and ******, hunter");
+        let within = [b"admin".to_vec(), b"admin-s3cr3t".to_vec()];
+        assert_eq!(masked(b"admin admin-s3cr3t", &within), b"*** ***");
+        let cut = [vec![b'.'; LONGEST - 6], b"hunter".to_vec()].concat();
+        assert_eq!(masked(&cut, &secrets), vec![b'.'; LONGEST - 6]);
     }
 
     #[test]

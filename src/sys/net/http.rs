@@ -18,8 +18,22 @@ const CHUNK_LINE: usize = 1 << 10;
 const INTERIM: usize = 8;
 
 /// Fields that say where a message ends or whom it is for: rex writes them, nobody else.
-const OURS: &[&str] =
-    &["host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect", "http2-settings"];
+const OURS: &[&str] = &[
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "http2-settings",
+    // The method is what the policy was asked for, and some servers take another one from these.
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
 
 /// The fields that a script gave, checked.
 ///
