@@ -35,7 +35,7 @@ settings! {
         kind: ProbeKind, form::word(KINDS), ProbeKind::Tcp, None,
             "What is looked at: that a connection is taken (tcp), a request answered (http), a program exits with 0 (command: also for databases, with their own clients), or PING answered (redis).";
         address: String, form::text(), String::new(), None,
-            "For tcp and redis: an address and a port like \"127.0.0.1:5432\", \"[::1]:5432\" or \"localhost:5432\", or the absolute path of a Unix socket. Other names are not looked up.";
+            "For tcp and redis: an address and a port like \"127.0.0.1:5432\" or \"localhost:5432\" (an IPv6 address in brackets), or the absolute path of a Unix socket. Other names are not looked up.";
         url: String, form::text(), String::new(), None,
             "For http: the whole url, \"http://127.0.0.1:8080/health\"; its host is an address or localhost. For https use command with a program that speaks it.";
         status: Vec<String>, form::texts(), Vec::new(), None,

@@ -14,7 +14,7 @@ use crate::sys::systemd::{FileJob, FilesDone};
 
 pub const FUNCTIONS: &[Function] = &[SERVICE_ENABLE, SERVICE_DISABLE, SERVICE_MASK, SERVICE_UNMASK, UNIT_FILE];
 
-verb!(Enable "enable" Change CHANGE Service UNITS "Have it started with what its unit file names in [Install], usually the machine.");
+verb!(Enable "enable" Change CHANGE Service UNITS "Have it started with what its unit file names in `[Install]`, usually the machine.");
 verb!(Disable "disable" Change CHANGE Service UNITS "Have it no longer started with the machine.");
 verb!(Mask "mask" Change CHANGE Service UNITS "Have it not started at all, by nobody and nothing.");
 verb!(Unmask "unmask" Change CHANGE Service UNITS "Undo that it is masked.");

@@ -1,7 +1,7 @@
 //! Containers of Docker or Podman, over the Unix socket of their API. Whoever may write to that socket is root on this host, so rex does not: a small process
 //! beside the fence does, which makes the few requests below and no others, about names that some policy could permit.
 //!
-//! It is told a verb and the id of a container, asks the engine itself what that one is called, and gives back what is listed in [`shape`]: values of
+//! It is told a verb and the id of a container, asks the engine itself what that one is called, and gives back what is listed in `shape`: values of
 //! environment variables, say, never leave it.
 
 mod shape;

@@ -1,4 +1,4 @@
-//! gdb, started by a small process beside the fence: stacks of a process that runs ([`trace`]), and what a core dump holds ([`core`]).
+//! gdb, started by a small process beside the fence: stacks of a process that runs ([`trace`]), and what a core dump holds ([`core()`]).
 //!
 //! It is forked before the fence goes up, only where policy permits one of the two, and builds gdb's arguments and commands itself: what reaches it is a
 //! process or two open files, numbers, and names of variables that it checks. gdb reads no start-up file, loads nothing by itself, asks no server, and has
