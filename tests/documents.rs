@@ -1,5 +1,5 @@
-//! Pages that people follow: the page for agents, troubleshooting by symptom. (Policies and scripts in all pages: policies.rs, cookbook.rs.)
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! Pages that people follow: the tutorial, the page for agents, troubleshooting by symptom. (Policies and scripts in all pages: policies.rs, cookbook.rs.)
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod common;
 use common::{Account, Key, Rex, Run, Sshd};
@@ -237,4 +237,76 @@ fn the_book_has_every_page() {
     for target in summary.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).filter(|target| !target.is_empty()) {
         assert!(docs.join(target).exists(), "{target}");
     }
+}
+
+/// What is typed and what comes of it: the machine (`#` the host as root, `$` another one), the command, the lines after it.
+fn typed(text: &str) -> Vec<(char, String, Vec<String>)> {
+    let mut all: Vec<(char, String, Vec<String>)> = Vec::new();
+    for block in text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+        for line in block.lines() {
+            if let Some(command) = line.strip_prefix("# ").map(|it| ('#', it)).or_else(|| line.strip_prefix("$ ").map(|it| ('$', it))) {
+                all.push((command.0, command.1.to_owned(), Vec::new()));
+            } else if let Some(more) = line.strip_prefix('>').filter(|_| all.last().is_some_and(|(_, command, _)| command.contains("<<'")))
+            {
+                let command = &mut all.last_mut().unwrap().1;
+                command.push('\n');
+                command.push_str(more.strip_prefix(' ').unwrap_or(more));
+            } else {
+                all.last_mut().unwrap().2.push(line.to_owned());
+            }
+        }
+    }
+    all
+}
+
+/// Whether the text is what the page shows: `…` on a line of its own is any lines, in a line any characters.
+fn shown(page: &[String], text: &[&str]) -> bool {
+    let Some((first, rest)) = page.split_first() else { return text.is_empty() };
+    if first == "…" {
+        return (0..=text.len()).any(|skipped| shown(rest, &text[skipped..]));
+    }
+    let Some((line, others)) = text.split_first() else { return false };
+    let mut parts = first.split('…');
+    let start = parts.next().unwrap();
+    let mut left = line.strip_prefix(start);
+    for part in parts {
+        left = left.and_then(|left| left.find(part).map(|at| if part.is_empty() { "" } else { &left[at + part.len()..] }));
+    }
+    left == Some("") && shown(rest, others)
+}
+
+#[test]
+fn every_line_of_the_tutorial_does_on_a_fresh_debian_what_the_page_says() {
+    needs_namespaces!();
+    let Some(base) = common::Machine::base() else {
+        eprintln!("skipped: this test needs a Debian of its own: tests/common/debian-root makes one");
+        return;
+    };
+    let rex = Rex::new();
+    let machine = common::Machine::boot(&rex, &base);
+    let build = std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/deb/build"))
+        .arg("--binary")
+        .arg(common::binary())
+        .args(["--compression", "none"])
+        .arg(machine.shared())
+        .output()
+        .unwrap();
+    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+    // What the reader has: a host with sshd, and one that reaches it by the name web1.
+    machine.sh("mkdir -p /root/.ssh /root/host; ssh-keygen -A >/dev/null; ln -s /mnt/rexsh_*.deb /root/host/
+         sed -i 's/^#Port 22/Port 2222\\nListenAddress 127.0.0.1/' /etc/ssh/sshd_config; ip link set lo up 2>/dev/null || true
+         printf 'Host web1\\nHostName 127.0.0.1\\nPort 2222\\nUser agent\\nIdentityFile /root/.ssh/agent\\nStrictHostKeyChecking accept-new\\nLogLevel ERROR\\n' >/root/.ssh/config
+         /usr/sbin/sshd");
+    let mut faults = Vec::new();
+    for (prompt, command, page) in typed(&page("tutorial.md")) {
+        // Between step 2 and 3 the reader copies the file.
+        let prepared = if command.contains("--dry-run") { "cp /root/.ssh/agent.pub /root/host/; " } else { "" };
+        let folder = if prompt == '#' { "/root/host" } else { "/root" };
+        let run = machine.run(&["env", "HOME=/root", "bash", "-c", &format!("{prepared}cd {folder}; {{ {command}\n}} 2>&1")]);
+        let lines: Vec<&str> = run.stdout.lines().collect();
+        if !shown(&page, &lines) {
+            faults.push(format!("{prompt} {command}\npage: {page:#?}\ncame: {lines:#?}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
 }

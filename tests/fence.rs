@@ -282,9 +282,9 @@ fn a_permit_for_one_kind_of_thing_opens_nothing_for_others() {
         "{paths:?}"
     );
     assert_eq!(of("resource is network::url").0, "network names");
-    assert_eq!(of("resource is sysinfo::Hostname").0, "names interfaces");
+    assert_eq!(of("resource is sysinfo::Hostname").0, "names interfaces clock");
     assert_eq!(of("resource is process_system::Process").0, "signals inspects debugs stacks");
-    assert_eq!(of("resource is sysinfo::Sysinfo").0, "clock");
+    assert_eq!(of("resource is sysinfo::Sysinfo").0, "names interfaces clock");
     // Unmounting, cores and files are about things of one kind; the helpers are there where some policy may permit them.
     let (named, _, _) = of("resource == file_system::Dir::\"/mnt\"");
     assert!(named.split(' ').any(|word| word == "unmounts") && !named.contains("unmounting"), "{named}");

@@ -198,7 +198,7 @@ options! {
 
 const VERIFY_CERTIFICATE: Function = Function {
     name: "verify_certificate",
-    doc: "Whether a server's certificate holds now: a map of `valid`, `problem` (why not in a few words, or nothing), `name` (that it was verified for) and `days_left`.\n\nWhat follows the first certificate in the file are those between it and an authority. Asks to read the files; text needs no permission. Without `ca` the authorities of the host count, which the kernel's fence shows only where some policy is about the network.",
+    doc: "Whether a server's certificate holds now.\n\nA map of `valid`, `problem` (why not in a few words, or nothing), `name` (that it was verified for) and `days_left`. What follows the first certificate in the file are those between it and an authority. Asks to read the files; text needs no permission. Without `ca` the authorities of the host count, which the kernel's fence shows only where some policy is about the network.",
     body: &with2(
         verify_certificate,
         [param("source", "The path of a PEM file, or PEM text: the server's certificate first."), param("options", "")],

@@ -238,9 +238,11 @@ impl Maker<'_> {
     fn settings(&mut self) -> Result<()> {
         let needed = self.evidence();
         let host_key = (self.wanted.flavour == Flavour::Serve).then_some(HOST_KEY);
-        let Some(now) = self.facts.text(REX_TOML)? else {
-            // Without syslog and journald, and without a file, no session could run.
-            let file = (!self.facts.log).then_some(AUDIT_FILE);
+        let now = self.facts.text(REX_TOML)?;
+        let current = now.map(|now| Config::parse(now, Path::new(REX_TOML))).transpose()?;
+        // Without syslog and journald, and without a file, no session could run.
+        let file = (!self.facts.log && current.as_ref().is_none_or(|config| config.audit.file.is_empty())).then_some(AUDIT_FILE);
+        let (Some(now), Some(current)) = (now, current) else {
             if file.is_some() && self.wanted.flavour == Flavour::Key && self.wanted.account != "root" {
                 return Err(config(
                     "this host has neither journald nor syslog, and this account cannot write a file of records",
@@ -250,18 +252,20 @@ impl Maker<'_> {
             let identity = [evidence_word(needed.unwrap_or(Evidence::User))];
             return self.file(REX_TOML, "settings", &texts::settings(&identity, file, host_key)?);
         };
-        let current = Config::parse(now, Path::new(REX_TOML))?;
         let mut text = now.to_owned();
+        if let Some(file) = file {
+            text = texts::with_text(&text, "audit", "file", file)?;
+        }
         if let Some(identity) = needed.map(|needed| with_evidence(&current.identity, needed)).transpose()?.flatten() {
             text = texts::with_identity(&text, &identity)?;
         }
         if let Some(host_key) = host_key
             && current.serve.host_key == "host_key"
         {
-            text = texts::with_host_key(&text, host_key)?;
+            text = texts::with_text(&text, "serve", "host_key", host_key)?;
         }
         Config::parse(&text, Path::new(REX_TOML))?;
-        self.file(REX_TOML, "which evidence says who is asking, and where the server's key is", &text)
+        self.file(REX_TOML, "which evidence says who is asking, where records go, and where the server's key is", &text)
     }
 
     fn principals(&mut self) -> Result<()> {

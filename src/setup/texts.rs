@@ -246,22 +246,22 @@ pub fn with_identity(text: &str, identity: &[&str]) -> Result<String> {
     Ok(document.to_string())
 }
 
-/// The text of a rex.toml with the server's key at another place.
+/// The text of a rex.toml with another text for a key of one of its tables.
 ///
 /// # Errors
 /// [`Kind::Config`] when it is not TOML.
-pub fn with_host_key(text: &str, host_key: &str) -> Result<String> {
+pub fn with_text(text: &str, table: &str, key: &str, to: &str) -> Result<String> {
     let mut document: toml_edit::DocumentMut =
         text.parse().map_err(|_| Error::new(Kind::Config, "rex.toml is not valid: `rex policy check` says why"))?;
-    let serve = document.entry("serve").or_insert_with(toml_edit::table);
-    if let Some(table) = serve.as_table_like_mut() {
-        match table.get_mut("host_key").and_then(toml_edit::Item::as_value_mut) {
+    let item = document.entry(table).or_insert_with(toml_edit::table);
+    if let Some(table) = item.as_table_like_mut() {
+        match table.get_mut(key).and_then(toml_edit::Item::as_value_mut) {
             Some(value) => {
                 let decor = value.decor().clone();
-                *value = host_key.into();
+                *value = to.into();
                 *value.decor_mut() = decor;
             }
-            None => drop(table.insert("host_key", toml_edit::value(host_key))),
+            None => drop(table.insert(key, toml_edit::value(to))),
         }
     }
     Ok(document.to_string())

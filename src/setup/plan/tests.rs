@@ -151,8 +151,7 @@ fn accounts_that_are_there_are_taken_as_they_are_or_refused() {
     assert!(made.notes.iter().any(|note| note.contains("chown root:root /home/agent")));
     let zero = Facts { user: Some(User { uid: 0, ..user("agent", "/bin/sh") }), ..facts.clone() };
     assert!(refused(&wanted(Flavour::ForcedCommand, |_| {}), &zero).contains("root by another name"));
-    let mut alone = Facts { user: None, groups: [group("agent", 1000, &[])].into(), ..facts.clone() };
-    alone.put("/home/agent", Thing::Nothing);
+    let alone = Facts { user: None, groups: [group("agent", 1000, &[])].into(), ..debian() };
     assert!(refused(&wanted(Flavour::ForcedCommand, |_| {}), &alone).contains("there is a group `agent`"));
     let key = |name: &str| wanted(Flavour::Key, |words| (words.account, words.principal) = (Some(name.into()), Some("alice".into())));
     assert!(refused(&key("nobody"), &Facts { user: None, ..debian() }).contains("there is no account"));
