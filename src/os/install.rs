@@ -12,6 +12,8 @@ use super::trusted::read_up_to;
 
 /// Bytes of a file that is looked at; rex itself is copied, not looked at.
 const MAX: u64 = 8 << 20;
+/// Of a file that is not in place yet.
+const ENDING: &str = ".rex-new";
 /// What else a file has that is to survive its replacement: who may use it besides its owner (acl(5)), and SELinux's label.
 const KEPT: &[&str] = &["system.posix_acl_access", "security.selinux"];
 
@@ -146,7 +148,7 @@ pub fn put(path: &Path, content: &[u8], rights: Rights) -> Result<()> {
 fn temporary(name: &OsStr) -> OsString {
     let mut temporary = OsString::from(".");
     temporary.push(name);
-    temporary.push(format!(".{}.rex-new", std::process::id()));
+    temporary.push(format!(".{}{ENDING}", std::process::id()));
     temporary
 }
 
@@ -245,6 +247,18 @@ pub fn make_folder(path: &Path, rights: Rights) -> Result<()> {
     })
 }
 
+/// Removes what a [`put`] of this file that was killed left beside it. For whoever knows that none is under way.
+pub fn sweep(path: &Path) {
+    let Some((folder, name)) = path.parent().zip(path.file_name()) else { return };
+    let begin = format!(".{}.", name.to_string_lossy());
+    for left in super::facts::names(folder, 1 << 16).unwrap_or_default() {
+        let number = left.to_str().and_then(|left| left.strip_prefix(&begin)?.strip_suffix(ENDING));
+        if number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())) {
+            let _ = remove(&folder.join(left));
+        }
+    }
+}
+
 /// Gives a folder or a regular file that is there this owner and mode.
 ///
 /// # Errors
@@ -336,6 +350,15 @@ mod tests {
         let Thing::File(found) = look(&file).unwrap() else { panic!() };
         assert_eq!((found.content.as_slice(), found.mode), (&b"two"[..], 0o644));
         assert_eq!(rename(&file, OsStr::new("b")).unwrap(), path.join("b"));
+        for left in [".b.12.rex-new", ".b.x.rex-new", ".bb.12.rex-new"] {
+            std::fs::write(path.join(left), "").unwrap();
+        }
+        sweep(&path.join("b"));
+        assert!(
+            !path.join(".b.12.rex-new").exists()
+                && remove(&path.join(".b.x.rex-new")).unwrap()
+                && remove(&path.join(".bb.12.rex-new")).unwrap()
+        );
         assert!(remove(&path.join("b")).unwrap() && !remove(&path.join("b")).unwrap());
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
     }

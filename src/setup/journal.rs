@@ -139,6 +139,7 @@ impl Journal {
             return self.write();
         }
         install::remove(&self.folder.join(FILE))?;
+        install::sweep(&self.folder.join(FILE));
         install::remove_folder(&self.folder).map(drop)
     }
 

@@ -24,6 +24,7 @@ use crate::terms::OwnersFiles;
 use facts::Facts;
 use lockout::Operator;
 use rights::Needs;
+use std::collections::BTreeSet;
 use std::path::Path;
 use verify::{Door, TryKey};
 
@@ -145,15 +146,16 @@ fn carry_out(prepared: &Prepared, journal: &mut Journal, reloaded: &mut bool, te
         tell("sshd's configuration is valid, says what it should, and nothing changed for those at work here");
         tries(plan, journal, Door::Beside, tell)?;
     }
-    let runs = ssh && verify::runs()?;
-    if plan.steps.iter().any(Step::concerns_sshd) {
+    let sockets = if ssh { verify::sockets()? } else { BTreeSet::new() };
+    let asked = plan.steps.iter().any(Step::concerns_sshd);
+    if asked {
         *reloaded = true;
         tell(verify::reload()?);
     }
-    if ssh && !runs {
+    if ssh && sockets.is_empty() {
         return Ok(());
     }
-    let door = if ssh { verify::daemon()? } else { verify::server()? };
+    let door = if ssh { verify::daemon(&sockets, asked)? } else { verify::server()? };
     tries(plan, journal, door, tell)
 }
 
@@ -195,10 +197,10 @@ fn take_back(journal: &mut Journal, reloaded: bool, tell: &mut dyn FnMut(&str)) 
     }
     if reloaded && steps.iter().any(Step::concerns_sshd) {
         verify::valid()?;
-        let runs = verify::runs()?;
+        let sockets = verify::sockets()?;
         tell(verify::reload()?);
-        if runs {
-            verify::daemon()?;
+        if !sockets.is_empty() {
+            verify::daemon(&sockets, true)?;
         }
     }
     journal.forget()

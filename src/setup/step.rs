@@ -247,6 +247,7 @@ fn removed(path: &Path, was_there: bool) -> Result<Undone> {
 }
 
 fn undo_program(path: &Path) -> Result<Undone> {
+    install::sweep(path);
     match install::look(path) {
         Ok(Thing::Nothing) => return Ok(Undone::Nothing),
         Ok(Thing::File(_)) => {}
@@ -284,6 +285,7 @@ fn undo_folder(path: &Path, contents: Contents) -> Result<Undone> {
 }
 
 fn undo_file(path: &Path, text: &str, before: Option<&Before>) -> Result<Undone> {
+    install::sweep(path);
     let found = match install::look(path)? {
         Thing::File(found) => found,
         Thing::Nothing => return Ok(if before.is_some() { gone(path) } else { Undone::Nothing }),

@@ -8,11 +8,12 @@ use super::texts::{self, DROP_IN, Known, SSHD_CONFIG};
 use super::{PRINCIPALS_TOML, REX_TOML, ROOT_DROP_IN};
 use crate::error::{Error, Kind, Result};
 use crate::host::sshd::{Connection, Effective, Sshd};
+use crate::os::facts;
 use crate::os::inetd::{Inetd, answers};
 use crate::os::install::{self, Rights, Thing};
 use crate::os::program::{self, Ran, Scratch};
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use std::time::Duration;
 const LOGIN: Duration = Duration::from_secs(60);
 /// How long a daemon may take to listen again after it read its configuration.
 const SETTLE: u32 = 50;
+/// How often its sockets are looked at until then, four times in each pause.
+const ANEW: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Keywords that every sshd of the versions in docs/operations.md prints.
 const KNOWN: &[&str] =
@@ -146,19 +149,41 @@ pub enum Door {
     At(SocketAddr),
 }
 
-/// Whether an sshd listens on this host.
+/// The sockets of the sshd that listens on this host; none where none does.
 ///
 /// # Errors
-/// Where there is none to be asked for.
-pub fn runs() -> Result<bool> {
-    Ok(!Sshd::find(None)?.daemons().is_empty())
+/// Where there is no sshd at all.
+pub fn sockets() -> Result<BTreeSet<PathBuf>> {
+    let daemons = Sshd::find(None)?.daemons();
+    Ok(daemons.iter().flat_map(|daemon| sockets_of(daemon.pid)).collect())
 }
 
-/// The door of the daemon that ran before it was asked to read its configuration: it starts itself anew for that, which takes a moment.
+fn sockets_of(pid: u32) -> BTreeSet<PathBuf> {
+    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+    let links = facts::names(&folder, 1 << 16).unwrap_or_default().into_iter().filter_map(|name| facts::link(&folder.join(name)));
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect()
+}
+
+/// Waits until the sshd that was asked to has started itself anew: it listens on other sockets then than `before`. Where systemd holds the sockets they
+/// stay the same, so the wait has an end.
+fn started_anew(before: &BTreeSet<PathBuf>) {
+    for _ in 0..ANEW {
+        if sockets().is_ok_and(|now| !now.is_empty() && now.is_disjoint(before)) {
+            return;
+        }
+        program::wait(PAUSE / 4);
+    }
+}
+
+/// The door of the daemon that had these sockets before it was asked to read its configuration: it starts itself anew for that, which takes a moment.
+/// `asked`: whether it was.
 ///
 /// # Errors
 /// [`Kind::Unavailable`] when it does not answer any more.
-pub fn daemon() -> Result<Door> {
+pub fn daemon(before: &BTreeSet<PathBuf>, asked: bool) -> Result<Door> {
+    if asked {
+        started_anew(before);
+    }
     let sshd = Sshd::find(None)?;
     let mut left = SETTLE;
     let running = loop {
