@@ -96,6 +96,39 @@ pub fn ask(program: &Path, arguments: &[&str], limit: Duration, max: usize) -> R
     Ok(Ran { stdout: text(stdout), stderr: text(stderr), code: status.code() })
 }
 
+/// Runs a program that is not to be disturbed in the middle of its work, whatever becomes of this process: what it says goes into memory and not into
+/// pipes whose end would end it, and signals of the terminal do not reach it.
+///
+/// # Errors
+/// [`Kind::Communication`] when it cannot be started; [`Kind::Timeout`] when it is still at work after `limit`: it goes on then.
+pub fn undisturbed(program: &Path, arguments: &[&str], limit: Duration) -> Result<Ran> {
+    use std::io::{Read as _, Seek as _};
+    use std::os::unix::process::CommandExt as _;
+    let shown = program.display();
+    let failed = |error: std::io::Error| Error::new(Kind::Communication, format!("{shown}: {error}"));
+    let memory = || {
+        let fd = rustix::fs::memfd_create(c"rex", rustix::fs::MemfdFlags::CLOEXEC)?;
+        Ok::<_, Errno>(std::fs::File::from(fd))
+    };
+    let (mut out, mut err) = (memory()?, memory()?);
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/").process_group(0);
+    command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
+    let mut child = command.spawn().map_err(failed)?;
+    let handle = rustix::process::pidfd_open(rustix::process::Pid::from_child(&child), rustix::process::PidfdFlags::empty())?;
+    if !ready(&handle, Instant::now() + limit) {
+        return Err(Error::new(Kind::Timeout, format!("{shown} did not end within {} s; it goes on", limit.as_secs())));
+    }
+    let code = child.wait().map_err(failed)?.code();
+    let text = |file: &mut std::fs::File| -> Result<String> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.take(1 << 20).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    Ok(Ran { stdout: text(&mut out)?, stderr: text(&mut err)?, code })
+}
+
 /// What a killed program gets to be gone.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -209,7 +242,7 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn sh(script: &str, limit: f32, max: usize) -> Result<Ran> {
@@ -220,6 +253,15 @@ mod tests {
     fn what_a_program_says_comes_back_with_its_code() {
         let ran = sh("echo out; echo err >&2; echo ${HOME-none}; exit 3", 20.0, 100).unwrap();
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), ran.code), ("out\nnone\n", "err\n", Some(3)));
+    }
+
+    #[test]
+    fn one_that_is_not_to_be_disturbed_has_no_pipe_and_a_group_of_its_own() {
+        let script = "readlink /proc/self/fd/1; cut -d' ' -f5 /proc/$$/stat; echo $$; echo err >&2; exit 3";
+        let ran = undisturbed(Path::new("/bin/sh"), &["-c", script], Duration::from_secs(20)).unwrap();
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        assert!(lines[0].starts_with("/memfd:rex") && lines[1] == lines[2] && ran.stderr == "err\n" && ran.code == Some(3), "{ran:?}");
+        assert_eq!(undisturbed(Path::new("/bin/sleep"), &["1"], Duration::from_millis(50)).unwrap_err().kind, Kind::Timeout);
     }
 
     #[test]

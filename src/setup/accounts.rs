@@ -27,7 +27,7 @@ pub fn tool(name: &str, package: &str) -> Result<PathBuf> {
 }
 
 fn run(name: &str, package: &str, arguments: &[&str]) -> Result<Ran> {
-    program::run(&tool(name, package)?, arguments, b"", LIMIT)
+    program::undisturbed(&tool(name, package)?, arguments, LIMIT)
 }
 
 /// Runs it; its words are the error when it fails.
