@@ -533,16 +533,21 @@ fn keys_unreadable(survey: &Survey, subject: &Subject, notes: &mut Notes) {
     }
 }
 
+/// No key is listed for the account, and nothing but keys lets anybody in. What could not be read may hold one.
+pub(super) fn nobody_logs_in(subject: &Subject) -> bool {
+    let elsewhere = subject.ways.iter().any(|(_, effective)| {
+        ["authorizedkeyscommand", "trustedusercakeys"].iter().any(|keyword| !effective.is(keyword, "none"))
+            || other_method(effective).is_some()
+    });
+    !elsewhere && subject.key_files.iter().all(|file| file.lines.as_ref().is_ok_and(Vec::is_empty))
+}
+
 fn keys_missing(_: &Survey, subject: &Subject, notes: &mut Notes) {
     if !known(subject, notes) {
         return;
     }
     unread(subject, notes);
-    let elsewhere = subject.ways.iter().any(|(_, effective)| {
-        ["authorizedkeyscommand", "trustedusercakeys"].iter().any(|keyword| !effective.is(keyword, "none"))
-            || other_method(effective).is_some()
-    });
-    if !elsewhere && subject.key_files.iter().all(|file| file.lines.as_ref().is_ok_and(Vec::is_empty)) {
+    if nobody_logs_in(subject) {
         let files: Vec<String> = subject.key_files.iter().map(|file| file.path.display().to_string()).collect();
         notes.found(format!("no key in {}", files.join(", ")));
     }

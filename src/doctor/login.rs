@@ -256,7 +256,9 @@ fn place(subject: &Subject) -> String {
 const NOTHING: &[&str] = &["nologin", "false", "true", "sync", "git-shell", "rssh"];
 
 fn shell_nologin(_: &Survey, subject: &Subject, notes: &mut Notes) {
-    if NOTHING.contains(&shell_name(subject).as_str()) {
+    // An account that runs a service (rex.service) is in the group for its folders, and is to have no login.
+    let service = !subject.key_files.is_empty() && super::gate::nobody_logs_in(subject);
+    if !service && NOTHING.contains(&shell_name(subject).as_str()) {
         notes.found(subject.user.shell.display().to_string()).at(place(subject));
     }
 }

@@ -118,7 +118,7 @@ pub const BATCHES: &[Batch] = &[
         r#"n=65001; for one in a:/usr/sbin/nologin b:/nonexistent/sh c:/bin/bash; do
             name=rexshell${one%%:*}; echo "$name:x:$n:64991::/home/$name:${one#*:}" >>/etc/passwd; echo "$name:*:20000:0:99999:7:::" >>/etc/shadow
             sed -i "s/^rexusers:.*/&,$name/" /etc/group; n=$((n+1)); done
-        mkdir /home/rexshella /home/rexshellc; echo 'auth required pam_shells.so' >>/etc/pam.d/sshd"#,
+        echo "$KEY" >/etc/rex/keys/rexshella; mkdir /home/rexshella /home/rexshellc; echo 'auth required pam_shells.so' >>/etc/pam.d/sshd"#,
         &[
             ("shell-nologin", "rexshella"),
             ("shell-missing", "rexshellb"),
